@@ -1,0 +1,33 @@
+# make lab    open the notebooks in JupyterLab
+# make test   everything that CI runs: lint, unit tests, every notebook
+# make notebooks / make book    execute the notebooks in place / render them as HTML into build/book
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: lab test notebooks book benchmarks clean
+
+lab: .venv/.lab
+	$(BIN)/jupyter lab notebooks
+
+test: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest
+
+notebooks: .venv/.test
+	$(BIN)/python notebooks/execute.py
+
+book: .venv/.test
+	$(BIN)/jupyter nbconvert --to html --output-dir build/book notebooks/*.ipynb
+
+benchmarks: .venv/.test
+	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+# A stamp per extra: nothing is installed again until pyproject.toml changes.
+.venv/.%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf .venv build

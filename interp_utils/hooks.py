@@ -1,0 +1,154 @@
+"""Recording what runs inside an untouched model. Nothing else in the package knows a layer's attribute name.
+
+Attention is recomputed from the parameters: `nn.MultiheadAttention` passes the weights of `out_proj` as tensors, so a hook
+there never fires, and its fast path shows no attention pattern.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .models import Clip
+
+
+@contextmanager
+def forward_hooks(hooks: list[tuple[nn.Module, Callable]]) -> Iterator[None]:
+    """Install forward hooks for the duration of a `with` block; they are gone after it, also after an exception."""
+    handles = []
+    try:
+        for module, hook in hooks:
+            handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Parameters of the attention of one layer, split by head (H heads of width d, residual width D)."""
+
+    w_q: Tensor  # [H, d, D]
+    b_q: Tensor  # [H, d]
+    w_k: Tensor  # [H, d, D]
+    w_v: Tensor  # [H, d, D]
+    b_v: Tensor  # [H, d]
+    w_o: Tensor  # [D, H, d], with the layer scale if there is one
+    b_o: Tensor  # [D]
+
+
+def attention_weights(clip: Clip, layer: int) -> Heads:
+    """Query, key, value and output parameters of a layer in the precision of `compute_dtype`."""
+    block = clip.visual.transformer.resblocks[layer]
+    dtype = compute_dtype(clip)
+    w_q, w_k, w_v = block.attn.in_proj_weight.to(dtype).unflatten(0, (3, clip.n_heads, clip.d_head))
+    b_q, _, b_v = block.attn.in_proj_bias.to(dtype).unflatten(0, (3, clip.n_heads, clip.d_head))
+    w_o, b_o = block.attn.out_proj.weight.to(dtype), block.attn.out_proj.bias.to(dtype)
+    if hasattr(block.ls_1, "gamma"):
+        w_o, b_o = block.ls_1.gamma.to(dtype)[:, None] * w_o, block.ls_1.gamma.to(dtype) * b_o
+    return Heads(w_q, b_q, w_k, w_v, b_v, w_o.unflatten(1, (clip.n_heads, clip.d_head)), b_o)
+
+
+@dataclass(frozen=True)
+class FinalNorm:
+    """The last layer norm and the projection into the joint space."""
+
+    gamma: Tensor  # [D]
+    beta: Tensor  # [D]
+    eps: float
+    proj: Tensor  # [D, E]
+
+
+def final_norm(clip: Clip) -> FinalNorm:
+    """Parameters of `ln_post` and `proj` in the precision of `compute_dtype`."""
+    norm, dtype = clip.visual.ln_post, compute_dtype(clip)
+    return FinalNorm(norm.weight.to(dtype), norm.bias.to(dtype), norm.eps, clip.visual.proj.to(dtype))
+
+
+def compute_dtype(clip: Clip) -> torch.dtype:
+    """Precision of what we compute ourselves: the model's own, but at least float32."""
+    return torch.float64 if clip.dtype == torch.float64 else torch.float32
+
+
+def class_attention(inputs: Tensor, head: Heads) -> Tensor:
+    """Attention pattern of the class token over all tokens, [B, H, N+1], from the attention's input [B, N+1, D].
+
+    The query is folded into the keys first, so keys are never built.
+    """
+    query = torch.einsum("hdD,bD->bhd", head.w_q, inputs[:, 0]) + head.b_q
+    folded = torch.einsum("bhd,hdD->bhD", query * head.w_q.shape[1] ** -0.5, head.w_k)
+    return (folded @ inputs.mT).softmax(dim=-1)  # the keys' bias adds the same to all tokens and cancels
+
+
+@dataclass
+class Stream:
+    """What one pass adds to the class token's residual stream, term by term, in the precision of `compute_dtype`."""
+
+    embed: Tensor  # [B, D], the class token after ln_pre
+    mlps: Tensor  # [B, L, D]
+    attention: Tensor  # [B, L, H, N+1], the class token's attention to each token
+    values: Tensor  # [B, L, H, d], values averaged with that attention
+    final: Tensor  # [B, D], the sum of all terms, as it enters the last layer norm
+
+
+@torch.no_grad()
+def record(clip: Clip, pixels: Tensor) -> Stream:
+    """Run the image tower once and keep the terms of the class token's residual stream; nothing larger is stored."""
+    dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
+    embed, final, mlps = [], [], [None] * clip.n_layers
+    attention, values = [None] * clip.n_layers, [None] * clip.n_layers
+
+    def keep_attention(layer):
+        def hook(module, args, output):
+            x, head = output.to(dtype), attention_weights(clip, layer)
+            attention[layer] = class_attention(x, head)
+            values[layer] = torch.einsum("bhD,hdD->bhd", attention[layer] @ x, head.w_v) + head.b_v
+
+        return hook
+
+    def keep_mlp(layer):
+        def hook(module, args, output):
+            mlps[layer] = output[:, 0].to(dtype)
+
+        return hook
+
+    hooks = [(block.ln_1, keep_attention(layer)) for layer, block in enumerate(blocks)]
+    hooks += [(block.ls_2, keep_mlp(layer)) for layer, block in enumerate(blocks)]
+    hooks += [(clip.visual.ln_pre, lambda module, args, output: embed.append(output[:, 0].to(dtype)))]
+    hooks += [(clip.visual.ln_post, lambda module, args, output: final.append(args[0][:, 0].to(dtype)))]
+    with forward_hooks(hooks):
+        clip.encode_image(pixels)
+    return Stream(embed[0], torch.stack(mlps, 1), torch.stack(attention, 1), torch.stack(values, 1), final[0])
+
+
+class _Enough(Exception):
+    """Ends a forward pass early."""
+
+
+@torch.no_grad()
+def visit_attention_inputs(
+    clip: Clip, pixels: Tensor, visit: Callable[[int, Tensor], None], layers: list[int] | None = None
+) -> None:
+    """Run the image tower and call `visit(layer, x)` with the input x [B, N+1, D] of each layer's attention.
+
+    Only one layer's x is alive at a time, and the pass ends after the last layer that is wanted.
+    """
+    dtype = compute_dtype(clip)
+    layers = list(range(clip.n_layers)) if layers is None else layers
+
+    def hook_for(layer):
+        def hook(module, args, output):
+            visit(layer, output.to(dtype))
+            if layer == max(layers):
+                raise _Enough
+
+        return hook
+
+    with forward_hooks([(clip.visual.transformer.resblocks[layer].ln_1, hook_for(layer)) for layer in layers]):
+        try:
+            clip.encode_image(pixels)
+        except _Enough:
+            pass

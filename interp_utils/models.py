@@ -1,0 +1,170 @@
+"""An untouched OpenCLIP model, with the sizes and the checks that an interpreter needs."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
+
+from .sandbox import clip as sandbox_clip
+
+DATA = next(p for p in (Path(__file__).parent / "_data", Path(__file__).parents[1] / "data") if p.exists())
+
+
+class Clip:
+    """An OpenCLIP model as it is, beside its preprocessing, tokenizer and sizes.
+
+    model: any instantiated `open_clip` CLIP whose image tower is a `VisionTransformer` read out at the class token.
+    preprocess: PIL image -> tensor [3, H, W]; tokenizer: list of strings -> token ids. Both may be None if unused.
+    The model is never changed. Put it in eval mode first.
+    Raises NotImplementedError, with the reason, for towers that the class-token decomposition does not cover.
+    """
+
+    def __init__(self, model, preprocess=None, tokenizer=None, name: str = "custom"):
+        reason = _why_not_covered(model)
+        if reason:
+            raise NotImplementedError(f"cannot decompose {name}: {reason}")
+        self.model, self.preprocess, self.tokenizer, self.name = model, preprocess, tokenizer, name
+        visual, block = model.visual, model.visual.transformer.resblocks[0]
+        self.visual = visual
+        self.n_layers = len(visual.transformer.resblocks)
+        self.n_heads = block.attn.num_heads
+        self.d_model, self.d_embed = visual.proj.shape
+        self.d_mlp = block.mlp.c_fc.out_features
+        self.d_head = self.d_model // self.n_heads
+        self.grid = tuple(visual.grid_size)  # rows and columns of patches
+        self.image_size = tuple(visual.image_size)
+
+    @property
+    def device(self) -> torch.device:
+        return self.visual.proj.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.visual.proj.dtype
+
+    def __repr__(self) -> str:
+        return (
+            f"Clip({self.name}: {self.n_layers} layers x {self.n_heads} heads, width {self.d_model}, "
+            f"embedding {self.d_embed}, {self.grid[0]}x{self.grid[1]} patches, {self.device}, {self.dtype})"
+        )
+
+    def pixels(self, pixels: Tensor) -> Tensor:
+        """The batch [B, 3, H, W] on the model's device and in its precision, once checked.
+
+        Raises ValueError for a wrong shape, an empty batch, or values that are not finite.
+        """
+        if pixels.ndim != 4 or pixels.shape[1:] != (3, *self.image_size) or len(pixels) == 0:
+            raise ValueError(
+                f"need pixels of shape [B, 3, {self.image_size[0]}, {self.image_size[1]}], got {list(pixels.shape)}; "
+                "clip.preprocess(image)[None] gives that from a PIL image"
+            )
+        if not pixels.is_floating_point() or not pixels.isfinite().all():
+            raise ValueError("pixels must be finite floating-point numbers, normalised as clip.preprocess does it")
+        return pixels.to(self.device, self.dtype)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Image representations [B, E], not normalised, of preprocessed pixels [B, 3, H, W]."""
+        return self.model.encode_image(self.pixels(pixels))
+
+    @torch.no_grad()
+    def encode_text(self, texts: list[str], templates=None) -> Tensor:
+        """Text representations [T, E] of unit length.
+
+        templates: strings such as "a photo of a {}" or functions such as `open_clip.OPENAI_IMAGENET_TEMPLATES`; the unit
+        vectors of all fillings of a text are averaged and normalised again (thesis, section 2.3). Raises ValueError for
+        no texts or a blank one.
+        """
+        if isinstance(texts, str) or len(texts) == 0 or not all(isinstance(t, str) and t.strip() for t in texts):
+            raise ValueError(f"need a list of at least one text, none of them blank, got {texts!r:.80}")
+        if self.tokenizer is None:
+            raise ValueError("this Clip has no tokenizer; pass open_clip.get_tokenizer(name) when you make it")
+        if templates is None:
+            templates = ["{}"]
+        filled = [t(text) if callable(t) else t.format(text) for text in texts for t in templates]
+        vectors = [
+            F.normalize(self.model.encode_text(self.tokenizer(filled[k : k + 256]).to(self.device)).float(), dim=-1)
+            for k in range(0, len(filled), 256)
+        ]
+        vectors = torch.cat(vectors).unflatten(0, (len(texts), len(templates))).mean(1)
+        return F.normalize(vectors, dim=-1)
+
+
+def best_device() -> torch.device:
+    """CUDA if there is one, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.float32) -> Clip:
+    """Load a CLIP by name, frozen and in eval mode.
+
+    name: "sandbox" for the model that ships with the course, else "<OpenCLIP name>/<pretrained tag>", for example
+    "ViT-L-14/laion2b_s32b_b82k"; those are downloaded once. device: where to put it, by default the best there is.
+    Raises ValueError for a name or tag that OpenCLIP does not know, and for a tag whose weights were trained with another
+    activation than the name builds (OpenAI's need "-quickgelu"); NotImplementedError for towers not covered.
+    """
+    device = torch.device(device) if device is not None else best_device()
+    if name == "sandbox":
+        model = sandbox_clip.load(DATA / "sandbox" / "clip.safetensors")
+        preprocess, tokenizer = sandbox_clip.preprocess(), sandbox_clip.tokenizer()
+    else:
+        model_name, tag = _checked_name(name)
+        model, _, preprocess = open_clip.create_model_and_transforms(model_name, pretrained=tag)
+        tokenizer = open_clip.get_tokenizer(model_name)
+    return Clip(model.eval().requires_grad_(False).to(device, dtype), preprocess, tokenizer, name)
+
+
+def _checked_name(name: str) -> tuple[str, str]:
+    model_name, _, tag = name.partition("/")
+    known = open_clip.list_models()
+    if model_name not in known:
+        near = ", ".join(get_close_matches(model_name, known, n=3, cutoff=0.4)) or "see open_clip.list_models()"
+        raise ValueError(f"unknown model {name!r}; use 'sandbox' or '<OpenCLIP name>/<pretrained tag>' (close: {near})")
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if tag not in tags:
+        raise ValueError(f"unknown weights {tag!r} for {model_name}; choose one of {', '.join(tags) or '(none)'}")
+    trained_quick = bool(open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu"))
+    if trained_quick != bool(open_clip.get_model_config(model_name).get("quick_gelu")):
+        base = model_name.removesuffix("-quickgelu")
+        right = f"{base}-quickgelu/{tag}" if trained_quick else f"{base}/{tag}"
+        used = "QuickGELU" if trained_quick else "GELU"
+        raise ValueError(f"the weights {tag!r} were trained with {used}, which {model_name!r} does not build; load {right!r}")
+    return model_name, tag
+
+
+def _why_not_covered(model) -> str | None:
+    """Why the class-token decomposition does not describe this model's image tower, or None."""
+    visual = getattr(model, "visual", None)
+    if visual is None:
+        return "it has no image tower `.visual`; pass an instantiated open_clip model"
+    if not isinstance(visual, VisionTransformer):
+        kind = "timm tower" if hasattr(visual, "trunk") else type(visual).__name__
+        return f"its image tower is a {kind}; only OpenCLIP's VisionTransformer, read out at the class token, is covered"
+    if getattr(visual, "attn_pool", None) is not None:
+        return "it pools its tokens by attention, so the representation is not the class token's residual stream"
+    if visual.pool_type != "tok":
+        return f"it pools by {visual.pool_type!r}, so the representation is not the class token's residual stream"
+    if getattr(visual, "final_ln_after_pool", False):
+        return "its final layer norm comes after pooling"
+    if visual.proj is None:
+        return "it has no projection into the joint space"
+    if visual.training and getattr(visual.patch_dropout, "prob", 0) > 0:
+        return "it drops patches at random in training mode; call model.eval() first"
+    for block in visual.transformer.resblocks:
+        attn = block.attn
+        plain = getattr(attn, "in_proj_weight", None) is not None and getattr(attn, "num_heads", None)
+        custom = [a for a in ("ln_q", "ln_k", "head_scale", "ln_inner", "bias_k") if _is_active(getattr(attn, a, None))]
+        if not plain or custom or hasattr(block, "ln_attn") or getattr(attn, "scaled_cosine", False):
+            return f"its attention is custom ({type(attn).__name__}{', ' + ', '.join(custom) if custom else ''})"
+        if getattr(attn, "batch_first", True) is False:
+            return "its attention is not batch-first; update open_clip_torch to 3.3 or later"
+    return None
+
+
+def _is_active(part) -> bool:
+    return part is not None and not isinstance(part, torch.nn.Identity)

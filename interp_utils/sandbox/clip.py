@@ -1,0 +1,76 @@
+"""The sandbox CLIP: an ordinary `open_clip.model.CLIP` with a small config, and its weight file."""
+
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torchvision import transforms
+
+WIDTH, LAYERS, HEADS, PATCH, EMBED = 128, 8, 4, 8, 128
+CONTEXT = 24
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+def build() -> open_clip.model.CLIP:
+    """The architecture with random weights, in eval mode."""
+    model = open_clip.model.CLIP(
+        embed_dim=EMBED,
+        vision_cfg=open_clip.model.CLIPVisionCfg(
+            layers=LAYERS, width=WIDTH, head_width=WIDTH // HEADS, patch_size=PATCH, image_size=64
+        ),
+        text_cfg=open_clip.model.CLIPTextCfg(context_length=CONTEXT, width=WIDTH, heads=4, layers=3),
+    )
+    return model.eval()
+
+
+def tokenizer() -> open_clip.SimpleTokenizer:
+    """OpenCLIP's own tokenizer, cut to the sandbox's short captions."""
+    return open_clip.SimpleTokenizer(context_length=CONTEXT)
+
+
+def preprocess() -> transforms.Compose:
+    """PIL image of any size -> float tensor [3, 64, 64], normalised."""
+    return transforms.Compose(
+        [
+            transforms.Lambda(lambda image: image.convert("RGB")),
+            transforms.Resize(64, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(64),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def save(model: open_clip.model.CLIP, token_ids: torch.Tensor, path: Path) -> None:
+    """Write the weights in half precision, with only those rows of the token embedding that captions use."""
+    state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items() if name != "attn_mask"}
+    rows = state["token_embedding.weight"]
+    state["token_embedding.weight"] = rows if len(rows) == len(token_ids) else rows[token_ids].contiguous()
+    save_file({**state, "token_ids": token_ids}, path)
+
+
+def load(path: Path) -> open_clip.model.CLIP:
+    """Read a file that `save` wrote; tokens that no caption uses get a zero embedding.
+
+    Raises FileNotFoundError where there is no file, ValueError where it is truncated or holds other tensors.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no sandbox weights at {path}; train them with: python -m interp_utils.sandbox.train_clip")
+    model = build()
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except Exception as error:  # safetensors raises its own type, which is not public
+        raise ValueError(f"{path} is not a complete safetensors file ({error}); restore it with: git checkout -- data") from error
+    ids = state.pop("token_ids", None)
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name != "attn_mask"}
+    if ids is not None and state.keys() == expected.keys():
+        table = torch.zeros(expected["token_embedding.weight"])
+        table[ids] = state["token_embedding.weight"].float()
+        state["token_embedding.weight"] = table
+        if all(state[name].shape == shape for name, shape in expected.items()):
+            model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
+            return model
+    raise ValueError(f"{path} does not hold the weights of the sandbox CLIP; restore it with: git checkout -- data")

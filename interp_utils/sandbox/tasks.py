@@ -1,0 +1,113 @@
+"""Tasks on sandbox images whose answers are known: factors, spurious animals, masks, object pairs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import clip as sandbox_clip
+from .captions import prompts
+from .render import Rendered, render
+from .world import CATEGORIES, FACTORS, LAND_SCENES, WATER_SCENES, Spec, balanced
+
+EVALUATION = 10**9  # seeds of evaluation images start here, those of training images stay below
+HIDDEN = -1  # label of a factor that the image does not show
+
+
+def to_pixels(image: np.ndarray) -> Tensor:
+    """uint8 pixels [..., 64, 64, 3] -> normalised float [..., 3, 64, 64], as the sandbox CLIP's preprocess gives."""
+    mean, std = torch.tensor(sandbox_clip.MEAN), torch.tensor(sandbox_clip.STD)
+    return ((torch.from_numpy(image).float() / 255 - mean) / std).movedim(-1, -3).contiguous()
+
+
+class SandboxImages(torch.utils.data.Dataset):
+    """Images of given specs, drawn when asked for: item k is (pixels [3, 64, 64], target(rendered image))."""
+
+    def __init__(self, specs: list[Spec], target: Callable[[Rendered], object]):
+        self.specs, self.target = specs, target
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def __getitem__(self, k: int):
+        image = render(self.specs[k])
+        return to_pixels(image.pixels), self.target(image)
+
+
+def factor_label(spec: Spec, factor: str) -> int:
+    """Index of a factor's value, HIDDEN where the image does not show it (colour is seen in photos only)."""
+    if factor == "colour" and spec.style != "photo":
+        return HIDDEN
+    return FACTORS[factor].index(getattr(spec, factor))
+
+
+def factor_images(factor: str, n: int, seed: int = 0, **fixed) -> SandboxImages:
+    """Balanced images labelled with one factor; `fixed` holds other factors at a value. Targets: int."""
+    if factor not in FACTORS:
+        raise ValueError(f"unknown factor {factor!r}; choose one of {', '.join(FACTORS)}")
+    if factor == "colour":
+        fixed = {"style": "photo", **fixed}
+    return SandboxImages(_evaluation_specs(n, seed, **fixed), lambda image: factor_label(image.factors, factor))
+
+
+def segmentation_images(n: int, seed: int = 0) -> SandboxImages:
+    """Balanced images with their masks. Targets: bool [64, 64], where the objects are."""
+    return SandboxImages(_evaluation_specs(n, seed), lambda image: torch.from_numpy(image.mask))
+
+
+def spurious_animals(split: str, n: int, seed: int = 0) -> SandboxImages:
+    """Land (0) and water (1) animals on land and water scenes. Targets: (label, group), group = 2 * label + on water.
+
+    split "train": 95 percent of the animals stand on their own scenes; "test": the four groups are equally large.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    rng = np.random.default_rng([seed, 4, split == "train"])
+    specs = []
+    for k, spec in enumerate(_evaluation_specs(n, seed + (10**6 if split == "train" else 0))):
+        label = k % 2
+        water = (label == 1) == (rng.random() < 0.95) if split == "train" else (k // 2) % 2 == 1
+        animals = CATEGORIES["water animal" if label else "land animal"]
+        scenes = WATER_SCENES if water else LAND_SCENES
+        specs.append(replace(spec, object=animals[int(rng.integers(len(animals)))], scene=scenes[int(rng.integers(len(scenes)))]))
+
+    def target(image: Rendered) -> tuple[int, int]:
+        label = int(image.factors.category == "water animal")
+        return label, 2 * label + int(image.factors.scene in WATER_SCENES)
+
+    return SandboxImages(specs, target)
+
+
+def object_pair(first: str, second: str, n: int, seed: int = 0) -> SandboxImages:
+    """Balanced images of two kinds of object in turn. Targets: 0 for the first kind, 1 for the second."""
+    specs = [replace(spec, object=(first, second)[k % 2]) for k, spec in enumerate(_evaluation_specs(n, seed))]
+    return SandboxImages(specs, lambda image: int(image.factors.object == second))
+
+
+def zero_shot_classifier(clip, factor: str) -> Tensor:
+    """Unit text vectors of a factor's values, [V, E]: the normalised mean over its prompts."""
+    return torch.stack([F.normalize(clip.encode_text(prompts(factor, value)).mean(0), dim=0) for value in FACTORS[factor]])
+
+
+@torch.no_grad()
+def zero_shot_report(clip, n_images: int = 2000, seed: int = 0) -> dict[str, float]:
+    """Accuracy of classification from text on fresh balanced images, for each factor (colour on photos only)."""
+    if n_images < 1:
+        raise ValueError(f"need at least one image, got n_images={n_images}")
+    specs = _evaluation_specs(n_images, seed)
+    batches = (np.stack([render(spec).pixels for spec in specs[k : k + 250]]) for k in range(0, n_images, 250))
+    features = torch.cat([clip.encode_image(to_pixels(batch)).float() for batch in batches])
+    report = {}
+    for factor in FACTORS:
+        guess = (features @ zero_shot_classifier(clip, factor).T).argmax(1).cpu()
+        label = torch.tensor([factor_label(spec, factor) for spec in specs])
+        seen = label != HIDDEN
+        report[factor] = (guess == label)[seen].float().mean().item() if seen.any() else float("nan")
+    return report
+
+
+def _evaluation_specs(n: int, seed: int, **fixed) -> list[Spec]:
+    return [balanced(EVALUATION + seed * 10**7 + k, **fixed) for k in range(n)]

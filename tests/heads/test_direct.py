@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+import torch
+from conftest import count_hooks, noise, real_clip, tiny_model
+
+import interp_utils as iu
+from interp_utils.heads import direct_effects
+
+REAL = ("ViT-B-32-quickgelu", "ViT-B-16", "ViT-L-14", "ViT-H-14")
+
+
+def relative(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+@torch.no_grad()
+def brute_force(clip, pixels, ln):
+    """Every head-token effect [B, L, H, N+1, E] and every other term [B, L+1, E], all queries and widths written out."""
+    visual = clip.visual
+    x = visual._embeds(pixels)
+    others, heads = [x[:, 0]], []
+    for block in visual.transformer.resblocks:
+        z, attn = block.ln_1(x), block.attn
+        q, k, v = (
+            (z @ attn.in_proj_weight.T + attn.in_proj_bias).unflatten(-1, (3, clip.n_heads, clip.d_head)).permute(2, 0, 3, 1, 4)
+        )
+        pattern = (q @ k.mT * clip.d_head**-0.5).softmax(-1)
+        w_o = attn.out_proj.weight.unflatten(1, (clip.n_heads, clip.d_head))
+        written = torch.einsum("bhqk,bhkd,Dhd->bqhkD", pattern, v, w_o)
+        written += attn.out_proj.bias / (clip.n_heads * z.shape[1])
+        scale = block.ls_1.gamma if hasattr(block.ls_1, "gamma") else 1.0
+        heads.append(scale * written[:, 0])
+        x = x + scale * written.sum(dim=(2, 3))
+        mlp = block.ls_2(block.mlp(block.ln_2(x)))
+        others.append(mlp[:, 0])
+        x = x + mlp
+    final, norm = x[:, 0], visual.ln_post
+    mean, std = final.mean(1), (final.var(1, correction=0) + norm.eps).sqrt()
+
+    def joint(term, share):
+        """A term [B, ..., D] through the frozen last norm and the projection; `share` is its part of the whole."""
+        extra = [1] * (term.ndim - 1)
+        m, s = mean.reshape(-1, *extra), std.reshape(-1, *extra)
+        if ln == "split":
+            return (norm.weight * (term - m * share) / s + norm.bias * share) @ visual.proj
+        return norm.weight * (term - term.mean(-1, keepdim=True)) / s @ visual.proj
+
+    k = 2 * clip.n_layers + 1
+    heads, others = torch.stack(heads, 1), torch.stack(others, 1)
+    other_effects = joint(others, 1 / k)
+    if ln == "centered":
+        other_effects[:, 0] += norm.bias @ visual.proj
+    return joint(heads, 1 / (k * clip.n_heads * heads.shape[3])), other_effects
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_sums_to_the_representation_on_real_architectures(name):
+    clip = real_clip(name)
+    for dtype, bound in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
+        clip.model.to(dtype)
+        pixels = noise(clip, n=1).to(dtype)
+        expected = clip.encode_image(pixels)
+        for ln in ("centered", "split"):
+            fx = direct_effects(clip, pixels, ln)
+            layers, heads = fx.layers(), fx.heads()
+            assert layers.shape == (1, 2 * clip.n_layers + 1, clip.d_embed)
+            assert heads.shape == (1, clip.n_layers, clip.n_heads, clip.d_embed)
+            assert relative(fx.total(), expected) < bound
+            assert relative(heads.sum(2), layers[:, 1::2]) < bound
+            assert relative(heads.sum((1, 2)) + layers[:, 0::2].sum(1), expected) < bound
+            if dtype == torch.float32:
+                tokens = fx.tokens()
+                assert tokens.shape == (1, clip.grid[0] * clip.grid[1] + 1, clip.d_embed)
+                assert relative(tokens.sum(1), heads.sum((1, 2))) < bound
+                assert relative(fx.head_tokens(1, 2).sum(1), heads[:, 1, 2]) < bound
+
+
+def test_sums_to_the_representation_on_the_sandbox(sandbox):
+    pixels = torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(8)])
+    expected = sandbox.encode_image(pixels)
+    for ln in ("centered", "split"):
+        fx = direct_effects(sandbox, pixels, ln)
+        others = fx.layers()[:, 0::2].sum(1)
+        assert relative(fx.total(), expected) < 1e-5
+        assert relative(fx.heads().sum((1, 2)) + others, expected) < 1e-5
+        assert relative(fx.tokens().sum(1) + others, expected) < 1e-5
+
+
+@pytest.mark.parametrize("ln", ["centered", "split"])
+@pytest.mark.parametrize("vision", [{}, {"ls_init_value": 0.5}, {"no_ln_pre": True}, {"layers": 3, "width": 48, "head_width": 12}])
+def test_every_view_equals_brute_force(ln, vision):
+    clip = iu.Clip(tiny_model(**vision).double())
+    pixels = noise(clip, n=3).double()
+    heads, others = brute_force(clip, pixels, ln)
+    fx = direct_effects(clip, pixels, ln)
+    torch.testing.assert_close(fx.heads(), heads.sum(3))
+    torch.testing.assert_close(fx.heads([1]), heads.sum(3)[:, [1]])
+    torch.testing.assert_close(fx.tokens(), heads.sum((1, 2)))
+    torch.testing.assert_close(fx.layers()[:, 1::2], heads.sum((2, 3)))
+    torch.testing.assert_close(fx.layers()[:, 0::2], others)
+    for layer in range(clip.n_layers):
+        for head in range(clip.n_heads):
+            torch.testing.assert_close(fx.head_tokens(layer, head), heads[:, layer, head])
+    text = torch.randn(5, clip.d_embed, dtype=torch.float64)
+    torch.testing.assert_close(fx.scores(text, over="head_token"), heads @ text.T)
+    torch.testing.assert_close(fx.scores(text, over="token"), heads.sum((1, 2)) @ text.T)
+    torch.testing.assert_close(fx.scores(text, over="head"), heads.sum(3) @ text.T)
+    torch.testing.assert_close(fx.scores(text, over="layer"), fx.layers() @ text.T)
+
+
+def test_head_tokens_equal_brute_force_on_a_real_architecture():
+    clip = real_clip("ViT-B-32-quickgelu")
+    pixels = noise(clip, n=1)
+    heads, _ = brute_force(clip, pixels, "centered")
+    fx = direct_effects(clip, pixels)
+    for layer, head in ((0, 0), (5, 11), (11, 3)):
+        assert relative(fx.head_tokens(layer, head), heads[:, layer, head]) < 1e-5
+    text = torch.randn(2, clip.d_embed)
+    assert relative(fx.scores(text, over="head_token"), heads @ text.T) < 1e-5
+
+
+def test_images_of_a_batch_do_not_mix(tiny):
+    pixels = noise(tiny, n=4)
+    together = direct_effects(tiny, pixels).heads()
+    alone = torch.cat([direct_effects(tiny, image[None]).heads() for image in pixels])
+    torch.testing.assert_close(together, alone)
+
+
+def test_attention_is_a_distribution(tiny):
+    attention = direct_effects(tiny, noise(tiny)).attention
+    assert attention.min() >= 0
+    torch.testing.assert_close(attention.sum(-1), torch.ones(2, tiny.n_layers, tiny.n_heads))
+
+
+@pytest.mark.parametrize("dtype,bound", [(torch.bfloat16, 0.05), (torch.float16, 0.005)])
+def test_half_precision_models(dtype, bound):
+    clip = iu.Clip(tiny_model().to(dtype))
+    pixels = noise(clip)
+    fx = direct_effects(clip, pixels)
+    assert relative(fx.total(), clip.encode_image(pixels).float()) < bound
+    assert fx.heads().dtype == torch.float32
+    assert relative(fx.tokens().sum(1), fx.heads().sum((1, 2))) < 1e-2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype,bound", [(torch.float32, 1e-4), (torch.bfloat16, 0.05), (torch.float16, 0.005)])
+def test_on_a_gpu(dtype, bound):
+    clip = iu.Clip(tiny_model().to("cuda", dtype))
+    fx = direct_effects(clip, noise(clip))
+    assert fx.heads().device.type == "cuda"
+    assert relative(fx.total(), clip.encode_image(noise(clip)).float()) < bound
+
+
+def test_nothing_is_left_hooked(tiny):
+    direct_effects(tiny, noise(tiny)).tokens()
+    assert count_hooks(tiny.model) == 0
+    broken = tiny.model.visual.transformer.resblocks[1].mlp
+    original, broken.forward = broken.forward, lambda x: (_ for _ in ()).throw(RuntimeError("boom"))
+    with pytest.raises(RuntimeError, match="boom"):
+        direct_effects(tiny, noise(tiny))
+    assert count_hooks(tiny.model) == 0
+    broken.forward = original
+    direct_effects(tiny, noise(tiny))
+
+
+def test_the_model_is_untouched(tiny):
+    before = tiny.encode_image(noise(tiny))
+    weights = {name: value.clone() for name, value in tiny.model.state_dict().items()}
+    fx = direct_effects(tiny, noise(tiny))
+    fx.scores(torch.randn(2, tiny.d_embed), over="head_token")
+    assert torch.equal(tiny.encode_image(noise(tiny)), before)
+    assert all(torch.equal(value, weights[name]) for name, value in tiny.model.state_dict().items())
+
+
+def test_bad_input_says_what_to_do(tiny):
+    good = noise(tiny)
+    with pytest.raises(ValueError, match=r"need pixels of shape \[B, 3, 32, 32\], got \[2, 3, 32, 31\]"):
+        direct_effects(tiny, good[..., :-1])
+    with pytest.raises(ValueError, match="need pixels of shape"):
+        direct_effects(tiny, good[:0])
+    good[0, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        direct_effects(tiny, good)
+    with pytest.raises(ValueError, match="finite"):
+        direct_effects(tiny, torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="'centered' or 'split'"):
+        direct_effects(tiny, noise(tiny), ln="none")
+    fx = direct_effects(tiny, noise(tiny))
+    with pytest.raises(IndexError, match="no head L2H0"):
+        fx.head_tokens(2, 0)
+    with pytest.raises(ValueError, match="over must be"):
+        fx.scores(torch.randn(1, tiny.d_embed), over="neuron")
+    for text in (torch.randn(1, 5), torch.randn(0, tiny.d_embed)):
+        with pytest.raises(ValueError, match="need text features"):
+            fx.scores(text)

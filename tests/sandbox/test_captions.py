@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interp_utils.sandbox import Caption, Spec, caption, prompts, training, truth
+from interp_utils.sandbox.captions import facts_of, noun_phrase
+from interp_utils.sandbox.world import CATEGORIES, FACTORS
+
+WORDS = {"striped": ("texture", "striped"), "forest": ("scene", "forest"), "sepia": ("style", "sepia"), "left": ("place", "left")}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10**6))
+def test_captions_are_true_and_claim_what_they_say(seed):
+    spec = training(seed)
+    said = caption(spec, np.random.default_rng(seed))
+    assert truth([said], [spec])[0, 0]
+    assert set(said.facts) <= set(facts_of(spec))
+    for word, fact in WORDS.items():
+        if word in said.text.split():
+            assert fact in said.facts
+    assert len(said.text.split()) <= 20
+
+
+def test_truth_follows_the_facts():
+    dog, pair = Spec(object="dog", count=2, scene="sea"), Spec(object="dog", second="ship")
+    sepia = Spec(object="dog", colour="red", style="sepia")
+    captions = [
+        Caption("dogs", (("object", "dog"),)),
+        Caption("a land animal at sea", (("category", "land animal"), ("scene", "sea"))),
+        Caption("a dog and a ship", (("object", "dog"), ("object", "ship"))),
+        Caption("something red", (("colour", "red"),)),
+    ]
+    expected = [[1, 1, 1], [1, 0, 0], [0, 1, 0], [1, 0, 0]]
+    assert truth(captions, [dog, pair, sepia]).astype(int).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "arguments,text",
+    [
+        (("dog", 1), "a dog"),
+        (("apple", 1, ("red",)), "a red apple"),
+        (("apple", 1, ("orange",)), "an orange apple"),
+        (("ice cream", 1), "an ice cream"),
+        (("fish", 3, ("striped", "blue"), "three"), "three striped blue fish"),
+        (("scissors", 1, ("black",)), "a black pair of scissors"),
+        (("scissors", 2, (), "two"), "two pairs of scissors"),
+        (("letter A", 4), "letters A"),
+        (("water animal", 2), "water animals"),
+        (("dog", 1, (), "a single"), "a single dog"),
+    ],
+)
+def test_grammar(arguments, text):
+    assert noun_phrase(*arguments) == text
+
+
+def test_every_value_has_prompts_of_its_own():
+    values = [(f, v) for f in FACTORS for v in FACTORS[f]] + [("category", c) for c in (*CATEGORIES, "animal")]
+    sets = [tuple(prompts(*value)) for value in values]
+    assert all(len(texts) >= 2 for texts in sets)
+    assert len({text for texts in sets for text in texts}) == sum(map(len, sets)), "two values share a prompt"
+    with pytest.raises(ValueError, match="unknown factor"):
+        prompts("mood", "happy")

@@ -1,0 +1,136 @@
+import open_clip
+import pytest
+import torch
+from conftest import noise, tiny_model
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+import interp_utils as iu
+from interp_utils.sandbox import clip as sandbox_clip
+
+
+def test_sizes_of_a_real_model():
+    clip = iu.Clip(open_clip.create_model("ViT-B-32-quickgelu", pretrained=None))
+    sizes = (clip.n_layers, clip.n_heads, clip.d_model, clip.d_mlp, clip.d_embed, clip.grid, clip.device.type)
+    assert sizes == (12, 12, 768, 3072, 512, (7, 7), "cpu")
+
+
+def test_encode_image_is_the_models_own(tiny):
+    pixels = noise(tiny)
+    assert torch.equal(tiny.encode_image(pixels), tiny.model.encode_image(pixels))
+
+
+def test_text_features_are_unit_and_averaged_over_templates(tiny):
+    plain = tiny.encode_text(["a dog", "a cat"])
+    torch.testing.assert_close(plain.norm(dim=1), torch.ones(2))
+    templates = ["a photo of a {}.", lambda c: f"a drawing of {c}"]
+    both = tiny.encode_text(["dog", "cat"], templates)
+    first = tiny.encode_text(["a photo of a dog.", "a drawing of dog"]).mean(0)
+    torch.testing.assert_close(both[0], first / first.norm())
+    many = tiny.encode_text([f"text {k}" for k in range(300)])
+    torch.testing.assert_close(many[299:], tiny.encode_text(["text 299"]))
+
+
+@pytest.mark.parametrize("texts", [[], "a dog", ["a dog", "  "], [None]])
+def test_bad_texts(tiny, texts):
+    with pytest.raises(ValueError, match="at least one text"):
+        tiny.encode_text(texts)
+
+
+@pytest.mark.parametrize(
+    "vision,reason",
+    [
+        ({"pool_type": "avg"}, "pools by 'avg'"),
+        ({"attentional_pool": True, "attn_pooler_heads": 4}, "pools its tokens by attention"),
+        ({"final_ln_after_pool": True}, "layer norm comes after pooling"),
+        ({"layers": (1, 1, 1, 1), "width": 16, "head_width": 64}, "ModifiedResNet"),
+        ({"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "avg", "timm_proj": "linear"}, "timm tower"),
+        ({"qk_norm": True}, "attention is custom"),
+    ],
+)
+def test_towers_that_are_not_covered_say_why(vision, reason):
+    with pytest.raises(NotImplementedError, match=reason):
+        iu.Clip(tiny_model(**vision))
+
+
+def test_siglip_is_refused():
+    model = open_clip.create_model("ViT-B-16-SigLIP", pretrained=None)
+    with pytest.raises(NotImplementedError, match="timm tower"):
+        iu.Clip(model)
+
+
+def test_patch_dropout_in_training_mode_is_refused():
+    model = CLIP(
+        embed_dim=8,
+        vision_cfg=CLIPVisionCfg(layers=1, width=16, head_width=8, patch_size=8, image_size=16, patch_dropout=0.5),
+        text_cfg=CLIPTextCfg(width=16, heads=1, layers=1),
+    )
+    with pytest.raises(NotImplementedError, match="call model.eval"):
+        iu.Clip(model.train())
+    iu.Clip(model.eval())
+
+
+def test_unknown_names_and_tags():
+    with pytest.raises(ValueError, match="unknown model 'ViT-B-33/openai'.*ViT-B-32"):
+        iu.load_clip("ViT-B-33/openai")
+    with pytest.raises(ValueError, match="unknown weights 'laion9b' for ViT-B-32; choose one of .*laion2b_s34b_b79k"):
+        iu.load_clip("ViT-B-32/laion9b")
+    with pytest.raises(ValueError, match="unknown weights ''"):
+        iu.load_clip("ViT-B-32")
+
+
+def test_wrong_activation_names_the_right_model():
+    with pytest.raises(ValueError, match="trained with QuickGELU.*load 'ViT-B-32-quickgelu/openai'"):
+        iu.load_clip("ViT-B-32/openai")
+
+
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32-quickgelu/openai", "ViT-B-16/laion2b_s34b_b88k", "ViT-L-14/laion2b_s32b_b82k", "ViT-H-14/laion2b_s32b_b79k"]
+)
+def test_names_of_the_thesis_are_accepted(name):
+    from interp_utils.models import _checked_name
+
+    assert "/".join(_checked_name(name)) == name
+
+
+def test_real_loading_code_reads_a_local_checkpoint(tmp_path, monkeypatch):
+    source = open_clip.create_model("ViT-B-32", pretrained=None)
+    path = tmp_path / "open_clip_pytorch_model.bin"
+    torch.save({name: value.half() for name, value in source.state_dict().items()}, path)
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **kwargs: str(path))
+    clip = iu.load_clip("ViT-B-32/laion2b_s34b_b79k", device="cpu")
+    torch.testing.assert_close(clip.visual.proj, source.visual.proj.half().float())
+    assert not clip.model.training and not clip.visual.proj.requires_grad
+    assert clip.encode_text(["a dog"]).shape == (1, 512)
+
+
+def test_sandbox_loads_with_zero_rows_for_unknown_tokens(sandbox):
+    table = sandbox.model.token_embedding.weight
+    assert table.shape == (49408, sandbox_clip.WIDTH)
+    used = (table.abs().sum(1) > 0).sum().item()
+    assert 150 < used < 2000
+    assert sandbox.n_layers >= 8 and sandbox.n_heads >= 4
+
+
+def test_sandbox_weights_round_trip(tmp_path):
+    model = sandbox_clip.build()
+    ids = torch.tensor([3, 5, 49407])
+    sandbox_clip.save(model, ids, tmp_path / "clip.safetensors")
+    again = sandbox_clip.load(tmp_path / "clip.safetensors")
+    torch.testing.assert_close(again.visual.proj, model.visual.proj.half().float())
+    torch.testing.assert_close(again.token_embedding.weight[ids], model.token_embedding.weight[ids].half().float())
+    assert again.token_embedding.weight[4].abs().sum() == 0
+
+
+def test_bad_sandbox_weight_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train_clip"):
+        sandbox_clip.load(tmp_path / "none.safetensors")
+    path = tmp_path / "clip.safetensors"
+    sandbox_clip.save(sandbox_clip.build(), torch.tensor([1]), path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
+        sandbox_clip.load(path)
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match="does not hold the weights"):
+        sandbox_clip.load(path)
