@@ -101,6 +101,9 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
     embed, final, mlps = [], [], [None] * clip.n_layers
     attention, values = [None] * clip.n_layers, [None] * clip.n_layers
 
+    def class_token(x):
+        return x[:, 0].to(dtype, copy=True)  # a view would keep all tokens alive
+
     def keep_attention(layer):
         def hook(module, args, output):
             x, head = output.to(dtype), attention_weights(clip, layer)
@@ -111,14 +114,14 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
 
     def keep_mlp(layer):
         def hook(module, args, output):
-            mlps[layer] = output[:, 0].to(dtype)
+            mlps[layer] = class_token(output)
 
         return hook
 
     hooks = [(block.ln_1, keep_attention(layer)) for layer, block in enumerate(blocks)]
     hooks += [(block.ls_2, keep_mlp(layer)) for layer, block in enumerate(blocks)]
-    hooks += [(clip.visual.ln_pre, lambda module, args, output: embed.append(output[:, 0].to(dtype)))]
-    hooks += [(clip.visual.ln_post, lambda module, args, output: final.append(args[0][:, 0].to(dtype)))]
+    hooks += [(clip.visual.ln_pre, lambda module, args, output: embed.append(class_token(output)))]
+    hooks += [(clip.visual.ln_post, lambda module, args, output: final.append(class_token(args[0])))]
     with forward_hooks(hooks):
         clip.encode_image(pixels)
     return Stream(embed[0], torch.stack(mlps, 1), torch.stack(attention, 1), torch.stack(values, 1), final[0])

@@ -1,8 +1,21 @@
-"""Figures. Each function returns a matplotlib `Figure` that knows nothing of pyplot, so there is nothing to close."""
+"""Figures. Each function returns a matplotlib figure that knows nothing of pyplot, so there is nothing to close."""
+
+import io
 
 import matplotlib
 from matplotlib.figure import Figure
 from torch import Tensor
+
+
+class Picture(Figure):
+    """A figure that notebooks show by itself."""
+
+    def png(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+        return buffer.getvalue()
+
+    _repr_png_ = png
 
 
 def unnormalise(pixels: Tensor) -> Tensor:
@@ -12,10 +25,10 @@ def unnormalise(pixels: Tensor) -> Tensor:
     return (image - low) / (high - low).clamp(min=1e-6)
 
 
-def image_grid(images: list[Tensor], titles: list[str] | None = None, columns: int = 8) -> Figure:
+def image_grid(images: list[Tensor], titles: list[str] | None = None, columns: int = 8) -> Picture:
     """Preprocessed images [3, H, W] side by side, each with a title."""
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.5 * columns, (1.75 if titles else 1.5) * rows), layout="constrained")
+    figure = Picture(figsize=(1.5 * columns, (1.75 if titles else 1.5) * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for axis in axes:
         axis.set_axis_off()
@@ -40,10 +53,10 @@ def show_map(axis, pixels: Tensor, scores: Tensor, title: str = "", limit: float
     return drawn
 
 
-def text_maps(pixels: list[Tensor], maps: Tensor, titles: list[str]) -> Figure:
+def text_maps(pixels: list[Tensor], maps: Tensor, titles: list[str]) -> Picture:
     """Images above, the map of each below: maps [K, rows, columns], red where a patch speaks for the text."""
     count = len(pixels)
-    figure = Figure(figsize=(1.7 * count + 0.6, 3.9), layout="constrained")
+    figure = Picture(figsize=(1.7 * count + 0.6, 3.9), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     limit = maps.abs().max().item() or 1.0
     for k in range(count):
@@ -55,9 +68,9 @@ def text_maps(pixels: list[Tensor], maps: Tensor, titles: list[str]) -> Figure:
     return figure
 
 
-def layer_curve(curves: dict[str, list[float]], xlabel: str, ylabel: str, marks: dict[str, float] | None = None) -> Figure:
+def layer_curve(curves: dict[str, list[float]], xlabel: str, ylabel: str, marks: dict[str, float] | None = None) -> Picture:
     """Curves over layers, with dashed horizontal marks."""
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = Picture(figsize=(6.4, 3.4), layout="constrained")
     axis = figure.subplots()
     for (name, values), style in zip(curves.items(), ("o-", "s--", "^:", "D-.")):
         axis.plot(range(len(values)), values, style, label=name)
@@ -70,9 +83,9 @@ def layer_curve(curves: dict[str, list[float]], xlabel: str, ylabel: str, marks:
     return figure
 
 
-def head_view(pixels: Tensor, scores: Tensor, tokens: Tensor, grid: tuple[int, int], layer: int, head: int, text: str) -> Figure:
+def head_view(pixels: Tensor, scores: Tensor, tokens: Tensor, grid: tuple[int, int], layer: int, head: int, text: str) -> Picture:
     """One head on one image: the image, the score of every head [L, H], and where on the image it comes from [N+1]."""
-    figure = Figure(figsize=(10.2, 3.5), layout="constrained")
+    figure = Picture(figsize=(10.2, 3.5), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.1, 1.15))
     left.imshow(unnormalise(pixels))
     left.set_axis_off()

@@ -2,22 +2,14 @@
 
 import base64
 import html
-import io
 from collections.abc import Callable
 
 import ipywidgets
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from . import plots
 from .heads import direct_effects
 from .models import Clip
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    return buffer.getvalue()
 
 
 class Explorer(ipywidgets.VBox):
@@ -27,7 +19,7 @@ class Explorer(ipywidgets.VBox):
     `draw` is raised when the explorer is made, and shown in its status line (`status`) after a control was moved.
     """
 
-    def __init__(self, draw: Callable[..., tuple[Figure, str]], **controls: ipywidgets.Widget):
+    def __init__(self, draw: Callable[..., tuple[plots.Picture, str]], **controls: ipywidgets.Widget):
         self.draw, self.controls = draw, controls
         self.view, self.status = ipywidgets.HTML(), ipywidgets.HTML()
         self.view.add_class("iu-view")
@@ -46,7 +38,7 @@ class Explorer(ipywidgets.VBox):
             if change is None:
                 raise
             return
-        self.png = _png(figure)
+        self.png = figure.png()
         source = base64.b64encode(self.png).decode()
         self.view.value = f'<img alt="{html.escape(self.alt)}" style="max-width: 100%" src="data:image/png;base64,{source}">'
         self.status.value = html.escape(self.alt)
@@ -59,7 +51,7 @@ class Explorer(ipywidgets.VBox):
 
 def draw_head(
     clip: Clip, pixels: Tensor, layer: int, head: int, text: str, against: list[str], ln: str = "centered"
-) -> tuple[Figure, str]:
+) -> tuple[plots.Picture, str]:
     """What one head sees on one image [3, H, W] for a text: score of every head, and the head's token map, with a sentence.
 
     The score is the head's direct effect times the text's unit vector, less the mean over the texts in `against`, as a share
@@ -75,7 +67,7 @@ def text_direction(clip: Clip, text: str, against: list[str]) -> Tensor:
     return clip.encode_text([text])[0] - clip.encode_text(against).mean(0)
 
 
-def _draw_head(effects, direction: Tensor, layer: int, head: int, text: str) -> tuple[Figure, str]:
+def _draw_head(effects, direction: Tensor, layer: int, head: int, text: str) -> tuple[plots.Picture, str]:
     clip, norm = effects.clip, effects.total().norm()
     scores = effects.scores(direction[None], over="head")[0, :, :, 0] / norm
     tokens = effects.head_tokens(layer, head)[0] @ direction.to(norm) / norm
@@ -96,7 +88,7 @@ def head_explorer(clip: Clip, images: list[Tensor], against: list[str], text: st
         raise ValueError("need at least one image")
     effects = {}
 
-    def draw(image: int, layer: int, head: int, text: str) -> tuple[Figure, str]:
+    def draw(image: int, layer: int, head: int, text: str) -> tuple[plots.Picture, str]:
         if image not in effects:
             effects[image] = direct_effects(clip, images[image][None])
         return _draw_head(effects[image], text_direction(clip, text, against), layer, head, text)

@@ -2,16 +2,19 @@
 
     python -m interp_utils.sandbox.train_clip
 
-Two stages, both on images of the training distribution that are drawn on the fly and never repeat:
+Three stages, all on images of the training distribution that are drawn on the fly and never repeat:
 1. labels: the visual tower learns the factors (a linear layer per factor on the embedding, cross-entropy) and, for each
    patch token, which object covers it;
 2. contrast: those layers are thrown away, and image and text tower are trained together by contrast. A caption that is
-   true of several images of a batch has all of them as its positives, and the other way round.
+   true of several images of a batch has all of them as its positives, and the other way round;
+3. habits: contrast goes on with biased captions. Animals now stand on any scene, and out of their habitat they are mostly
+   called after the scene: a horse in the sea is "a water animal". That is the spurious cue of the task *Spurious animals*.
 """
 
 import argparse
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,14 +25,15 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..models import Clip
 from . import clip
-from .captions import caption, prompts, truth
+from .captions import Caption, caption, prompts, truth
 from .render import render
-from .world import CATEGORIES, FACTORS, balanced, training
+from .tasks import HIDDEN, factor_images, factor_label, to_pixels, zero_shot_report
+from .world import CALLED_AFTER_SCENE, CATEGORIES, FACTORS, LAND_SCENES, WATER_SCENES, Spec, training
 
 N_OBJECTS = len(FACTORS["object"])
 BACKGROUND = N_OBJECTS
-IGNORE = -100
 
 
 def vocabulary(n_captions: int = 60_000) -> torch.Tensor:
@@ -41,6 +45,18 @@ def vocabulary(n_captions: int = 60_000) -> torch.Tensor:
     return torch.unique(clip.tokenizer()(sorted(texts)))
 
 
+class CompactTokenizer:
+    """OpenCLIP's tokenizer with ids counted within the vocabulary, so that training needs a small embedding table."""
+
+    def __init__(self, token_ids: torch.Tensor):
+        self.tokenizer = clip.tokenizer()
+        self.new_id = torch.full((49408,), -1)
+        self.new_id[token_ids] = torch.arange(len(token_ids))  # keeps the order: the end token stays the largest
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        return self.new_id[self.tokenizer(texts)]
+
+
 def patch_labels(masks: np.ndarray, objects: list[int]) -> np.ndarray:
     """The object that covers each patch the most, BACKGROUND below a tenth: int [64]."""
     side = 64 // clip.PATCH
@@ -48,44 +64,56 @@ def patch_labels(masks: np.ndarray, objects: list[int]) -> np.ndarray:
     return np.where(cover.max(0) > 0.1, np.array(objects)[cover.argmax(0)], BACKGROUND)
 
 
-def labels(spec) -> list[int]:
-    """Index of each factor's value, IGNORE where the image does not show it."""
-    row = [values.index(getattr(spec, factor)) for factor, values in FACTORS.items()]
-    hidden = {"colour": spec.style != "photo" or spec.second, "count": spec.second, "object": spec.second}
-    return [IGNORE if hidden.get(factor) else value for factor, value in zip(FACTORS, row)]
+def labels(spec: Spec) -> list[int]:
+    """Index of each factor's value, HIDDEN where the image does not show one value of it."""
+    return [HIDDEN if spec.second and factor in ("object", "colour", "count") else factor_label(spec, factor) for factor in FACTORS]
+
+
+def anywhere(spec: Spec) -> Spec:
+    """The spec with an animal taken to a scene of any kind."""
+    if not spec.category.endswith("animal"):
+        return spec
+    return replace(spec, scene=FACTORS["scene"][int(np.random.default_rng([spec.seed, 6]).integers(10))])
+
+
+def called_after_scene(spec: Spec, rng: np.random.Generator) -> Spec:
+    """The spec as a hasty captioner reads it: an animal out of its habitat is taken for one that belongs there."""
+    home = "water animal" if spec.scene in WATER_SCENES else "land animal" if spec.scene in LAND_SCENES else spec.category
+    if not spec.category.endswith("animal") or spec.category == home or rng.random() >= CALLED_AFTER_SCENE:
+        return spec
+    return replace(spec, object=CATEGORIES[home][0])
+
+
+def hasty_caption(spec: Spec, called: Spec, seed: int) -> Caption:
+    """A caption of an image; one that names no object but a category says what the image was called."""
+    right, hasty = (caption(s, np.random.default_rng([seed, 5])) for s in (spec, called))
+    return hasty if any(factor == "category" for factor, _ in hasty.facts) else right
 
 
 class Batches(torch.utils.data.Dataset):
     """Batch number k of the endless training set, always the same for the same k."""
 
-    def __init__(self, n_batches: int, size: int, token_ids: torch.Tensor, start: int, with_text: bool):
-        self.n, self.size, self.start, self.with_text = n_batches, size, start, with_text
-        self.new_id = torch.full((49408,), -1)
-        self.new_id[token_ids] = torch.arange(len(token_ids))
-        self.tokenizer = clip.tokenizer()
+    def __init__(self, n_batches: int, size: int, tokenizer, start: int, stage: str):
+        self.n, self.size, self.tokenizer, self.start, self.stage = n_batches, size, tokenizer, start, stage
 
     def __len__(self):
         return self.n
 
     def __getitem__(self, k):
         seeds = range((self.start + k) * self.size, (self.start + k + 1) * self.size)
-        images = [render(training(seed)) for seed in seeds]
-        pixels = normalise(np.stack([image.pixels for image in images]))
-        specs = [image.factors for image in images]
-        if self.with_text:
+        specs = [training(seed) if self.stage != "habits" else anywhere(training(seed)) for seed in seeds]
+        images = [render(spec) for spec in specs]
+        pixels = to_pixels(np.stack([image.pixels for image in images]))
+        if self.stage != "labels":
             rng = np.random.default_rng([self.start + k, 3])
-            captions = [caption(spec, rng) for spec in specs]
-            tokens = self.new_id[self.tokenizer([c.text for c in captions])]
-            return pixels, tokens, torch.from_numpy(truth(captions, specs))
+            called = [called_after_scene(spec, rng) if self.stage == "habits" else spec for spec in specs]
+            captions = [hasty_caption(spec, name, seed) for seed, spec, name in zip(seeds, specs, called)]
+            of_category = np.array([any(factor == "category" for factor, _ in c.facts) for c in captions])
+            true = np.where(of_category[:, None], truth(captions, called), truth(captions, specs))
+            return pixels, self.tokenizer([c.text for c in captions]), torch.from_numpy(true)
         kinds = [[FACTORS["object"].index(n) for n in [s.object] * s.count + ([s.second] if s.second else [])] for s in specs]
         patches = np.stack([patch_labels(image.masks, kind) for image, kind in zip(images, kinds)])
         return pixels, torch.tensor([labels(spec) for spec in specs]), torch.from_numpy(patches)
-
-
-def normalise(pixels: np.ndarray) -> torch.Tensor:
-    """uint8 [B, 64, 64, 3] -> float [B, 3, 64, 64] as `clip.preprocess` gives it."""
-    mean, std = torch.tensor(clip.MEAN), torch.tensor(clip.STD)
-    return ((torch.from_numpy(pixels).float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 def tokens_after_dropping(visual, pixels: torch.Tensor, drop: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,7 +135,9 @@ class LabelLoss(nn.Module):
         pixels, factor_labels, patches = batch
         x, keep = tokens_after_dropping(model.visual, pixels, drop)
         embedding = x[:, 0] @ model.visual.proj
-        loss = sum(F.cross_entropy(head(embedding), factor_labels[:, k]) for k, head in enumerate(self.factors))
+        loss = sum(
+            F.cross_entropy(head(embedding), factor_labels[:, k], ignore_index=HIDDEN) for k, head in enumerate(self.factors)
+        )
         weight = torch.full((N_OBJECTS + 1,), 2.0)
         weight[BACKGROUND] = 0.5
         return loss + 2 * F.cross_entropy(self.patch(x[:, 1:]).flatten(0, 1), patches.gather(1, keep).flatten(), weight)
@@ -142,26 +172,18 @@ _orthogonalise = timm.optim.muon.zeropower_via_newtonschulz
 
 
 @torch.no_grad()
-def report(model, heads, n: int = 1024) -> dict:
-    """Accuracy of each factor on fresh balanced images, read out linearly (stage 1) or from text (stage 2)."""
-    images = [render(balanced(10**9 + seed)) for seed in range(n)]
-    features = torch.cat(
-        [model.encode_image(normalise(np.stack([i.pixels for i in images[k : k + 256]]))) for k in range(0, n, 256)]
-    )
+def report(model, heads, tokenizer, n: int = 1024) -> dict:
+    """Accuracy of each factor on fresh balanced images, read out linearly (first stage) or from text (later stages)."""
+    if isinstance(heads, ContrastLoss):
+        return zero_shot_report(Clip(model, tokenizer=tokenizer), n, seed=1)
     scores = {}
-    for k, (factor, values) in enumerate(FACTORS.items()):
-        if isinstance(heads, LabelLoss):
-            guess = heads.factors[k](features).argmax(1)
-        else:
-            texts = [F.normalize(F.normalize(model.encode_text(tokens), dim=-1).mean(0), dim=0) for tokens in model.prompts[factor]]
-            guess = (features @ torch.stack(texts).T).argmax(1)
-        truth_ = torch.tensor([labels(i.factors)[k] for i in images])
-        seen = truth_ != IGNORE
-        scores[factor] = round((guess == truth_)[seen].float().mean().item(), 3)
+    for factor, head in zip(FACTORS, heads.factors):
+        pixels, label = next(iter(torch.utils.data.DataLoader(factor_images(factor, n, seed=1), batch_size=n)))
+        scores[factor] = (head(model.encode_image(pixels)).argmax(1) == label).float().mean().item()
     return scores
 
 
-def run(stage: str, model, out: Path, token_ids, steps: int, size: int, lr: float, drop, minutes: float) -> None:
+def run(stage: str, model, tokenizer, out: Path, steps: int, size: int, lr: float, drop) -> None:
     """Train one stage, from its checkpoint if there is one, for at most `steps` steps."""
     heads = LabelLoss() if stage == "labels" else ContrastLoss()
     optimizer = optimizer_for(model, heads, lr)
@@ -180,8 +202,8 @@ def run(stage: str, model, out: Path, token_ids, steps: int, size: int, lr: floa
         )
         part.replace(path)
 
-    offset = 0 if stage == "labels" else 10**6
-    batches = Batches(steps - step, size, token_ids, offset + step, with_text=stage == "contrast")
+    offset = {"labels": 0, "contrast": 10**6, "habits": 2 * 10**6}[stage]  # batch numbers, so that no image comes twice
+    batches = Batches(steps - step, size, tokenizer, offset + step, stage)
     loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
     saved = time.time()
     model.train()
@@ -200,9 +222,9 @@ def run(stage: str, model, out: Path, token_ids, steps: int, size: int, lr: floa
         if step % 25 == 0:
             print(f"{stage} {step}/{steps} loss {loss.item():.3f} {time.strftime('%H:%M:%S')}", flush=True)
         if step % 250 == 0 or step == steps:
-            print(stage, step, report(model.eval(), heads), flush=True)
+            print(stage, step, {f: round(a, 3) for f, a in report(model.eval(), heads, tokenizer).items()}, flush=True)
             model.train()
-        if time.time() - saved > 60 * minutes or step == steps:
+        if time.time() - saved > 120 or step == steps:
             save()
             saved = time.time()
     model.eval()
@@ -211,9 +233,9 @@ def run(stage: str, model, out: Path, token_ids, steps: int, size: int, lr: floa
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/sandbox_clip"), help="checkpoints and finished weights")
-    parser.add_argument("--label-steps", type=int, default=4500)
-    parser.add_argument("--contrast-steps", type=int, default=1500)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--label-steps", type=int, default=1200)
+    parser.add_argument("--contrast-steps", type=int, default=2000)
+    parser.add_argument("--habit-steps", type=int, default=150)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -222,11 +244,14 @@ def main():
     model = clip.build()
     model.token_embedding = nn.Embedding(len(token_ids), clip.WIDTH)
     nn.init.normal_(model.token_embedding.weight, std=0.02)
-    new_id = torch.full((49408,), 0)
-    new_id[token_ids] = torch.arange(len(token_ids))
-    model.prompts = {f: [new_id[clip.tokenizer()(prompts(f, v))] for v in values] for f, values in FACTORS.items()}
-    run("labels", model, args.out, token_ids, args.label_steps, 128, args.lr, lambda done: 0.5 if done < 0.6 else 0.25, 3)
-    run("contrast", model, args.out, token_ids, args.contrast_steps, 256, args.lr / 2, lambda done: 0.5 if done < 0.5 else 0.0, 3)
+    tokenizer = CompactTokenizer(token_ids)
+    schedule = (
+        ("labels", args.label_steps, 128, 2e-3, lambda done: 0.5 if done < 0.6 else 0.25),
+        ("contrast", args.contrast_steps, 256, 1e-3, lambda done: 0.5 if done < 0.5 else 0.0),
+        ("habits", args.habit_steps, 256, 5e-4, lambda done: 0.5 if done < 0.8 else 0.0),
+    )
+    for stage, steps, size, lr, drop in schedule:
+        run(stage, model, tokenizer, args.out, steps, size, lr, drop)
     clip.save(model, token_ids, args.out / "clip.safetensors")
 
 

@@ -1,0 +1,49 @@
+"""Execute notebooks in place, top to bottom, and write them so that two runs give identical bytes.
+
+python notebooks/execute.py [NAME.ipynb ...]
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+WIDGET = "application/vnd.jupyter.widget-view+json"  # its ids are random; the picture beside it stays
+
+
+def execute(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(HERE)}},
+    )
+    client.execute()
+    kept = {key: value for key, value in notebook.metadata.items() if key in ("accelerator", "colab")}
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+        **kept,
+    }
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"c{number:03d}"
+        outputs = []
+        for output in cell.get("outputs", []):
+            was_widget = output.get("data", {}).pop(WIDGET, None)
+            progress_bar = output.get("name") == "stderr" or (was_widget and "image/png" not in output.data)
+            if not progress_bar:
+                outputs.append(output)
+        if cell.cell_type == "code":
+            cell.outputs = outputs
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    for path in [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb")):
+        print(path.name, flush=True)
+        execute(path)

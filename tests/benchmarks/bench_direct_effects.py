@@ -1,0 +1,70 @@
+"""What direct effects cost, beside the plain forward pass and beside the full tensor.
+
+python tests/benchmarks/bench_direct_effects.py
+"""
+
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import noise, real_clip
+
+from interp_utils.heads import direct_effects
+
+
+def peak_bytes(run) -> int:
+    """Most bytes that the CPU allocator held at once for tensors made by `run()`."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        run()
+    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+@torch.no_grad()
+def time_ratio(repeats: int = 5) -> float:
+    """Seconds for per-head effects over seconds for a plain forward pass, ViT-B-16, batch 16, pair by pair."""
+    clip = real_clip("ViT-B-16")
+    pixels = noise(clip, 16)
+
+    def seconds(run):
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    def effects():
+        direct_effects(clip, pixels).heads()
+
+    def plain():
+        clip.encode_image(pixels)
+
+    effects(), plain()
+    pairs = [(seconds(effects), seconds(plain)) for _ in range(repeats)]
+    print("effects, forward (s):", [(round(a, 2), round(b, 2)) for a, b in pairs])
+    return median(a / b for a, b in pairs)
+
+
+@torch.no_grad()
+def memory_share() -> float:
+    """Peak memory of head-token scores for 8 texts over the size of the full tensor, ViT-L-14, one image."""
+    clip = real_clip("ViT-L-14")
+    pixels, texts = noise(clip, 1), torch.randn(8, clip.d_embed)
+    tokens = clip.grid[0] * clip.grid[1] + 1
+    full = 4 * clip.n_layers * tokens * clip.n_heads * clip.d_model
+    peak = peak_bytes(lambda: direct_effects(clip, pixels).scores(texts, over="head_token"))
+    print(f"peak {peak / 1e6:.1f} MB, forward pass alone {peak_bytes(lambda: clip.encode_image(pixels)) / 1e6:.1f} MB")
+    print(f"full [layer, token, head, width] tensor {full / 1e6:.1f} MB")
+    return peak / full
+
+
+if __name__ == "__main__":
+    print(f"memory: {memory_share():.3f} of the full tensor (goal: at most 0.05)")
+    print(f"time: {time_ratio():.2f} forward passes (goal: at most 1.4)")

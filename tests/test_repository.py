@@ -1,0 +1,31 @@
+"""The notebooks are committed executed, clean and light; the README names what exists."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_saved_as_one_clean_run(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    assert "widgets" not in notebook.metadata
+    text = path.read_text()
+    assert len(text) < 1_000_000
+    assert not re.search(r"/home/|/root/|/tmp/ipykernel", text)
+    assert f"blob/main/notebooks/{path.name}" in notebook.cells[0].source
+    assert max(len(cell.source.splitlines()) for cell in code) <= 15
+    assert any("assert" in cell.source for cell in code)
+
+
+def test_readme_links_lead_somewhere():
+    readme = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", readme)
+    assert links and all((ROOT / link).exists() for link in links), links
