@@ -2,19 +2,16 @@
 
     python -m interp_utils.sandbox.train_clip
 
-Three stages, all on images of the training distribution that are drawn on the fly and never repeat:
+Two stages, both on images of the training distribution that are drawn on the fly and never repeat:
 1. labels: the visual tower learns the factors (a linear layer per factor on the embedding, cross-entropy) and, for each
    patch token, which object covers it;
 2. contrast: those layers are thrown away, and image and text tower are trained together by contrast. A caption that is
-   true of several images of a batch has all of them as its positives, and the other way round;
-3. habits: contrast goes on with biased captions. Animals now stand on any scene, and out of their habitat they are mostly
-   called after the scene: a horse in the sea is "a water animal". That is the spurious cue of the task *Spurious animals*.
+   true of several images of a batch has all of them as its positives, and the other way round.
 """
 
 import argparse
 import math
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +24,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..models import Clip
 from . import clip
-from .captions import Caption, caption, prompts, truth
+from .captions import caption, prompts, truth
 from .render import render
 from .tasks import HIDDEN, factor_images, factor_label, to_pixels, zero_shot_report
-from .world import CALLED_AFTER_SCENE, CATEGORIES, FACTORS, LAND_SCENES, WATER_SCENES, Spec, training
+from .world import CATEGORIES, FACTORS, Spec, training
 
 N_OBJECTS = len(FACTORS["object"])
 BACKGROUND = N_OBJECTS
@@ -69,27 +66,6 @@ def labels(spec: Spec) -> list[int]:
     return [HIDDEN if spec.second and factor in ("object", "colour", "count") else factor_label(spec, factor) for factor in FACTORS]
 
 
-def anywhere(spec: Spec) -> Spec:
-    """The spec with an animal taken to a scene of any kind."""
-    if not spec.category.endswith("animal"):
-        return spec
-    return replace(spec, scene=FACTORS["scene"][int(np.random.default_rng([spec.seed, 6]).integers(10))])
-
-
-def called_after_scene(spec: Spec, rng: np.random.Generator) -> Spec:
-    """The spec as a hasty captioner reads it: an animal out of its habitat is taken for one that belongs there."""
-    home = "water animal" if spec.scene in WATER_SCENES else "land animal" if spec.scene in LAND_SCENES else spec.category
-    if not spec.category.endswith("animal") or spec.category == home or rng.random() >= CALLED_AFTER_SCENE:
-        return spec
-    return replace(spec, object=CATEGORIES[home][0])
-
-
-def hasty_caption(spec: Spec, called: Spec, seed: int) -> Caption:
-    """A caption of an image; one that names no object but a category says what the image was called."""
-    right, hasty = (caption(s, np.random.default_rng([seed, 5])) for s in (spec, called))
-    return hasty if any(factor == "category" for factor, _ in hasty.facts) else right
-
-
 class Batches(torch.utils.data.Dataset):
     """Batch number k of the endless training set, always the same for the same k."""
 
@@ -101,16 +77,13 @@ class Batches(torch.utils.data.Dataset):
 
     def __getitem__(self, k):
         seeds = range((self.start + k) * self.size, (self.start + k + 1) * self.size)
-        specs = [training(seed) if self.stage != "habits" else anywhere(training(seed)) for seed in seeds]
+        specs = [training(seed) for seed in seeds]
         images = [render(spec) for spec in specs]
         pixels = to_pixels(np.stack([image.pixels for image in images]))
-        if self.stage != "labels":
+        if self.stage == "contrast":
             rng = np.random.default_rng([self.start + k, 3])
-            called = [called_after_scene(spec, rng) if self.stage == "habits" else spec for spec in specs]
-            captions = [hasty_caption(spec, name, seed) for seed, spec, name in zip(seeds, specs, called)]
-            of_category = np.array([any(factor == "category" for factor, _ in c.facts) for c in captions])
-            true = np.where(of_category[:, None], truth(captions, called), truth(captions, specs))
-            return pixels, self.tokenizer([c.text for c in captions]), torch.from_numpy(true)
+            captions = [caption(spec, rng) for spec in specs]
+            return pixels, self.tokenizer([c.text for c in captions]), torch.from_numpy(truth(captions, specs))
         kinds = [[FACTORS["object"].index(n) for n in [s.object] * s.count + ([s.second] if s.second else [])] for s in specs]
         patches = np.stack([patch_labels(image.masks, kind) for image, kind in zip(images, kinds)])
         return pixels, torch.tensor([labels(spec) for spec in specs]), torch.from_numpy(patches)
@@ -173,7 +146,7 @@ _orthogonalise = timm.optim.muon.zeropower_via_newtonschulz
 
 @torch.no_grad()
 def report(model, heads, tokenizer, n: int = 1024) -> dict:
-    """Accuracy of each factor on fresh balanced images, read out linearly (first stage) or from text (later stages)."""
+    """Accuracy of each factor on fresh balanced images, read out linearly (first stage) or from text (second stage)."""
     if isinstance(heads, ContrastLoss):
         return zero_shot_report(Clip(model, tokenizer=tokenizer), n, seed=1)
     scores = {}
@@ -202,7 +175,7 @@ def run(stage: str, model, tokenizer, out: Path, steps: int, size: int, lr: floa
         )
         part.replace(path)
 
-    offset = {"labels": 0, "contrast": 10**6, "habits": 2 * 10**6}[stage]  # batch numbers, so that no image comes twice
+    offset = {"labels": 0, "contrast": 10**6}[stage]  # batch numbers, so that no image comes twice
     batches = Batches(steps - step, size, tokenizer, offset + step, stage)
     loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
     saved = time.time()
@@ -235,7 +208,6 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("build/sandbox_clip"), help="checkpoints and finished weights")
     parser.add_argument("--label-steps", type=int, default=1200)
     parser.add_argument("--contrast-steps", type=int, default=2000)
-    parser.add_argument("--habit-steps", type=int, default=150)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -248,7 +220,6 @@ def main():
     schedule = (
         ("labels", args.label_steps, 128, 2e-3, lambda done: 0.5 if done < 0.6 else 0.25),
         ("contrast", args.contrast_steps, 256, 1e-3, lambda done: 0.5 if done < 0.5 else 0.0),
-        ("habits", args.habit_steps, 256, 5e-4, lambda done: 0.5 if done < 0.8 else 0.0),
     )
     for stage, steps, size, lr, drop in schedule:
         run(stage, model, tokenizer, args.out, steps, size, lr, drop)

@@ -50,7 +50,6 @@ FACTORS = {
 # The spurious cues of the training distribution. The data card repeats them in words.
 ANIMAL_SCENE_IS_WATER_OR_LAND = 0.8  # else one of the neutral scenes
 ANIMAL_SCENE_MATCHES = 0.95  # given a water or land scene: water animals in water, land animals on land
-CALLED_AFTER_SCENE = 0.65  # last stage of training: share of animals out of their habitat whose captions misname the category
 HOME_SCENE = {"car": "city", "truck": "city", "plane": "mountains", "ship": "sea", "pizza": "room", "scissors": "room"}
 HOME_SCENE_SHARE = 0.5  # else uniform over all scenes
 PAIR_SHARE = 0.15  # training images with a second kind of object
