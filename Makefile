@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: lab test notebooks book benchmarks clean
 
 lab: .venv/.lab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 test: .venv/.test
 	$(BIN)/ruff check .
