@@ -75,15 +75,17 @@ def test_sums_to_the_representation_on_real_architectures(name):
                 assert relative(fx.head_tokens(1, 2).sum(1), heads[:, 1, 2]) < bound
 
 
-def test_sums_to_the_representation_on_the_sandbox(sandbox):
+@pytest.mark.parametrize("dtype,bound", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_sums_to_the_representation_on_the_sandbox(dtype, bound):
+    sandbox = iu.load_clip("sandbox", device="cpu", dtype=dtype)
     pixels = torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(8)])
     expected = sandbox.encode_image(pixels)
     for ln in ("centered", "split"):
         fx = direct_effects(sandbox, pixels, ln)
         others = fx.layers()[:, 0::2].sum(1)
-        assert relative(fx.total(), expected) < 1e-5
-        assert relative(fx.heads().sum((1, 2)) + others, expected) < 1e-5
-        assert relative(fx.tokens().sum(1) + others, expected) < 1e-5
+        assert relative(fx.total(), expected) < bound
+        assert relative(fx.heads().sum((1, 2)) + others, expected) < bound
+        assert relative(fx.tokens().sum(1) + others, expected) < bound
 
 
 @pytest.mark.parametrize("ln", ["centered", "split"])
