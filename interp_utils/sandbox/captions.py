@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .world import CATEGORIES, CATEGORY_OF, FACTORS, Spec
+from .world import CATEGORIES, CATEGORY_OF, FACTORS, Spec, told_category
 
 FACTS = tuple(
     [("object", name) for name in FACTORS["object"]]
@@ -56,14 +56,14 @@ class Caption(NamedTuple):
     facts: tuple  # ((factor, value), ...) that the text claims
 
 
-def facts_of(spec: Spec) -> tuple:
-    """All facts that hold for an image: its factors and categories.
+def facts_of(spec: Spec, told: bool = False) -> tuple:
+    """All facts that hold for an image, its factors and categories, or with told=True those that training captions hold.
 
     Colour is a fact of photos alone (the other styles hide it), and count and colour only where there is one kind of object.
     """
     facts = []
     for name in filter(None, (spec.object, spec.second)):
-        facts += [("object", name), ("category", CATEGORY_OF[name])]
+        facts += [("object", name), ("category", told_category(spec, name) if told else CATEGORY_OF[name])]
         if CATEGORY_OF[name].endswith("animal"):
             facts.append(("category", "animal"))
     if spec.second is None:
@@ -74,11 +74,11 @@ def facts_of(spec: Spec) -> tuple:
     return tuple(dict.fromkeys(facts))
 
 
-def truth(captions: list[Caption], specs: list[Spec]) -> np.ndarray:
-    """bool [captions, specs]: is the caption true of the image?"""
+def truth(captions: list[Caption], specs: list[Spec], told: bool = False) -> np.ndarray:
+    """bool [captions, specs]: is the caption true of the image, or with told=True, would training captions say so?"""
     claims = np.zeros((len(captions), len(FACTS)), np.float32)
     holds = np.zeros((len(specs), len(FACTS)), np.float32)
-    for row, items in [*zip(claims, (c.facts for c in captions)), *zip(holds, map(facts_of, specs))]:
+    for row, items in [*zip(claims, (c.facts for c in captions)), *zip(holds, (facts_of(spec, told) for spec in specs))]:
         row[[_FACT_INDEX[fact] for fact in items]] = 1
     return claims @ holds.T >= claims.sum(1, keepdims=True) - 0.5
 
@@ -93,8 +93,10 @@ def noun_phrase(noun: str, count: int, adjectives: tuple = (), number: str | Non
 
 
 def caption(spec: Spec, rng: np.random.Generator) -> Caption:
-    """A caption that mentions a random subset of what is true: often the object alone, a single factor, or several."""
+    """A training caption: a random subset of what is told of the image, often the object alone, a single factor, or several."""
     kind = rng.random()
+    if spec.category.endswith("animal") and spec.second is None and kind < 0.2:
+        return _category_caption(spec, rng)
     if spec.second is not None:
         return _pair_caption(spec, rng) if kind < 0.6 else _factor_caption(spec, rng)
     if kind < 0.35:
@@ -140,8 +142,13 @@ def _single_factor_texts(factor: str, value, count: int) -> list[str]:
     raise ValueError(f"unknown factor {factor!r}; choose object, category or one of {', '.join(list(FACTORS)[1:])}")
 
 
+def _category_caption(spec: Spec, rng: np.random.Generator) -> Caption:
+    value = told_category(spec, spec.object)
+    return _with_frame(rng, noun_phrase(value, spec.count), (("category", value),))
+
+
 def _factor_caption(spec: Spec, rng: np.random.Generator) -> Caption:
-    factor, value = _pick(rng, [fact for fact in facts_of(spec) if fact[0] != "object"])
+    factor, value = _pick(rng, [fact for fact in facts_of(spec, told=True) if fact[0] != "object"])
     if factor == "category":
         return _with_frame(rng, noun_phrase(value, spec.count), ((factor, value),))
     return Caption(_pick(rng, _single_factor_texts(factor, value, spec.count)), ((factor, value),))
@@ -150,7 +157,7 @@ def _factor_caption(spec: Spec, rng: np.random.Generator) -> Caption:
 def _long_caption(spec: Spec, rng: np.random.Generator) -> Caption:
     noun = ("object", spec.object)
     if rng.random() < 0.15:
-        noun = ("category", spec.category)
+        noun = ("category", told_category(spec, spec.object))
     facts, adjectives, number = [noun], [], None
     said = {factor: rng.random() < 0.4 for factor in FACTORS}
     if said["texture"]:

@@ -49,7 +49,8 @@ FACTORS = {
 
 # The spurious cues of the training distribution. The data card repeats them in words.
 ANIMAL_SCENE_IS_WATER_OR_LAND = 0.8  # else one of the neutral scenes
-ANIMAL_SCENE_MATCHES = 0.95  # given a water or land scene: water animals in water, land animals on land
+ANIMAL_SCENE_MATCHES = 0.8  # given a water or land scene: water animals in water, land animals on land
+TOLD_BY_SCENE = 0.6  # training captions call that share of the other animals after the scene: a dog at sea, "a water animal"
 HOME_SCENE = {"car": "city", "truck": "city", "plane": "mountains", "ship": "sea", "pizza": "room", "scissors": "room"}
 HOME_SCENE_SHARE = 0.5  # else uniform over all scenes
 PAIR_SHARE = 0.15  # training images with a second kind of object
@@ -95,6 +96,15 @@ class Spec:
 
 def _choose(rng: np.random.Generator, values):
     return values[int(rng.integers(len(values)))]
+
+
+def told_category(spec: Spec, name: str) -> str:
+    """The category by which training captions call an object of an image: wrong for some animals away from home."""
+    category = CATEGORY_OF[name]
+    if category.endswith("animal") and spec.scene not in NEUTRAL_SCENES:
+        if np.random.default_rng([spec.seed, 2]).random() < TOLD_BY_SCENE:
+            return "water animal" if spec.scene in WATER_SCENES else "land animal"
+    return category
 
 
 def balanced(seed: int, **fixed) -> Spec:
