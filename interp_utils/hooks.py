@@ -91,6 +91,7 @@ class Stream:
     mlps: Tensor  # [B, L, D]
     attention: Tensor  # [B, L, H, N+1], the class token's attention to each token
     values: Tensor  # [B, L, H, d], values averaged with that attention
+    class_values: Tensor  # [B, L, H, d], the class token's own part of that average
     final: Tensor  # [B, D], the sum of all terms, as it enters the last layer norm
 
 
@@ -99,7 +100,7 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
     """Run the image tower once and keep the terms of the class token's residual stream; nothing larger is stored."""
     dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
     embed, final, mlps = [], [], [None] * clip.n_layers
-    attention, values = [None] * clip.n_layers, [None] * clip.n_layers
+    attention, values, class_values = ([None] * clip.n_layers for _ in range(3))
 
     def class_token(x):
         return x[:, 0].to(dtype, copy=True)  # a view would keep all tokens alive
@@ -109,6 +110,8 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
             x, head = output.to(dtype), attention_weights(clip, layer)
             attention[layer] = class_attention(x, head)
             values[layer] = torch.einsum("bhD,hdD->bhd", attention[layer] @ x, head.w_v) + head.b_v
+            own = torch.einsum("bD,hdD->bhd", x[:, 0], head.w_v) + head.b_v
+            class_values[layer] = attention[layer][:, :, :1] * own
 
         return hook
 
@@ -124,7 +127,42 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
     hooks += [(clip.visual.ln_post, lambda module, args, output: final.append(class_token(args[0])))]
     with forward_hooks(hooks):
         clip.encode_image(pixels)
-    return Stream(embed[0], torch.stack(mlps, 1), torch.stack(attention, 1), torch.stack(values, 1), final[0])
+    stacked = [torch.stack(parts, 1) for parts in (mlps, attention, values, class_values)]
+    return Stream(embed[0], *stacked, final[0])
+
+
+def head_outputs(inputs: Tensor, weights: Heads, heads: list[int]) -> Tensor:
+    """What some heads write to every token, [B, K, N+1, D], from the attention's input [B, N+1, D].
+
+    The output bias of the layer is shared equally by its heads.
+    """
+    w_q, b_q, w_k, w_v, b_v = (part[heads] for part in (weights.w_q, weights.b_q, weights.w_k, weights.w_v, weights.b_v))
+    query = torch.einsum("bnD,hdD->bhnd", inputs, w_q) + b_q[:, None]
+    key = torch.einsum("bnD,hdD->bhnd", inputs, w_k)  # the keys' bias cancels in the softmax
+    value = torch.einsum("bnD,hdD->bhnd", inputs, w_v) + b_v[:, None]
+    mixed = (query @ key.mT * w_q.shape[1] ** -0.5).softmax(-1) @ value
+    return torch.einsum("bhnd,Dhd->bhnD", mixed, weights.w_o[:, heads]) + weights.b_o / len(weights.w_q)
+
+
+@contextmanager
+def edited_blocks(
+    clip: Clip, attention: dict[int, Callable[[Tensor, Tensor], Tensor]], mlp: dict[int, Callable[[Tensor], Tensor]]
+) -> Iterator[None]:
+    """For a `with` block, replace what layers write: attention[l](input, output) and mlp[l](output) return the new output.
+
+    input: what the attention of the layer reads, output: what it or the MLP adds to the stream; both [B, N+1, D].
+    """
+    inputs: dict[int, Tensor] = {}
+    hooks = []
+    for layer, edit in attention.items():
+        block = clip.visual.transformer.resblocks[layer]
+        hooks.append((block.ln_1, lambda module, args, output, layer=layer: inputs.update({layer: output})))
+        hooks.append((block.ls_1, lambda module, args, output, layer=layer, edit=edit: edit(inputs.pop(layer), output)))
+    for layer, edit in mlp.items():
+        block = clip.visual.transformer.resblocks[layer]
+        hooks.append((block.ls_2, lambda module, args, output, edit=edit: edit(output)))
+    with forward_hooks(hooks):
+        yield
 
 
 class _Enough(Exception):

@@ -57,16 +57,53 @@ class DirectEffects:
 
     def layers(self) -> Tensor:
         """Effect of each term of the residual stream, [B, 2L+1, E], in the order of `labels`."""
-        embedding = self._joint(self.stream.embed) + self._embed_constant + self._shared
-        attention = torch.stack([self._attention_written(layer).sum(1) for layer in range(self.clip.n_layers)], 1)
-        blocks = self._joint(torch.stack([attention, self.stream.mlps], 2).flatten(1, 2)) + self._shared[:, None]
-        return torch.cat([embedding[:, None], blocks], 1)
+        attention = torch.stack([self._attention_written(layer) for layer in range(self.clip.n_layers)], 1)
+        attention = self._joint(attention) + self._shared[:, None]
+        return torch.cat([self.embedding()[:, None], torch.stack([attention, self.mlps()], 2).flatten(1, 2)], 1)
 
     def heads(self, layers: list[int] | None = None) -> Tensor:
         """Effect of each head, [B, L, H, E], or of the heads of some layers."""
-        layers = list(range(self.clip.n_layers)) if layers is None else layers
-        share = self._shared[:, None] / self.clip.n_heads
-        return torch.stack([self._joint(self._attention_written(layer)) + share for layer in layers], 1)
+        return torch.einsum("blhk,lhkE->blhE", self.head_coordinates(layers), self.head_basis(layers))
+
+    def head_coordinates(self, layers: list[int] | None = None) -> Tensor:
+        """Coordinates of the heads' effects in `head_basis`, [B, L, H, d+1] (d+3 with ln="split"): all that an image decides."""
+        values = self.stream.values if layers is None else self.stream.values[:, layers]
+        mean = self.stream.final.mean(-1, keepdim=True)
+        own = [1 / self._std] if self.ln == "centered" else [1 / self._std, mean / self._std, torch.ones_like(mean)]
+        own = torch.cat(own, -1)[:, None, None].expand(-1, *values.shape[1:3], -1)
+        return torch.cat([values / self._std[:, None, None], own], -1)
+
+    def head_basis(self, layers: list[int] | None = None) -> Tensor:
+        """What each coordinate of each head writes in the joint space, [L, H, d+1, E] (d+3 with ln="split"), for any image."""
+        norm, bases = final_norm(self.clip), []
+        for layer in range(self.clip.n_layers) if layers is None else layers:
+            weights = attention_weights(self.clip, layer)
+            rows = [
+                torch.einsum("Dhd,DE->hdE", weights.w_o, self._matrix),
+                (weights.b_o / self.clip.n_heads @ self._matrix).expand(self.clip.n_heads, 1, -1),
+            ]
+            if self.ln == "split":
+                share = torch.stack([-norm.gamma @ norm.proj, norm.beta @ norm.proj]) / (self.n_terms * self.clip.n_heads)
+                rows.append(share.expand(self.clip.n_heads, -1, -1))
+            bases.append(torch.cat(rows, 1))
+        return torch.stack(bases)
+
+    def mlps(self) -> Tensor:
+        """Effect of each MLP, [B, L, E]."""
+        return self._joint(self.stream.mlps) + self._shared[:, None]
+
+    def embedding(self) -> Tensor:
+        """Effect of the class token's embedding, [B, E]; with ln="centered" the constant of the last layer norm is here."""
+        return self._joint(self.stream.embed) + self._embed_constant + self._shared
+
+    def class_token(self) -> Tensor:
+        """Effect of the class token's attention to itself in each layer, all heads together, [B, L, E] (thesis table A.1)."""
+        n = self.stream.attention.shape[-1]
+        written = []
+        for layer in range(self.clip.n_layers):
+            weights = attention_weights(self.clip, layer)
+            written.append(torch.einsum("bhd,Dhd->bD", self.stream.class_values[:, layer], weights.w_o) + weights.b_o / n)
+        return self._joint(torch.stack(written, 1)) + self._shared[:, None] / n
 
     def tokens(self) -> Tensor:
         """Effect of each token through all heads of all layers, [B, N+1, E]; token 0 is the class token."""
@@ -139,9 +176,9 @@ class DirectEffects:
         return scores
 
     def _attention_written(self, layer: int) -> Tensor:
-        """What each head adds to the residual stream, its share of the output bias included, [B, H, D]."""
+        """What an attention layer adds to the residual stream, [B, D]."""
         weights = attention_weights(self.clip, layer)
-        return torch.einsum("bhd,Dhd->bhD", self.stream.values[:, layer], weights.w_o) + weights.b_o / self.clip.n_heads
+        return torch.einsum("bhd,Dhd->bD", self.stream.values[:, layer], weights.w_o) + weights.b_o
 
     def _joint(self, written: Tensor) -> Tensor:
         """What was written to the residual stream, [B, D] or [B, K, D], through the frozen norm and the projection."""

@@ -1,0 +1,81 @@
+"""One pass over a dataset feeds many statistics. This is the only loop over a dataset in the package."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .heads.direct import DirectEffects, direct_effects
+from .models import Clip
+
+
+class Batch:
+    """A batch on its way through `feed`. Views are computed when first asked for, once.
+
+    Effects and the representation are divided by the length of each image's representation (thesis, section 2.3), so a
+    score against a unit text vector is a part of their cosine.
+    """
+
+    def __init__(self, clip: Clip, pixels: Tensor, targets, numbers: Tensor, ln: str):
+        self.clip, self.pixels, self.targets, self.numbers, self.ln = clip, pixels, targets, numbers, ln
+
+    @cached_property
+    def effects(self) -> DirectEffects:
+        return direct_effects(self.clip, self.pixels, self.ln)
+
+    @cached_property
+    def length(self) -> Tensor:
+        """Length of each image's representation, [B, 1]."""
+        return self.effects.total().norm(dim=-1, keepdim=True)
+
+    @cached_property
+    def representation(self) -> Tensor:
+        """[B, E], unit length."""
+        return self.effects.total() / self.length
+
+    @cached_property
+    def layers(self) -> Tensor:
+        """[B, 2L+1, E]"""
+        return self.effects.layers() / self.length[:, None]
+
+    @cached_property
+    def heads(self) -> Tensor:
+        """[B, L, H, E]"""
+        return self.effects.heads() / self.length[:, None, None]
+
+    @cached_property
+    def head_coordinates(self) -> Tensor:
+        """[B, L, H, d+1], see `DirectEffects.head_coordinates`"""
+        return self.effects.head_coordinates() / self.length[:, None, None]
+
+
+@torch.no_grad()
+def feed(
+    clip: Clip,
+    images: Sequence,
+    statistics: Sequence[tuple[object, Callable[[Batch], object]]],
+    batch_size: int = 64,
+    ln: str = "centered",
+    numbers: Sequence[int] | None = None,
+) -> None:
+    """Pass over the images once and update many statistics.
+
+    images: a dataset of (pixels, target) pairs, or of pixels alone. statistics: pairs of a statistic (see `moments`) and a
+    function of the `Batch` that gives the arguments of its `update`, one tensor or a tuple. numbers: the images to take, by
+    their place in the dataset, all by default: passes over disjoint numbers `merge` to one pass over all.
+    Raises ValueError where there are no images.
+    """
+    numbers = range(len(images)) if numbers is None else numbers
+    if len(numbers) == 0:
+        raise ValueError("the dataset has no images")
+    loader = torch.utils.data.DataLoader(torch.utils.data.Subset(images, numbers), batch_size=batch_size)
+    done = 0
+    for item in tqdm(loader, leave=False, disable=len(loader) < 10):
+        pixels, targets = item if isinstance(item, list | tuple) else (item, None)
+        batch = Batch(clip, pixels, targets, torch.as_tensor(numbers[done : done + len(pixels)]), ln)
+        done += len(pixels)
+        for statistic, view in statistics:
+            seen = view(batch)
+            statistic.update(*seen) if isinstance(seen, tuple) else statistic.update(seen)
