@@ -1,5 +1,16 @@
 """Chapter 2: what each attention head, layer and token writes into the image representation."""
 
-from .direct import DirectEffects, direct_effects
+from .ablation import Ablation, Accuracy, ablate_attention, ablate_class_token, ablate_heads, ablate_mlps, accuracy_under
+from .direct import DirectEffects, direct_effects, head_basis
+from .maps import basis_maps, relative_maps, text_maps
+from .naming import agreement, factor_shares, heads_about, kind_shares
+from .retrieval import head_features, neighbours, shared_factors
+from .spurious import AUTHOR_HEADS, remove_cue
+from .textspan import HeadMoments, TextSpan, head_moments, reconstruction_accuracy, textspan, top_images
 
-__all__ = ["DirectEffects", "direct_effects"]
+__all__ = [
+    "AUTHOR_HEADS", "Ablation", "Accuracy", "DirectEffects", "HeadMoments", "TextSpan", "ablate_attention", "ablate_class_token",
+    "ablate_heads", "ablate_mlps", "accuracy_under", "agreement", "basis_maps", "direct_effects", "factor_shares", "head_basis",
+    "head_features", "head_moments", "heads_about", "kind_shares", "neighbours", "reconstruction_accuracy", "relative_maps",
+    "remove_cue", "shared_factors", "text_maps", "textspan", "top_images",
+]  # fmt: skip

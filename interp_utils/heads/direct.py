@@ -19,6 +19,32 @@ def direct_effects(clip: Clip, pixels: Tensor, ln: str = "centered") -> "DirectE
     return DirectEffects(clip, pixels, ln)
 
 
+def head_basis(clip: Clip, layers: list[int] | None = None, ln: str = "centered") -> Tensor:
+    """What each coordinate of each head writes in the joint space, the same for all images: [L, H, d+1, E] (d+3 with "split").
+
+    The coordinates are those of `DirectEffects.head_coordinates`: a head's outputs lie in a space hardly wider than the head.
+    """
+    norm, matrix, bases = final_norm(clip), _read_out(clip, ln), []
+    for layer in range(clip.n_layers) if layers is None else layers:
+        weights = attention_weights(clip, layer)
+        rows = [
+            torch.einsum("Dhd,DE->hdE", weights.w_o, matrix),
+            (weights.b_o / clip.n_heads @ matrix).expand(clip.n_heads, 1, -1),
+        ]
+        if ln == "split":
+            share = torch.stack([-norm.gamma @ norm.proj, norm.beta @ norm.proj]) / ((2 * clip.n_layers + 1) * clip.n_heads)
+            rows.append(share.expand(clip.n_heads, -1, -1))
+        bases.append(torch.cat(rows, 1))
+    return torch.stack(bases)
+
+
+def _read_out(clip: Clip, ln: str) -> Tensor:
+    """The last layer norm without its scale, and the projection, as one matrix [D, E]."""
+    norm = final_norm(clip)
+    matrix = norm.gamma[:, None] * norm.proj
+    return matrix - matrix.mean(0) if ln == "centered" else matrix
+
+
 class DirectEffects:
     """Direct effects of one batch. Holds small factors; a view is built when asked for.
 
@@ -38,10 +64,9 @@ class DirectEffects:
         norm, final = final_norm(clip), self.stream.final
         mean, variance = final.mean(-1, keepdim=True), final.var(-1, correction=0, keepdim=True)
         self._std = (variance + norm.eps).sqrt()  # [B, 1]
-        self._matrix = norm.gamma[:, None] * norm.proj  # [D, E]
+        self._matrix = _read_out(clip, ln)
         constant = norm.beta @ norm.proj
         if ln == "centered":
-            self._matrix = self._matrix - self._matrix.mean(0)
             self._embed_constant, self._shared = constant, torch.zeros_like(constant).expand(len(final), -1)
         else:
             share = (constant - mean / self._std * (norm.gamma @ norm.proj)) / self.n_terms
@@ -74,19 +99,8 @@ class DirectEffects:
         return torch.cat([values / self._std[:, None, None], own], -1)
 
     def head_basis(self, layers: list[int] | None = None) -> Tensor:
-        """What each coordinate of each head writes in the joint space, [L, H, d+1, E] (d+3 with ln="split"), for any image."""
-        norm, bases = final_norm(self.clip), []
-        for layer in range(self.clip.n_layers) if layers is None else layers:
-            weights = attention_weights(self.clip, layer)
-            rows = [
-                torch.einsum("Dhd,DE->hdE", weights.w_o, self._matrix),
-                (weights.b_o / self.clip.n_heads @ self._matrix).expand(self.clip.n_heads, 1, -1),
-            ]
-            if self.ln == "split":
-                share = torch.stack([-norm.gamma @ norm.proj, norm.beta @ norm.proj]) / (self.n_terms * self.clip.n_heads)
-                rows.append(share.expand(self.clip.n_heads, -1, -1))
-            bases.append(torch.cat(rows, 1))
-        return torch.stack(bases)
+        """What each coordinate of each head writes in the joint space, [L, H, d+1, E] (d+3 with ln="split")."""
+        return head_basis(self.clip, layers, self.ln)
 
     def mlps(self) -> Tensor:
         """Effect of each MLP, [B, L, E]."""

@@ -1,0 +1,252 @@
+"""Mean-ablation (thesis, section 2.3): what is lost when parts of the model say the same about every image."""
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..hooks import attention_weights, class_attention, edited_blocks, head_outputs
+from ..models import Clip
+from ..moments import GroupMeans, Moments
+from ..stream import Batch, feed
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Parts of the image tower that lose what they say about the single image.
+
+    heads: (layer, head) pairs; mlps: layers; embedding: the class token's; class_token: layers whose attention of the class
+    token to itself is ablated, all heads together (thesis, table A.1).
+    """
+
+    heads: frozenset[tuple[int, int]] = frozenset()
+    mlps: frozenset[int] = frozenset()
+    embedding: bool = False
+    class_token: frozenset[int] = frozenset()
+
+    def __or__(self, other: "Ablation") -> "Ablation":
+        return Ablation(
+            self.heads | other.heads,
+            self.mlps | other.mlps,
+            self.embedding or other.embedding,
+            self.class_token | other.class_token,
+        )
+
+
+def ablate_heads(heads) -> Ablation:
+    """Ablation of single heads, given as (layer, head) pairs."""
+    return Ablation(heads=frozenset(tuple(head) for head in heads))
+
+
+def ablate_attention(clip: Clip, layers) -> Ablation:
+    """Ablation of all heads of some layers."""
+    return ablate_heads((layer, head) for layer in layers for head in range(clip.n_heads))
+
+
+def ablate_mlps(clip: Clip) -> Ablation:
+    """Ablation of everything but attention: all MLPs and the embedding."""
+    return Ablation(mlps=frozenset(range(clip.n_layers)), embedding=True)
+
+
+def ablate_class_token(clip: Clip) -> Ablation:
+    """Ablation of the class token's attention to itself in all layers."""
+    return Ablation(class_token=frozenset(range(clip.n_layers)))
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy over all images and within groups, each a share of 1; `groups` has one entry where there are no groups."""
+
+    overall: float
+    groups: list[float]
+
+    @property
+    def worst_group(self) -> float:
+        """Accuracy of the group that fares worst (Sagawa et al. 2020); groups without an image do not count."""
+        return min(share for share in self.groups if share == share)
+
+
+def accuracy_under(
+    clip: Clip,
+    images: Sequence,
+    classifier: Tensor,
+    ablations: dict[str, Ablation],
+    mode: str = "direct",
+    means: Sequence | str | None = None,
+    n_groups: int = 1,
+    ln: str = "centered",
+    **options,
+) -> dict[str, Accuracy]:
+    """Zero-shot accuracy under each of many ablations, from one pass for the means and one for all the accuracies.
+
+    images: items (pixels, label) or (pixels, (label, group)); classifier: [C, E].
+    mode: "direct" replaces stored direct effects, divided by the representation's length (thesis, tables 2.1 and A.1):
+    nothing is re-run, later layers still see the original stream. "forward" replaces the outputs of the parts, at every
+    token, and runs the rest of the model again. The two answer different questions; do not mix them in one table.
+    means: the images whose mean is put in place, the same images by default, or "zero".
+    Raises ValueError for another mode, labels beyond the classifier, and parts that the model does not have or that overlap.
+    """
+    for ablation in ablations.values():
+        _check(clip, ablation)
+    if mode not in ("direct", "forward"):
+        raise ValueError(f"mode must be 'direct' or 'forward', got {mode!r}")
+    prepare = _direct if mode == "direct" else _forward
+    scores = prepare(clip, images if means is None else means, list(ablations.values()), ln, options)
+    result = GroupMeans(n_groups)
+
+    def correct(batch: Batch):
+        labels, groups = batch.targets if isinstance(batch.targets, list | tuple) else (batch.targets, None)
+        if labels.max() >= len(classifier):
+            raise ValueError(f"an image has label {labels.max().item()}, but the classifier has {len(classifier)} classes")
+        guesses = torch.stack([ablated @ classifier.to(ablated).T for ablated in scores(batch)]).argmax(-1)  # [K, B]
+        right = (guesses == labels.to(guesses.device)).T.float()
+        return right, torch.zeros_like(labels) if groups is None else groups
+
+    feed(clip, images, [(result, correct)], ln=ln, **options)
+    groups, overall = result.mean.cpu(), result.overall.cpu()
+    return {name: Accuracy(overall[k].item(), groups[:, k].tolist()) for k, name in enumerate(ablations)}
+
+
+def _check(clip: Clip, ablation: Ablation) -> None:
+    for layer, head in ablation.heads:
+        if not (0 <= layer < clip.n_layers and 0 <= head < clip.n_heads):
+            raise ValueError(f"no head L{layer}H{head}: the model has {clip.n_layers} layers of {clip.n_heads} heads")
+    for layer in ablation.mlps | ablation.class_token:
+        if not 0 <= layer < clip.n_layers:
+            raise ValueError(f"no layer {layer}: the model has {clip.n_layers} layers")
+    both = ablation.class_token & {layer for layer, _ in ablation.heads}
+    if both:
+        raise ValueError(f"heads of layer {min(both)} and its class token part overlap; ablate one of the two")
+
+
+def _direct(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict):
+    """A function of a batch that gives the ablated representations, [K, B, E], from direct effects."""
+    n_layers, n_heads = clip.n_layers, clip.n_heads
+    mask = torch.zeros(len(ablations), 1 + 2 * n_layers + n_layers * n_heads)  # columns in the order of `parts`
+    for row, ablation in zip(mask, ablations):
+        row[0] = float(ablation.embedding)
+        row[[1 + layer for layer in ablation.mlps]] = 1
+        row[[1 + n_layers + layer for layer in ablation.class_token]] = 1
+        row[[1 + 2 * n_layers + layer * n_heads + head for layer, head in ablation.heads]] = 1
+
+    def parts(batch: Batch) -> Tensor:  # [B, P, E]
+        effects = batch.effects
+        small = torch.cat([effects.embedding()[:, None], effects.mlps(), effects.class_token()], 1) / batch.length[:, None]
+        return torch.cat([small, batch.heads.flatten(1, 2)], 1)
+
+    mean = Moments()
+    if isinstance(means, str) and means == "zero":
+        put = 0.0
+    else:
+        feed(clip, means, [(mean, parts)], ln=ln, **options)
+        put = mean.mean
+
+    def scores(batch: Batch) -> Tensor:
+        seen = parts(batch)
+        change = (put.to(seen) if isinstance(put, Tensor) else put) - seen
+        return batch.representation + torch.einsum("kp,bpE->kbE", mask.to(seen), change)
+
+    return scores
+
+
+def _forward(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict):
+    """A function of a batch that gives the ablated, normalised representations, [K, B, E], from new forward passes.
+
+    The embedding of the class token is the same for all images: putting its mean in place changes nothing.
+    """
+    if isinstance(means, str) and means == "zero":
+        if any(ablation.embedding for ablation in ablations):
+            raise ValueError("mode 'forward' cannot zero the embedding: nothing would run; leave it out of the ablation")
+        put = None
+    else:
+        put = _OutputMeans(clip, ablations)
+        feed(clip, means, [(put, lambda batch: batch.pixels)], ln=ln, **options)
+
+    def scores(batch: Batch) -> Tensor:
+        rows = []
+        for ablation in ablations:
+            with _replaced(clip, ablation, put):
+                rows.append(clip.encode_image(batch.pixels).float())
+        return torch.stack([row / row.norm(dim=-1, keepdim=True) for row in rows])
+
+    return scores
+
+
+def _written(clip: Clip, layer: int, inputs: Tensor, heads: frozenset, own: bool) -> Tensor:
+    """What some heads of a layer write to every token, [B, N+1, D]; or what the class token's own value adds to it."""
+    weights = attention_weights(clip, layer)
+    inputs = inputs.to(weights.b_o.dtype)
+    if not own:
+        return head_outputs(inputs, weights, sorted(heads)).sum(1)
+    values = torch.einsum("bD,hdD->bhd", inputs[:, 0], weights.w_v) + weights.b_v
+    added = torch.einsum("bh,bhd,Dhd->bD", class_attention(inputs, weights)[..., 0], values, weights.w_o)
+    written = torch.zeros_like(inputs)
+    written[:, 0] = added + weights.b_o / inputs.shape[1]
+    return written
+
+
+class _OutputMeans:
+    """Mean over the images, token by token, of the outputs that ablations replace."""
+
+    def __init__(self, clip: Clip, ablations: list[Ablation]):
+        self.clip, self.count, self.totals = clip, 0, {}
+        self.heads = {part for ablation in ablations for part in _attention_parts(ablation)}
+        self.mlps = {layer for ablation in ablations for layer in ablation.mlps}
+
+    def update(self, pixels: Tensor) -> None:
+        def add(key, written):
+            self.totals[key] = self.totals.get(key, 0) + written.double().sum(0)
+
+        def attention(layer):
+            def record(inputs, output):
+                for part in self.heads:
+                    if part[0] == layer:
+                        add(part, _written(self.clip, layer, inputs, *part[1:]))
+                return output
+
+            return record
+
+        def mlp(layer):
+            def record(output):
+                add(layer, output)
+                return output
+
+            return record
+
+        attention_edits = {layer: attention(layer) for layer, *_ in self.heads}
+        with edited_blocks(self.clip, attention_edits, {layer: mlp(layer) for layer in self.mlps}):
+            self.clip.encode_image(pixels)
+        self.count += len(pixels)
+
+    def mean(self, key) -> Tensor:
+        return self.totals[key] / self.count
+
+
+def _attention_parts(ablation: Ablation) -> list[tuple[int, frozenset, bool]]:
+    """(layer, its ablated heads, False) and (layer, no heads, True) for the class token's attention to itself."""
+    by_layer: dict[int, set] = {}
+    for layer, head in ablation.heads:
+        by_layer.setdefault(layer, set()).add(head)
+    parts = [(layer, frozenset(heads), False) for layer, heads in by_layer.items()]
+    return parts + [(layer, frozenset(), True) for layer in ablation.class_token]
+
+
+@contextmanager
+def _replaced(clip: Clip, ablation: Ablation, put: _OutputMeans | None):
+    """Run the model with the means in place of the parts (nothing at all where put is None)."""
+
+    def attention(part):
+        def edit(inputs, output):
+            mean = 0 if put is None else put.mean(part).to(output.dtype)
+            return output - _written(clip, part[0], inputs, *part[1:]).to(output.dtype) + mean
+
+        return edit
+
+    def mlp(layer):
+        return lambda output: torch.zeros_like(output) + (0 if put is None else put.mean(layer).to(output.dtype))
+
+    attention_edits = {part[0]: attention(part) for part in _attention_parts(ablation)}
+    with edited_blocks(clip, attention_edits, {layer: mlp(layer) for layer in ablation.mlps}):
+        yield

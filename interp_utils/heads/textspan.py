@@ -1,0 +1,204 @@
+"""TextSpan (thesis, algorithm 1): a basis of texts for what a head writes, found from moments alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..models import Clip
+from ..moments import Moments, TopK
+from ..stream import feed
+from .direct import head_basis
+
+Head = tuple[int, int]  # layer, head
+
+
+@dataclass(frozen=True)
+class TextSpan:
+    """Texts whose directions span what a head writes, in the order of selection: the first k are the result for size k."""
+
+    indices: list[int]  # into the pool
+    texts: list[str]
+    directions: Tensor  # [m, E], orthonormal, float64
+    explained: Tensor  # [m], share of the head's variance that each direction adds
+    mean: Tensor  # [E], of the head's output
+
+    def reconstruct(self, contributions: Tensor, size: int | None = None) -> Tensor:
+        """The head's mean plus the projection on the first `size` directions, [..., E] -> [..., E]."""
+        basis, mean = self.directions[:size].to(contributions), self.mean.to(contributions)
+        return mean + (contributions - mean) @ basis.T @ basis
+
+
+@dataclass(frozen=True)
+class HeadMoments:
+    """Mean [k] and uncentred second moment [k, k] of coordinates y, where the head writes y @ basis, basis [k, E]."""
+
+    mean: Tensor
+    second: Tensor
+    basis: Tensor
+
+    @classmethod
+    def of(cls, contributions: Tensor) -> "HeadMoments":
+        """From a data matrix [K, E]."""
+        moments = Moments(second=True)
+        moments.update(contributions)
+        return cls(moments.mean, moments.second, torch.eye(contributions.shape[1], dtype=torch.float64))
+
+
+def head_moments(
+    clip: Clip, images: Sequence, layers: list[int] | None = None, ln: str = "centered", **options
+) -> dict[Head, HeadMoments]:
+    """Moments of what each head of some layers writes, divided by the representation's length, in one pass.
+
+    Kept are (d+1) x (d+1) numbers for a head of width d, not E x E, nor a row for each image. options: those of `feed`.
+    """
+    layers = list(range(clip.n_layers)) if layers is None else layers
+    moments, basis = Moments(second=True), head_basis(clip, layers, ln).double().cpu()
+    feed(clip, images, [(moments, lambda batch: batch.head_coordinates[:, layers])], ln=ln, **options)
+    mean, second = moments.mean.cpu(), moments.second.cpu()
+    return {
+        (layer, head): HeadMoments(mean[k, head], second[k, head], basis[k, head])
+        for k, layer in enumerate(layers)
+        for head in range(clip.n_heads)
+    }
+
+
+def textspan(
+    contributions_or_moments: Tensor | HeadMoments,
+    text_features: Tensor,
+    texts: Sequence[str],
+    size: int = 60,
+    rank: int | None = None,
+    normalised: bool = False,
+) -> TextSpan:
+    """Greedy search for the texts along which a head varies most (thesis, algorithm 1), in float64.
+
+    contributions_or_moments: a head's outputs [K, E] or their `HeadMoments`; text_features: [T, E], unit rows. rank: project
+    the texts on so many leading right singular vectors of the uncentred outputs (published: 80); None takes the numerical
+    rank. normalised: compare the variance along unit directions (explained variance, eq. 2.7) instead of the published
+    <c, t>, whose variance grows with the length of the projected text. Gives fewer than `size` texts when they span all.
+    Raises ValueError for an empty pool, another number of texts than features, and values that are not finite.
+    """
+    text_features = text_features.detach().cpu().double()
+    if len(texts) == 0 or len(texts) != len(text_features):
+        raise ValueError(f"need a feature for each of at least one text, got {len(texts)} texts, {len(text_features)} features")
+    moments = contributions_or_moments
+    if isinstance(moments, Tensor):
+        moments = HeadMoments.of(moments.cpu())
+    if not all(part.isfinite().all() for part in (text_features, moments.mean, moments.second)):
+        raise ValueError("the head's moments or the text features are not finite")
+    span = _span(moments, rank)  # [r, E]
+    inward = moments.basis @ span.T  # coordinates -> span, [k, r]
+    covariance = moments.second - torch.outer(moments.mean, moments.mean)
+    whole = (covariance * (moments.basis @ moments.basis.T)).sum()  # the head's variance, also beyond the span
+    covariance = inward.T @ covariance @ inward
+    projected = text_features @ span.T  # [T, r]
+    squared = projected.square().sum(1)  # of each text, less what is taken
+    variance = ((projected @ covariance) * projected).sum(1)
+    floor = 1e-10 * squared.max()
+    indices, directions, explained, rest = [], [], [], covariance
+    for _ in range(min(size, len(texts))):
+        criterion = variance / squared.clamp(min=1e-300) if normalised else variance
+        best = criterion.masked_fill(squared < floor, -1).argmax().item()
+        if squared[best] < floor or criterion[best] <= 0:
+            break
+        direction = projected[best]
+        for taken in directions * 2:  # twice, so that the basis stays orthonormal to the last digit
+            direction = direction - (direction @ taken) * taken
+        direction = direction / direction.norm()
+        along = projected @ direction  # <text, direction>, for the texts less what is taken just as well
+        push = rest @ direction
+        gain = direction @ push
+        variance = variance - 2 * along * (projected @ push) + along.square() * gain
+        squared = squared - along.square()
+        rest = rest - torch.outer(push, direction) - torch.outer(direction, push) + gain * torch.outer(direction, direction)
+        indices.append(best)
+        directions.append(direction)
+        explained.append((direction @ covariance @ direction / whole).item() if whole > 0 else 0.0)
+    basis = torch.stack(directions) @ span if directions else span[:0]
+    return TextSpan(indices, [texts[k] for k in indices], basis, torch.tensor(explained), moments.mean @ moments.basis)
+
+
+def _span(moments: HeadMoments, rank: int | None) -> Tensor:
+    """Leading right singular vectors of the uncentred outputs, [r, E], from their second moment."""
+    values, vectors = torch.linalg.eigh(moments.second)
+    root = vectors * values.clamp(min=0).sqrt()
+    _, sizes, rows = torch.linalg.svd(root.T @ moments.basis, full_matrices=False)
+    return rows[:rank] if rank is not None else rows[sizes > 3e-6 * sizes[0]]  # float32 noise lies below
+
+
+def top_images(
+    clip: Clip, images: Sequence, spans: dict[Head, TextSpan], text_features: Tensor, k: int = 4, ln: str = "centered", **options
+) -> dict[Head, Tensor]:
+    """Numbers of the images with the highest <c_head, text>, for each text of each head (thesis, figures 2.4 and A.5).
+
+    text_features: those of the pool that the spans were chosen from. Returns [k, m] for each head, best image first.
+    """
+    best = {head: TopK(k) for head in spans}
+    wanted = {head: text_features[span.indices] for head, span in spans.items()}
+
+    def view(head):
+        return lambda batch: (batch.heads[:, *head] @ wanted[head].to(batch.heads).T, batch.numbers)
+
+    feed(clip, images, [(best[head], view(head)) for head in spans], ln=ln, **options)
+    return {head: top.images for head, top in best.items()}
+
+
+def reconstruction_accuracy(
+    clip: Clip,
+    images: Sequence,
+    classifier: Tensor,
+    spans: dict[str, dict[Head, TextSpan]],
+    sizes: Sequence[int],
+    keep_mlps: bool = False,
+    ln: str = "centered",
+    **options,
+) -> dict[str, list[float]]:
+    """Zero-shot accuracy when heads are replaced by their projection on their texts (thesis, figures 2.3 and A.1).
+
+    images: items (pixels, label); classifier: [C, E]; spans: for each pool, the spans of the same heads. All other terms of
+    the representation are replaced by their means; keep_mlps leaves embedding and MLPs as they are, as the published code
+    does. Returns, for each pool, the accuracy at each size.
+    """
+    heads = sorted(next(iter(spans.values())))
+    if any(sorted(pool) != heads for pool in spans.values()):
+        raise ValueError("all pools need spans of the same heads")
+    layers, numbers = torch.tensor(heads).T
+    rest, scores = Moments(), Moments()
+
+    def others(batch):  # what is not replaced by texts
+        chosen = batch.heads[:, layers, numbers].sum(1)
+        if keep_mlps:
+            kept = batch.layers[:, [0, *range(2, 2 * clip.n_layers + 1, 2)]].sum(1)
+            return batch.representation - kept - chosen, kept
+        return batch.representation - chosen, torch.zeros_like(chosen)
+
+    feed(clip, images, [(rest, lambda batch: others(batch)[0])], ln=ln, **options)
+    tables = {}
+    for pool, by_head in spans.items():
+        mean = torch.stack([by_head[head].mean for head in heads]).float()
+        widest = max(sizes)
+        basis = torch.zeros(len(heads), widest, clip.d_embed)
+        for k, head in enumerate(heads):
+            rows = by_head[head].directions[:widest]
+            basis[k, : len(rows)] = rows.float()
+        tables[pool] = mean.to(clip.device), basis.to(clip.device)
+
+    def correct(batch):
+        text = classifier.to(batch.heads)
+        constant = (rest.mean.to(text) + others(batch)[1]) @ text.T
+        rows = []
+        for mean, basis in tables.values():
+            along = torch.einsum("bhE,hmE->bhm", batch.heads[:, layers, numbers] - mean, basis)
+            logits, start = constant + mean.sum(0) @ text.T, 0
+            for size in sizes:
+                block = slice(start, size)
+                logits = logits + along[..., block].flatten(1) @ (basis[:, block] @ text.T).flatten(0, 1)
+                rows.append(logits.argmax(1) == batch.targets.to(logits.device))
+                start = size
+        return torch.stack(rows, 1).float()
+
+    feed(clip, images, [(scores, correct)], ln=ln, **options)
+    accuracy = scores.mean.unflatten(0, (len(spans), len(sizes)))
+    return {pool: row.tolist() for pool, row in zip(spans, accuracy)}

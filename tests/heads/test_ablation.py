@@ -1,0 +1,126 @@
+import pytest
+import torch
+from conftest import count_hooks, noise, tiny_model
+from torch.nn.functional import normalize
+
+import interp_utils as iu
+from interp_utils.heads import Ablation, ablate_attention, ablate_class_token, ablate_heads, ablate_mlps, accuracy_under
+from interp_utils.heads.ablation import _direct, _forward
+from interp_utils.stream import Batch
+
+
+@pytest.fixture(params=[{}, {"ls_init_value": 0.5}], ids=["plain", "layer scale"])
+def clip(request):
+    return iu.Clip(tiny_model(**request.param))
+
+
+def everything(clip):
+    return {
+        "nothing": Ablation(),
+        "heads": ablate_heads([(0, 1), (1, 2), (1, 3)]),
+        "layer": ablate_attention(clip, [1]),
+        "mlps": ablate_mlps(clip),
+        "class token": ablate_class_token(clip),
+        "mix": ablate_heads([(0, 0)]) | Ablation(mlps=frozenset([1]), class_token=frozenset([1])),
+    }
+
+
+def ablated(clip, images, ablation, prepare, means=None):
+    pixels = torch.stack(images)
+    scores = prepare(clip, images if means is None else means, [ablation], "centered", {})
+    return scores(Batch(clip, pixels, None, torch.arange(len(pixels)), "centered"))[0]
+
+
+@pytest.mark.parametrize("prepare", [_direct, _forward])
+@pytest.mark.parametrize("name", ["nothing", "heads", "layer", "mlps", "class token", "mix"])
+def test_the_mean_of_one_image_changes_nothing(clip, prepare, name):
+    image = list(noise(clip, 1))
+    same = ablated(clip, image, everything(clip)[name], prepare)
+    torch.testing.assert_close(same, normalize(clip.encode_image(image[0][None]), dim=-1), atol=2e-5, rtol=1e-4)
+
+
+def test_direct_equals_replaced_terms(clip):
+    images = list(noise(clip, 5))
+    fx = iu.heads.direct_effects(clip, torch.stack(images))
+    layers, length = fx.layers(), fx.total().norm(dim=1)
+    layers = layers / length[:, None, None]
+    for marked, ablation in (([3], ablate_attention(clip, [1])), ([0, 2, 4], ablate_mlps(clip))):
+        expected = layers.clone()
+        expected[:, marked] = layers[:, marked].mean(0)
+        torch.testing.assert_close(ablated(clip, images, ablation, _direct), expected.sum(1), atol=1e-5, rtol=1e-4)
+    zeroed = ablated(clip, images, ablate_attention(clip, [1]), _direct, means="zero")
+    torch.testing.assert_close(zeroed, layers.sum(1) - layers[:, 3], atol=1e-5, rtol=1e-4)
+    own = sum(fx.head_tokens(layer, head)[:, 0] for layer in range(2) for head in range(4)) / length[:, None]
+    expected = layers.sum(1) - own + own.mean(0)
+    torch.testing.assert_close(ablated(clip, images, ablate_class_token(clip), _direct), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_forward_equals_a_model_run_by_hand(clip):
+    images, blocks = torch.stack(list(noise(clip, 5))), clip.visual.transformer.resblocks
+
+    def by_hand(pixels, edit):
+        x = clip.visual._embeds(pixels)
+        for layer, block in enumerate(blocks):
+            attention = block.ls_1(block.attention(block.ln_1(x)))
+            x = x + edit(("attention", layer), attention)
+            mlp = block.ls_2(block.mlp(block.ln_2(x)))
+            x = x + edit(("mlp", layer), mlp)
+        return normalize(clip.visual.ln_post(x[:, 0]) @ clip.visual.proj, dim=-1)
+
+    with torch.no_grad():
+        outputs = {}
+        by_hand(images, lambda key, out: outputs.setdefault(key, out))
+
+        def replaced(keys):
+            return by_hand(images, lambda key, out: outputs[key].mean(0).expand_as(out) if key in keys else out)
+
+        found = ablated(clip, list(images), ablate_attention(clip, [0]), _forward)
+        torch.testing.assert_close(found, replaced([("attention", 0)]), atol=2e-5, rtol=1e-4)
+        found = ablated(clip, list(images), ablate_mlps(clip), _forward)
+        torch.testing.assert_close(found, replaced([("mlp", 0), ("mlp", 1)]), atol=2e-5, rtol=1e-4)
+        heads = ablate_heads([(1, 0), (1, 1)]) | ablate_heads([(1, 2), (1, 3)])
+        assert heads == ablate_attention(clip, [1])
+        found = ablated(clip, list(images), ablate_heads([(0, 1)]), _forward, means="zero")
+        w_o = blocks[0].attn.out_proj.weight.clone()
+        try:  # a head writes nothing when its columns of W_O are zero; its share of the bias goes by hand
+            blocks[0].attn.out_proj.weight[:, 8:16] = 0
+            blocks[0].attn.out_proj.bias.mul_(3 / 4)
+            expected = normalize(clip.encode_image(images), dim=-1)
+        finally:
+            blocks[0].attn.out_proj.weight.copy_(w_o)
+            blocks[0].attn.out_proj.bias.mul_(4 / 3)
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["direct", "forward"])
+def test_accuracy_counts_what_the_ablated_model_says(clip, mode):
+    generator = torch.Generator().manual_seed(0)
+    classifier = torch.randn(3, clip.d_embed, generator=generator)
+    data = [(image, (k % 3, k % 2)) for k, image in enumerate(noise(clip, 9))]
+    found = accuracy_under(clip, data, classifier, everything(clip), mode=mode, n_groups=2, batch_size=4)
+    pixels = [image for image, _ in data]
+    prepare = _direct if mode == "direct" else _forward
+    for name, ablation in everything(clip).items():
+        right = (ablated(clip, pixels, ablation, prepare) @ classifier.T).argmax(1) == torch.arange(9) % 3
+        assert found[name].overall == pytest.approx(right.float().mean().item())
+        assert found[name].groups == pytest.approx([right[::2].float().mean().item(), right[1::2].float().mean().item()])
+        assert found[name].worst_group == min(found[name].groups)
+    assert count_hooks(clip.model) == 0
+
+
+def test_bad_input(tiny):
+    data, classifier = [(image, 0) for image in noise(tiny, 2)], torch.eye(24)[:2]
+    for ablation, message in (
+        (ablate_heads([(0, 4)]), "no head L0H4"),
+        (Ablation(mlps=frozenset([2])), "no layer 2"),
+        (ablate_heads([(1, 0)]) | ablate_class_token(tiny), "overlap"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            accuracy_under(tiny, data, classifier, {"bad": ablation})
+    with pytest.raises(ValueError, match="mode must be"):
+        accuracy_under(tiny, data, classifier, {"base": Ablation()}, mode="both")
+    with pytest.raises(ValueError, match="label 7"):
+        accuracy_under(tiny, [(data[0][0], 7)], classifier, {"base": Ablation()})
+    with pytest.raises(ValueError, match="cannot zero the embedding"):
+        accuracy_under(tiny, data, classifier, {"m": ablate_mlps(tiny)}, mode="forward", means="zero")
+    assert count_hooks(tiny.model) == 0

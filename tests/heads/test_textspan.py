@@ -1,0 +1,161 @@
+import open_clip
+import pytest
+import torch
+from conftest import noise, tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import interp_utils as iu
+from interp_utils.heads import HeadMoments, head_moments, reconstruction_accuracy, textspan, top_images
+from interp_utils.moments import Moments, Rows
+from interp_utils.stream import feed
+
+
+def algorithm_1(c, r, size, rank=None):
+    """Thesis, algorithm 1, word for word, in data space: the picks and the projected outputs less their mean."""
+    c, r = c.double(), r.double()
+    _, s, v = torch.linalg.svd(c, full_matrices=False)
+    v = v[:rank] if rank is not None else v[s > 1e-6 * s[0]]
+    r = r @ v.T @ v
+    c = c - c.mean(0)
+    picks, projected = [], torch.zeros_like(c)
+    for _ in range(size):
+        best = (r @ c.T).std(1).argmax().item()
+        row = r[best].clone()
+        if row.norm() < 1e-5:
+            break
+        picks.append(best)
+        along = (c @ row)[:, None] / row.norm() ** 2 * row
+        projected, c = projected + along, c - along
+        r = r - (r @ row)[:, None] / row.norm() ** 2 * row
+    return picks, projected
+
+
+def example(seed, n=60, width=12, rank=8, pool=30):
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.logspace(0, -1.5, rank)[:, None] * torch.randn(rank, width, generator=generator)
+    c = torch.randn(n, rank, generator=generator) @ spread + 0.3 * torch.randn(1, rank, generator=generator) @ spread
+    return c, torch.nn.functional.normalize(torch.randn(pool, width, generator=generator), dim=-1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([None, 3, 6, 8]))
+def test_equals_algorithm_1_in_data_space(seed, rank):
+    c, texts = example(seed)
+    span = textspan(c, texts, [str(k) for k in range(30)], size=6, rank=rank)
+    picks, projected = algorithm_1(c, texts, 6, rank)
+    assert span.indices == picks[: len(span.indices)] and len(span.indices) == min(6, rank or 8)
+    torch.testing.assert_close(span.reconstruct(c.double()) - c.double().mean(0), projected, atol=1e-6, rtol=1e-6)
+    share = projected.square().sum() / (c - c.mean(0)).square().sum()
+    assert span.explained.sum().item() == pytest.approx(share.item(), abs=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_smaller_sizes_are_prefixes_and_the_basis_is_orthonormal(seed):
+    c, texts = example(seed)
+    names = [str(k) for k in range(30)]
+    long, short = textspan(c, texts, names, 20), textspan(c, texts, names, 3)
+    assert long.texts[:3] == short.texts and len(long.texts) == 8, "eight texts span the eight dimensions of the head"
+    torch.testing.assert_close(long.directions @ long.directions.T, torch.eye(8, dtype=torch.float64), atol=1e-9, rtol=0)
+    torch.testing.assert_close(long.reconstruct(c), c, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(long.reconstruct(c, 3), short.reconstruct(c))
+    assert long.explained.sum().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_known_head_is_named():
+    """A head that writes two of the texts' directions, one three times as strongly, is described by these two."""
+    texts = torch.nn.functional.normalize(torch.randn(40, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    signal = torch.randn(500, 2, generator=torch.Generator().manual_seed(1)) * torch.tensor([3.0, 1.0])
+    span = textspan(signal @ texts[[7, 21]], texts, [f"text {k}" for k in range(40)], size=10)
+    assert span.texts[0] == "text 7" and len(span.texts) == 2 and span.explained.sum() > 0.999
+    second = textspan(signal @ texts[[7, 21]], texts, [f"text {k}" for k in range(40)], size=10, normalised=True)
+    assert second.explained[0] >= span.explained[0], "the normalised criterion is the explained variance itself"
+
+
+def test_equal_texts_are_picked_once_and_a_still_head_has_none():
+    c, texts = example(0)
+    span = textspan(c, torch.cat([texts, texts]), [str(k) for k in range(60)], 12)
+    assert len({k % 30 for k in span.indices}) == len(span.indices)
+    still = textspan(torch.ones(5, 12), texts, [str(k) for k in range(30)], 4)
+    assert still.texts == [] and torch.allclose(still.reconstruct(torch.ones(2, 12)), torch.ones(2, 12))
+
+
+def test_bad_input():
+    c, texts = example(0)
+    with pytest.raises(ValueError, match="got 0 texts"):
+        textspan(c, texts[:0], [])
+    with pytest.raises(ValueError, match="got 2 texts, 30 features"):
+        textspan(c, texts, ["a", "b"])
+    with pytest.raises(ValueError, match="not finite"):
+        textspan(c, texts * float("nan"), [str(k) for k in range(30)])
+    with pytest.raises(ValueError, match="not finite"):
+        textspan(c * float("inf"), texts, [str(k) for k in range(30)])
+
+
+@pytest.fixture(scope="module")
+def small():
+    clip = iu.Clip(tiny_model(), tokenizer=open_clip.get_tokenizer("ViT-B-32"))
+    images = [(image, k % 5) for k, image in enumerate(noise(clip, 40))]
+    generator = torch.Generator().manual_seed(3)
+    return clip, images, torch.randn(25, clip.d_embed, generator=generator), torch.randn(5, clip.d_embed, generator=generator)
+
+
+@pytest.mark.parametrize("ln", ["centered", "split"])
+def test_streamed_moments_are_those_of_the_data(small, ln):
+    clip, images, texts, _ = small
+    rows = Rows()
+    feed(clip, images, [(rows, lambda b: (b.heads, b.numbers))], ln=ln)
+    moments = head_moments(clip, images, ln=ln, batch_size=7)
+    for (layer, head), seen in moments.items():
+        data = HeadMoments.of(rows.rows[:, layer, head])
+        torch.testing.assert_close(seen.mean @ seen.basis, data.mean, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(seen.basis.T @ seen.second @ seen.basis, data.second, atol=1e-6, rtol=1e-4)
+        names = [str(k) for k in range(25)]
+        assert textspan(seen, texts, names, 4).texts == textspan(data, texts, names, 4).texts
+        assert seen.second.shape[0] < clip.d_embed
+    assert list(head_moments(clip, images, [1])) == [(1, head) for head in range(4)]
+
+
+@pytest.mark.parametrize("keep_mlps", [False, True])
+def test_reconstruction_accuracy_by_hand(small, keep_mlps):
+    clip, images, texts, classifier = small
+    names = [str(k) for k in range(25)]
+    spans = {h: textspan(m, texts, names, 6) for h, m in head_moments(clip, images, [1]).items()}
+    found = reconstruction_accuracy(clip, images, classifier, {"pool": spans}, [2, 6], keep_mlps)["pool"]
+    fx = iu.heads.direct_effects(clip, torch.stack([image for image, _ in images]))
+    length = fx.total().norm(dim=1)
+    heads, layers = fx.heads([1])[:, 0] / length[:, None, None], fx.layers() / length[:, None, None]
+    kept = layers[:, [0, 2, 4]].sum(1) if keep_mlps else 0
+    rest = layers.sum(1) - heads.sum(1) - kept
+    for size, accuracy in zip([2, 6], found):
+        replaced = sum(spans[1, k].reconstruct(heads[:, k], size) for k in range(4))
+        guess = ((replaced + rest.mean(0) + kept) @ classifier.T).argmax(1)
+        assert accuracy == pytest.approx((guess == torch.arange(40) % 5).float().mean().item(), abs=1e-6)
+
+
+def test_all_texts_of_all_heads_rebuild_the_representation(small):
+    """With every head of every layer at its numerical rank, and MLPs kept, nothing is lost."""
+    clip, images, _, classifier = small
+    texts = torch.randn(60, clip.d_embed, generator=torch.Generator().manual_seed(5))
+    spans = {h: textspan(m, texts, [str(k) for k in range(60)], 24) for h, m in head_moments(clip, images).items()}
+    labels = (clip.encode_image(torch.stack([image for image, _ in images])) @ classifier.T).argmax(1).tolist()
+    relabelled = [(image, label) for (image, _), label in zip(images, labels)]
+    assert reconstruction_accuracy(clip, relabelled, classifier, {"p": spans}, [24], keep_mlps=True)["p"][0] >= 0.97
+
+
+def test_top_images_by_hand(small):
+    clip, images, texts, _ = small
+    spans = {h: textspan(m, texts, [str(k) for k in range(25)], 3) for h, m in head_moments(clip, images, [0]).items()}
+    best = top_images(clip, images, spans, texts, k=4, batch_size=9)
+    fx = iu.heads.direct_effects(clip, torch.stack([image for image, _ in images]))
+    heads = fx.heads() / fx.total().norm(dim=1)[:, None, None, None]
+    for (layer, head), numbers in best.items():
+        scores = heads[:, layer, head] @ texts[spans[layer, head].indices].T
+        assert torch.equal(numbers, scores.argsort(0, descending=True)[:4])
+
+
+def test_mean_of_moments_needs_no_second():
+    mean = Moments()
+    mean.update(torch.ones(2, 3))
+    assert mean.mean.tolist() == [1, 1, 1]
