@@ -1,6 +1,8 @@
 """Figures. Each function returns a matplotlib figure that knows nothing of pyplot, so there is nothing to close."""
 
+import html
 import io
+import textwrap
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -100,4 +102,113 @@ def head_view(pixels: Tensor, scores: Tensor, tokens: Tensor, grid: tuple[int, i
     figure.colorbar(drawn, ax=middle)
     drawn = show_map(right, pixels, tokens[1:].reshape(grid), f"tokens of L{layer}H{head}\n(class token {tokens[0]:+.3f})")
     figure.colorbar(drawn, ax=right, shrink=0.8)
+    return figure
+
+
+class Table:
+    """A small table that notebooks show as HTML and terminals as text. Numbers are shown with one decimal."""
+
+    def __init__(self, header: list[str], rows: list[list]):
+        self.header = header
+        self.rows = [[f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+
+    def __repr__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(self.header, *self.rows)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (self.header, *self.rows)
+        )
+
+    def _repr_html_(self) -> str:
+        def line(cells, tag):
+            return "<tr>" + "".join(f"<{tag} style='text-align: left'>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        return f"<table>{line(self.header, 'th')}{''.join(line(row, 'td') for row in self.rows)}</table>"
+
+
+def span_view(
+    title: str, texts: list[str], explained: list[float], images: list[list[Tensor]], overlap: Tensor, head, layers: list[int]
+) -> Picture:
+    """One head: its texts with explained variance, each with its top images, and its overlap [L', H] with other heads."""
+    rows, columns = len(texts), len(images[0])
+    figure = Picture(figsize=(10.4, 0.82 * rows + 0.9), layout="constrained")
+    left, middle, right = figure.subfigures(1, 3, width_ratios=(1.15, 1, 0.8))
+    figure.suptitle(title, fontsize=11)
+    bars = left.subplots()
+    bars.barh(range(rows), [100 * share for share in explained], color="tab:blue", height=0.35, align="edge")
+    for row, (text, share) in enumerate(zip(texts, explained)):
+        bars.annotate(f"{text}  ({share:.1%})", (0, row), xytext=(2, -4), textcoords="offset points", fontsize=9, va="bottom")
+    bars.set(ylim=(rows - 0.5, -0.6), yticks=[], xlabel="variance explained (%)")
+    bars.spines[["top", "right", "left"]].set_visible(False)
+    grid = middle.subplots(rows, columns, squeeze=False)
+    for row in range(rows):
+        for column in range(columns):
+            grid[row, column].imshow(unnormalise(images[row][column]))
+            grid[row, column].set_axis_off()
+    heat = right.subplots()
+    drawn = heat.imshow(overlap, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    heat.add_patch(matplotlib.patches.Rectangle((head[1] - 0.5, layers.index(head[0]) - 0.5), 1, 1, fill=False, ec="w", lw=2))
+    heat.set(xlabel="head", ylabel="layer", yticks=range(len(layers)), yticklabels=layers)
+    heat.set_xticks(range(0, overlap.shape[1], -(-overlap.shape[1] // 8)))
+    heat.set_title("overlap of text spans", fontsize=9)
+    right.colorbar(drawn, ax=heat)
+    return figure
+
+
+def neighbour_view(query: Tensor, rows: dict[str, list[Tensor]], shared: dict[str, dict[str, float]]) -> Picture:
+    """A query image, its neighbours in each row, and, where known, the share of neighbours that agree in each factor."""
+    count = max(len(images) for images in rows.values())
+    figure = Picture(figsize=(1.05 * (count + 1) + (3.2 if shared else 0), 1.35 * len(rows) + 0.3), layout="constrained")
+    panels = figure.subfigures(1, 2, width_ratios=(1.05 * (count + 1), 3.2)) if shared else [figure.subfigures(1, 1)]
+    grid = panels[0].subplots(len(rows), count + 1, squeeze=False)
+    for axis in grid.flat:
+        axis.set_axis_off()
+    for row, (name, images) in zip(grid, rows.items()):
+        row[0].imshow(unnormalise(query))
+        row[0].set_title("query", fontsize=9)
+        row[1].set_title(f"nearest by {name}", fontsize=9, loc="left")
+        for axis, image in zip(row[1:], images):
+            axis.imshow(unnormalise(image))
+    if shared:
+        axis = panels[1].subplots()
+        for k, (name, values) in enumerate(shared.items()):
+            places = [place + (k - (len(shared) - 1) / 2) * 0.8 / len(shared) for place in range(len(values))]
+            axis.barh(places, [100 * value for value in values.values()], height=0.8 / len(shared), label=name)
+            axis.set_yticks(range(len(values)), list(values), fontsize=8)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 100)
+        axis.set_xlabel("neighbours that agree (%)", fontsize=8)
+        axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def head_maps(pixels: list[Tensor], maps: Tensor, most: list[str], least: list[str]) -> Picture:
+    """Images above, a head's maps [B, 2, rows, columns] below: of the most (green) and the least similar text (red)."""
+    figure = Picture(figsize=(1.75 * len(pixels) + 0.3, 5.6), layout="constrained")
+    axes = figure.subplots(3, len(pixels), squeeze=False)
+    for k, image in enumerate(pixels):
+        axes[0, k].imshow(unnormalise(image))
+        axes[0, k].set_axis_off()
+        for row, (text, colour) in enumerate(((most[k], "tab:green"), (least[k], "tab:red")), start=1):
+            show_map(axes[row, k], image, maps[k, row - 1])
+            axes[row, k].set_axis_on()
+            axes[row, k].set(xticks=[], yticks=[])
+            axes[row, k].set_title("\n".join(textwrap.wrap(text, 22)), fontsize=8)
+            for spine in axes[row, k].spines.values():
+                spine.set(color=colour, linewidth=3)
+    return figure
+
+
+def factor_bars(names: list[str], shares: dict[str, list[float]], marks: list[str]) -> Picture:
+    """Stacked bars: the share of each head's variance that each factor explains, with a mark under each head's name."""
+    figure = Picture(figsize=(0.52 * len(names) + 2.2, 3.6), layout="constrained")
+    axis, bottom = figure.subplots(), [0.0] * len(names)
+    for factor, values in shares.items():
+        values = [max(0.0, 100 * value) for value in values]
+        axis.bar(range(len(names)), values, bottom=bottom, label=factor, width=0.75)
+        bottom = [low + value for low, value in zip(bottom, values)]
+    axis.set_xticks(range(len(names)), [f"{name}\n{mark}" for name, mark in zip(names, marks)], fontsize=8)
+    axis.set_ylabel("variance explained (%)")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -11,22 +11,30 @@ from .models import best_device
 
 @dataclass(frozen=True)
 class Preset:
-    """What a notebook loads: a CLIP, an image classification set, how many of its images, and a layer-norm convention."""
+    """What a notebook loads: a CLIP, image sets, how many images of each, a pool of texts, and a layer-norm convention."""
 
     name: str
     clip: str
     images: str
     n_images: int | None  # None means all
     ln: str
+    pool: str  # of texts, see texts.load_pool
+    groups: str | None  # images with a spurious cue, see datasets.load_groups; None where they cannot be downloaded
+    cue: tuple[str, ...]  # kinds of texts that name the cue
+    masks: str  # images with object masks, see datasets.load_masks
 
+
+_PLACES = ("setting", "location")
 
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("sandbox", "sandbox", "sandbox", 2000, "centered"),
-        Preset("laptop", "ViT-B-32-quickgelu/openai", "imagenette", 1000, "centered"),
-        Preset("colab", "ViT-L-14/laion2b_s32b_b82k", "imagenette", None, "centered"),
-        Preset("paper", "ViT-L-14/laion2b_s32b_b82k", "imagenet", None, "split"),
+        Preset("sandbox", "sandbox", "sandbox", 2000, "centered", "sandbox", "sandbox", ("scene",), "sandbox"),
+        Preset("laptop", "ViT-B-32-quickgelu/openai", "imagenette", 1000, "centered", "general", None, _PLACES, "pets"),
+        Preset("colab", "ViT-L-14/laion2b_s32b_b82k", "imagenette", None, "centered", "general", None, _PLACES, "pets"),
+        Preset(
+            "paper", "ViT-L-14/laion2b_s32b_b82k", "imagenet", None, "split", "general", "waterbirds", _PLACES, "imagenet-segmentation"
+        ),
     )
 }
 

@@ -5,10 +5,12 @@ import html
 from collections.abc import Callable
 
 import ipywidgets
+import torch
 from torch import Tensor
 
 from . import plots
-from .heads import direct_effects
+from .heads import TextSpan, direct_effects, neighbours, shared_factors
+from .heads.textspan import Head
 from .models import Clip
 
 
@@ -101,4 +103,90 @@ def head_explorer(clip: Clip, images: list[Tensor], against: list[str], text: st
         layer=ipywidgets.IntSlider(clip.n_layers - 1, 0, clip.n_layers - 1, description="layer", **slider),
         head=ipywidgets.IntSlider(0, 0, clip.n_heads - 1, description="head", **slider),
         text=ipywidgets.Text(text, description="text", **slider),
+    )
+
+
+def draw_span(
+    images, spans: dict[Head, TextSpan], tops: dict[Head, Tensor], layer: int, head: int, n_texts: int = 6
+) -> tuple[plots.Picture, str]:
+    """The first texts of one head with explained variance and top images, and its overlap with other heads, with a sentence.
+
+    images: the dataset that `tops` (see `heads.top_images`) counts in. Raises IndexError for a head that has no span.
+    """
+    if (layer, head) not in spans:
+        raise IndexError(f"no text span for L{layer}H{head}; there are spans for layers {sorted({key[0] for key in spans})}")
+    span, top, layers = spans[layer, head], tops[layer, head], sorted({key[0] for key in spans})
+    count = min(n_texts, len(span.texts))
+    if count == 0:
+        raise ValueError(f"L{layer}H{head} writes the same for all images: no text describes it")
+    shown = [[images[int(k)][0] for k in top[:, row]] for row in range(count)]
+    overlap = torch.tensor([[span.overlap(spans[level, k]) for k in range(1 + max(key[1] for key in spans))] for level in layers])
+    explained = span.explained[:count].tolist()
+    figure = plots.span_view(f"L{layer}H{head}", span.texts[:count], explained, shown, overlap, (layer, head), layers)
+    others = [key for key in spans if key != (layer, head)]
+    nearest = max(others, key=lambda key: span.overlap(spans[key])) if others else (layer, head)
+    return figure, (
+        f"L{layer}H{head}: {', '.join(f'“{text}”' for text in span.texts[:count])} explain {sum(explained):.0%} of its variance; "
+        f"its texts overlap most with those of L{nearest[0]}H{nearest[1]} ({span.overlap(spans[nearest]):.0%})"
+    )
+
+
+def span_explorer(images, spans: dict[Head, TextSpan], tops: dict[Head, Tensor], start: Head | None = None) -> Explorer:
+    """Pick a head; see its texts with explained variance, the top images of each, and its overlap with other heads."""
+    if not spans:
+        raise ValueError("need at least one text span")
+    layers = sorted({key[0] for key in spans})
+    layer, head = start or max(spans)
+    slider = {"style": {"description_width": "50px"}, "continuous_update": False}
+
+    def draw(layer: int, head: int) -> tuple[plots.Picture, str]:
+        return draw_span(images, spans, tops, layer, head)
+
+    return Explorer(
+        draw,
+        layer=ipywidgets.IntSlider(layer, layers[0], layers[-1], description="layer", **slider),
+        head=ipywidgets.IntSlider(head, 0, max(key[1] for key in spans), description="head", **slider),
+    )
+
+
+def draw_neighbours(images, features: dict[Head | None, Tensor], image: int, head: Head, k: int = 8) -> tuple[plots.Picture, str]:
+    """Neighbours of an image by one head and by the whole representation, and on the sandbox which factors they share.
+
+    features: of all images, from `heads.head_features`.
+    """
+    found = {f"L{head[0]}H{head[1]}": neighbours(features[head], image, k), "the whole": neighbours(features[None], image, k)}
+    specs = getattr(images, "specs", None)
+    shared = {name: shared_factors(specs, image, numbers) for name, numbers in found.items()} if specs else {}
+    figure = plots.neighbour_view(
+        images[image][0], {name: [images[number][0] for number in numbers] for name, numbers in found.items()}, shared
+    )
+    name = next(iter(found))
+    if not shared:
+        return figure, f"{k} nearest images by {name} and by the whole representation"
+    gain = {factor: share - shared["the whole"][factor] for factor, share in shared[name].items()}
+    best = max(gain, key=gain.get)
+    return figure, (
+        f"of {k} neighbours by {name}, {shared[name][best]:.0%} share the query's {best}; "
+        f"of those by the whole representation, {shared['the whole'][best]:.0%}"
+    )
+
+
+def neighbour_explorer(images, features: dict[Head | None, Tensor], names: list[str] | None = None) -> Explorer:
+    """Pick an image and a head; see its neighbours in the eyes of that head beside those of the whole representation.
+
+    names: what to call the heads, in the order of `features`.
+    """
+    heads = [head for head in features if head is not None]
+    if not heads:
+        raise ValueError("need the features of at least one head")
+    labels = names or [f"L{layer}H{head}" for layer, head in heads]
+    style = {"description_width": "50px"}
+
+    def draw(image: int, head: Head) -> tuple[plots.Picture, str]:
+        return draw_neighbours(images, features, image, head)
+
+    return Explorer(
+        draw,
+        image=ipywidgets.IntSlider(0, 0, len(features[None]) - 1, description="image", style=style, continuous_update=False),
+        head=ipywidgets.Dropdown(options=list(zip(labels, heads)), value=heads[0], description="head", style=style),
     )

@@ -1,3 +1,8 @@
+import os
+import pickle
+
+import h5py
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -5,7 +10,10 @@ import torchvision
 from PIL import Image
 
 import interp_utils as iu
-from interp_utils.datasets import load_task
+from interp_utils.datasets import load_groups, load_masks, load_task, waterbirds
+
+to_tensor = torchvision.transforms.ToTensor()
+WATERBIRDS = "waterbird_complete95_forest2water2"
 
 
 def test_sandbox_task():
@@ -60,3 +68,244 @@ def test_presets(monkeypatch, capsys):
         assert preset.clip == "sandbox" or _checked_name(preset.clip)
     assert torch.initial_seed() == 0
     assert len(open_clip.OPENAI_IMAGENET_TEMPLATES) == 80
+
+
+def write_image(path, colour, mode="RGB", size=(12, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+
+
+def test_class_folders(tmp_path):
+    write_image(tmp_path / "tree_frog" / "b.png", 90, "L")  # greyscale, transparent and palette images all become RGB
+    write_image(tmp_path / "tree_frog" / "a.PNG", (0, 200, 0, 99), "RGBA")
+    write_image(tmp_path / "paper towel" / "deep" / "c.png", 7, "P")
+    write_image(tmp_path / "tree_frog" / "._a.png", 0)  # what some systems leave behind is no class and no image
+    write_image(tmp_path / ".ipynb_checkpoints" / "a.png", 0)
+    (tmp_path / "notes.txt").write_text("no image")
+    task = load_task(str(tmp_path), to_tensor)
+    assert task.classes == ["paper towel", "tree frog"]
+    assert [label for _, label in task.images] == [0, 1, 1]
+    assert all(pixels.shape == (3, 8, 12) for pixels, _ in task.images)
+    assert (task.images[2][0] * 255).round().unique().tolist() == [90]
+    assert (task.images[1][0][:, 0, 0] * 255).round().tolist() == [0, 200, 0]
+    assert task.templates[0]("dog") == "a bad photo of a dog."
+    few = load_task(tmp_path, to_tensor, 2)
+    assert [few.images[k][1] for k in range(len(few.images))] == [0, 1]
+    with pytest.raises(ValueError, match="at least one image, got n=0"):
+        load_task(tmp_path, to_tensor, 0)
+
+
+def test_flat_folder(tmp_path):
+    for k, name in enumerate(["c.jpg", "a.png", "b.webp"]):
+        write_image(tmp_path / name, 80 * k, "L")
+    (tmp_path / "empty").mkdir()
+    task = load_task(tmp_path, to_tensor)
+    assert task.classes == [] and [label for _, label in task.images] == [-1, -1, -1]
+    assert [round(pixels.mean().item() * 255) for pixels, _ in task.images] == [80, 160, 0]
+
+
+def test_folder_errors_show_both_layouts(tmp_path):
+    layouts = r"[\s\S]*one subfolder for each class[\s\S]*images alone, without labels"
+    with pytest.raises(FileNotFoundError, match="no folder .*nowhere" + layouts):
+        load_task(tmp_path / "nowhere", to_tensor)
+    with pytest.raises(FileNotFoundError, match="no folder photos/mine" + layouts):
+        load_task("photos/mine", to_tensor)
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(FileNotFoundError, match="no images in" + layouts):
+        load_task(tmp_path, to_tensor)
+    write_image(tmp_path / "cat" / "1.png", 0)
+    with pytest.raises(FileNotFoundError, match="no valid file for the classes dog" + layouts):
+        load_task(tmp_path, to_tensor)
+    write_image(tmp_path / "dog" / "1.png", 0)
+    write_image(tmp_path / "2.png", 0)
+    with pytest.raises(ValueError, match="images beside its class folders, the first .*2.png" + layouts):
+        load_task(tmp_path, to_tensor)
+    with pytest.raises(ValueError, match="choose sandbox, imagenette or imagenet, or give the path"):
+        load_task("imagenete", to_tensor)
+
+
+def write_waterbirds(root, columns="img_id,img_filename,y,split,place,place_filename"):
+    lines = [columns]
+    for k in range(24):  # split, class and place run through all combinations
+        split, y, place = k % 3, k // 3 % 2, k // 6 % 2
+        name = f"{k:03d}.Bird/Bird_{k}.jpg"
+        write_image(root / WATERBIRDS / name, 10 * k, "L" if k == 5 else "RGB")
+        lines.append(f"{k},{name},{y},{split},{place},/o/ocean/{k}.jpg")
+    (root / WATERBIRDS / "metadata.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_waterbirds(tmp_path):
+    write_waterbirds(tmp_path)
+    task = waterbirds(tmp_path, to_tensor)
+    assert task.classes == ["landbird", "waterbird"] and len(task.templates) == 80
+    assert task.groups == ["landbird on land", "landbird on water", "waterbird on land", "waterbird on water"]
+    expected = [(k // 3 % 2, 2 * (k // 3 % 2) + k // 6 % 2) for k in range(24) if k % 3 == 2]
+    assert [target for _, target in task.images] == expected
+    assert set(expected) == {(0, 0), (0, 1), (1, 2), (1, 3)}
+    pixels = [pixels for pixels, _ in task.images]
+    assert all(p.shape == (3, 8, 12) for p in pixels)
+    assert abs(pixels[3].double()[0].mean().item() * 255 - 110) < 3  # image 11, the fourth of the test split
+    train = load_groups("waterbirds", to_tensor, "train", 4, tmp_path)
+    assert [train.images[k][1] for k in range(4)] == [(0, 0), (0, 1), (0, 0), (1, 3)] and train.groups == task.groups
+    assert len(load_groups("waterbirds", to_tensor, "val", root=tmp_path).images) == 8
+
+
+def test_waterbirds_errors_show_the_layout(tmp_path):
+    layout = r"[\s\S]*waterbird_complete95_forest2water2/metadata.csv    columns img_id,img_filename,y,split,place"
+    with pytest.raises(FileNotFoundError, match="no metadata.csv in" + layout):
+        waterbirds(tmp_path, to_tensor)
+    write_waterbirds(tmp_path, "img_id,img_filename,label,split,background,place_filename")
+    with pytest.raises(ValueError, match="has no column place, y" + layout):
+        waterbirds(tmp_path, to_tensor)
+    write_waterbirds(tmp_path, "img_id,img_filename,place_id,split,y,place")  # place is a path now
+    with pytest.raises(ValueError, match="y or place other than 0 and 1" + layout):
+        waterbirds(tmp_path, to_tensor)
+    write_waterbirds(tmp_path)
+    (tmp_path / WATERBIRDS / "002.Bird" / "Bird_2.jpg").unlink()
+    assert len(waterbirds(tmp_path, to_tensor, "train").images) == 8
+    with pytest.raises(FileNotFoundError, match="1 of 8 images are missing, the first .*Bird_2.jpg" + layout):
+        waterbirds(tmp_path, to_tensor)
+    with pytest.raises(ValueError, match="split must be one of train, val, test, got 'dev'"):
+        waterbirds(tmp_path, to_tensor, "dev")
+
+
+def test_sandbox_groups():
+    task = load_groups("sandbox", None, n=40)
+    assert task.classes == ["land animal", "water animal"] and len(task.templates) == 6
+    assert task.templates[0]("land animal") == "a land animal"
+    assert task.groups[1] == "land animal on water"
+    for k in (0, 1, 2, 3):
+        pixels, (label, group) = task.images[k]
+        spec = task.images.specs[k]
+        assert pixels.shape == (3, 64, 64) and task.classes[label] == spec.category
+        on = "water" if spec.scene in ("sea", "beach", "lake", "reef") else "land"
+        assert task.groups[group] == f"{spec.category} on {on}"
+    train = load_groups("sandbox", None, "train", 200)
+    at_home = [group in (0, 3) for _, (_, group) in (train.images[k] for k in range(60))]
+    assert sum(at_home) > 50
+    with pytest.raises(ValueError, match="split must be 'train' or 'test'"):
+        load_groups("sandbox", None, "val")
+    with pytest.raises(ValueError, match="choose sandbox or waterbirds"):
+        load_groups("celeba", None)
+
+
+def test_sandbox_masks():
+    task = load_masks("sandbox", 12)
+    image, mask = task.images[5]
+    drawn = iu.sandbox.render(iu.sandbox.segmentation_images(12).specs[5])
+    assert len(task.images) == 12 and image.mode == "RGB" and np.array_equal(np.asarray(image), drawn.pixels)
+    assert mask.dtype == bool and np.array_equal(mask, drawn.mask)
+    assert len(task.classes) == 32 and task.templates[0]("dog") == "a dog"
+
+
+def matlab_images(n=5):
+    """Images [rows, columns, 3] and masks [rows, columns] as MATLAB sees them; the last image is greyscale."""
+    rng = np.random.default_rng(0)
+    sizes = [(6 + k, 11 - k) for k in range(n)]
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    images[-1] = images[-1][..., 0]
+    return images, [rng.integers(0, 2, size, np.uint8) for size in sizes]
+
+
+def write_gtsegs(path, images, masks, cells=True):
+    """As MATLAB writes a v7.3 struct array: object references, axes reversed; masks are in cells of their own."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        store = file.create_group("#refs#")
+
+        def column(key, arrays):
+            refs = np.empty((len(arrays), 1), object)
+            for k, array in enumerate(arrays):
+                refs[k, 0] = store.create_dataset(f"{key}{k}", data=array.T).ref
+                if key == "gt" and cells:
+                    cell = store.create_dataset(f"cell{k}", (1, 1), h5py.ref_dtype)
+                    cell[0, 0] = refs[k, 0]
+                    refs[k, 0] = cell.ref
+            file.create_dataset(f"value/{key}", data=refs, dtype=h5py.ref_dtype)
+
+        column("img", images)
+        column("gt", masks)
+
+
+@pytest.mark.parametrize("cells", [True, False])
+def test_imagenet_segmentation(tmp_path, cells):
+    images, masks = matlab_images()
+    write_gtsegs(tmp_path / "gtsegs_ijcv.mat", images, masks, cells)
+    task = load_masks("imagenet-segmentation", root=tmp_path)
+    assert len(task.images) == 5 and len(task.classes) == 1000 and len(task.templates) == 80
+    for (image, mask), true_image, true_mask in zip(task.images, images, masks):
+        assert image.mode == "RGB" and mask.dtype == bool and np.array_equal(mask, true_mask == 1)
+        true_image = true_image if true_image.ndim == 3 else np.stack([true_image] * 3, -1)
+        assert np.array_equal(np.asarray(image), true_image)
+    few = load_masks("imagenet-segmentation", 2, tmp_path)
+    assert np.array_equal(few.images[1][1], masks[4] == 1)
+
+
+class WithOpener(torch.utils.data.Dataset):
+    """Adds to each item which process opened the file and which one reads."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, k):
+        return self.data[k][1], self.data._opened_by, os.getpid()
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_imagenet_segmentation_in_worker_processes(tmp_path, context):
+    images, masks = matlab_images()
+    write_gtsegs(tmp_path / "gtsegs_ijcv.mat", images, masks)
+    data = load_masks("imagenet-segmentation", root=tmp_path).images
+    first = data[0]  # the file is open here when the workers start
+    seen = list(torch.utils.data.DataLoader(WithOpener(data), batch_size=None, num_workers=2, multiprocessing_context=context))
+    assert all(np.array_equal(mask, true == 1) for (mask, _, _), true in zip(seen, masks)) and len(seen) == 5
+    assert all(opener == reader != os.getpid() for _, opener, reader in seen)
+    assert np.array_equal(data[0][1], first[1]) and data._opened_by == os.getpid()
+    assert pickle.loads(pickle.dumps(data))._opened_by is None
+
+
+def test_imagenet_segmentation_errors_show_the_layout(tmp_path):
+    path = tmp_path / "gtsegs_ijcv.mat"
+    images, masks = matlab_images()
+    layout = r"[\s\S]*http://calvin-vision.net/bigstuff/proj-imagenet/data/gtsegs_ijcv.mat[\s\S]*/value/img [\s\S]*/value/gt "
+    with pytest.raises(FileNotFoundError, match="no file " + layout):
+        load_masks("imagenet-segmentation", root=tmp_path)
+    path.write_bytes(b"<html>404</html>")
+    with pytest.raises(ValueError, match="is not HDF5" + layout):
+        load_masks("imagenet-segmentation", root=tmp_path)
+    with h5py.File(path, "w") as file:
+        file["value/img"] = np.zeros((3, 1))
+    for _ in range(2):  # without masks, then with numbers in the place of references
+        with pytest.raises(ValueError, match="no object references at /value/img and /value/gt" + layout):
+            load_masks("imagenet-segmentation", root=tmp_path)
+        with h5py.File(path, "a") as file:
+            file.require_dataset("value/gt", (3, 1), float)
+    write_gtsegs(path, images, masks[:4])
+    with pytest.raises(ValueError, match="5 images and 4 masks" + layout):
+        load_masks("imagenet-segmentation", root=tmp_path)
+    write_gtsegs(path, images, masks[1:] + masks[:1])
+    with pytest.raises(ValueError, match="image 0 is .* but its mask" + layout):
+        load_masks("imagenet-segmentation", root=tmp_path).images[0]
+    with pytest.raises(ValueError, match="choose sandbox, imagenet-segmentation or pets"):
+        load_masks("coco")
+
+
+def test_pets_from_a_local_folder_in_the_real_layout(tmp_path):
+    base = tmp_path / "pets" / "oxford-iiit-pet"
+    lines = []
+    for k, breed in enumerate(["Abyssinian", "american_bulldog", "Bengal"]):
+        write_image(base / "images" / f"{breed}_{k}.jpg", 50 * k, "L" if k == 2 else "RGB")
+        trimap = np.full((8, 12), 2, np.uint8)
+        trimap[2:6, 2 : 6 + k] = 3
+        trimap[3:5, 3:5] = 1
+        (base / "annotations" / "trimaps").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(trimap).save(base / "annotations" / "trimaps" / f"{breed}_{k}.png")
+        lines.append(f"{breed}_{k} {k + 1} {1 + (k == 1)} 1\n")
+    (base / "annotations" / "test.txt").write_text("".join(lines))
+    task = load_masks("pets", root=tmp_path)
+    assert task.classes == ["Abyssinian", "American Bulldog", "Bengal"]
+    image, mask = task.images[2]
+    assert image.mode == "RGB" and image.size == (12, 8)
+    assert mask.dtype == bool and mask.shape == (8, 12) and mask.sum() == 4 * 6 and mask[2, 2] and mask[3, 3]

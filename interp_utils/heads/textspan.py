@@ -29,21 +29,29 @@ class TextSpan:
         basis, mean = self.directions[:size].to(contributions), self.mean.to(contributions)
         return mean + (contributions - mean) @ basis.T @ basis
 
+    def overlap(self, other: "TextSpan", size: int = 10) -> float:
+        """Mean squared cosine of the principal angles between the spans of the first `size` texts: 0 apart, 1 the same."""
+        products = self.directions[:size] @ other.directions[:size].T
+        return (products.square().sum() / max(min(products.shape), 1)).item()
+
 
 @dataclass(frozen=True)
 class HeadMoments:
-    """Mean [k] and uncentred second moment [k, k] of coordinates y, where the head writes y @ basis, basis [k, E]."""
+    """Mean [k] and uncentred second moment [k, k] of coordinates y, where the head writes y @ basis, basis [k, E].
+
+    Without a basis the coordinates are the joint space itself.
+    """
 
     mean: Tensor
     second: Tensor
-    basis: Tensor
+    basis: Tensor | None = None
 
     @classmethod
     def of(cls, contributions: Tensor) -> "HeadMoments":
         """From a data matrix [K, E]."""
         moments = Moments(second=True)
         moments.update(contributions)
-        return cls(moments.mean, moments.second, torch.eye(contributions.shape[1], dtype=torch.float64))
+        return cls(moments.mean, moments.second)
 
 
 def head_moments(
@@ -89,9 +97,10 @@ def textspan(
     if not all(part.isfinite().all() for part in (text_features, moments.mean, moments.second)):
         raise ValueError("the head's moments or the text features are not finite")
     span = _span(moments, rank)  # [r, E]
-    inward = moments.basis @ span.T  # coordinates -> span, [k, r]
+    basis = moments.basis
+    inward = span.T if basis is None else basis @ span.T  # coordinates -> span, [k, r]
     covariance = moments.second - torch.outer(moments.mean, moments.mean)
-    whole = (covariance * (moments.basis @ moments.basis.T)).sum()  # the head's variance, also beyond the span
+    whole = covariance.trace() if basis is None else (covariance * (basis @ basis.T)).sum()  # the head's, also beyond the span
     covariance = inward.T @ covariance @ inward
     projected = text_features @ span.T  # [T, r]
     squared = projected.square().sum(1)  # of each text, less what is taken
@@ -116,15 +125,19 @@ def textspan(
         indices.append(best)
         directions.append(direction)
         explained.append((direction @ covariance @ direction / whole).item() if whole > 0 else 0.0)
-    basis = torch.stack(directions) @ span if directions else span[:0]
-    return TextSpan(indices, [texts[k] for k in indices], basis, torch.tensor(explained), moments.mean @ moments.basis)
+    found = torch.stack(directions) @ span if directions else span[:0]
+    mean = moments.mean if basis is None else moments.mean @ basis
+    return TextSpan(indices, [texts[k] for k in indices], found, torch.tensor(explained), mean)
 
 
 def _span(moments: HeadMoments, rank: int | None) -> Tensor:
     """Leading right singular vectors of the uncentred outputs, [r, E], from their second moment."""
     values, vectors = torch.linalg.eigh(moments.second)
-    root = vectors * values.clamp(min=0).sqrt()
-    _, sizes, rows = torch.linalg.svd(root.T @ moments.basis, full_matrices=False)
+    sizes = values.clamp(min=0).sqrt()
+    if moments.basis is None:
+        sizes, rows = sizes.flip(0), vectors.T.flip(0)
+    else:
+        _, sizes, rows = torch.linalg.svd(sizes[:, None] * vectors.T @ moments.basis, full_matrices=False)
     return rows[:rank] if rank is not None else rows[sizes > 3e-6 * sizes[0]]  # float32 noise lies below
 
 

@@ -113,9 +113,10 @@ def class_token_dropout(visual, share: float):
 
         return hook
 
-    return forward_hooks(
-        [(part, hook_for(p)) for block in visual.transformer.resblocks for part, p in ((block.ls_2, share), (block.ls_1, share / 2))]
-    )
+    hooks = []
+    for block in visual.transformer.resblocks:
+        hooks += [(block.ls_1, hook_for(share / 2)), (block.ls_2, hook_for(share))]
+    return forward_hooks(hooks)
 
 
 class LabelLoss(nn.Module):

@@ -110,6 +110,7 @@ def test_streamed_moments_are_those_of_the_data(small, ln):
     for (layer, head), seen in moments.items():
         data = HeadMoments.of(rows.rows[:, layer, head])
         torch.testing.assert_close(seen.mean @ seen.basis, data.mean, atol=1e-6, rtol=1e-4)
+        assert data.basis is None and seen.basis.shape == (seen.second.shape[0], clip.d_embed)
         torch.testing.assert_close(seen.basis.T @ seen.second @ seen.basis, data.second, atol=1e-6, rtol=1e-4)
         names = [str(k) for k in range(25)]
         assert textspan(seen, texts, names, 4).texts == textspan(data, texts, names, 4).texts

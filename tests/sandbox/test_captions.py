@@ -5,22 +5,38 @@ from hypothesis import strategies as st
 
 from interp_utils.sandbox import Caption, Spec, caption, prompts, training, truth
 from interp_utils.sandbox.captions import facts_of, noun_phrase
-from interp_utils.sandbox.world import CATEGORIES, FACTORS
+from interp_utils.sandbox.world import CATEGORIES, CATEGORY_OF, FACTORS, LAND_SCENES, NEUTRAL_SCENES, TOLD_BY_SCENE, WATER_SCENES
 
 WORDS = {"striped": ("texture", "striped"), "forest": ("scene", "forest"), "sepia": ("style", "sepia"), "left": ("place", "left")}
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**6))
-def test_captions_are_true_and_claim_what_they_say(seed):
+def test_captions_tell_what_is_told_and_claim_what_they_say(seed):
     spec = training(seed)
     said = caption(spec, np.random.default_rng(seed))
-    assert truth([said], [spec])[0, 0]
-    assert set(said.facts) <= set(facts_of(spec))
+    assert truth([said], [spec], told=True)[0, 0]
+    assert set(said.facts) <= set(facts_of(spec, told=True))
     for word, fact in WORDS.items():
         if word in said.text.split():
             assert fact in said.facts
     assert len(said.text.split()) <= 20
+
+
+def test_only_animals_away_from_home_are_told_wrong():
+    away, told_by_scene = 0, 0
+    for seed in range(3000):
+        spec = training(seed)
+        wrong = set(facts_of(spec, told=True)) ^ set(facts_of(spec))
+        home = {"water animal": WATER_SCENES, "land animal": LAND_SCENES}
+        names = [n for n in (spec.object, spec.second) if n and CATEGORY_OF[n] in home]
+        stray = [n for n in names if spec.scene not in home[CATEGORY_OF[n]] + NEUTRAL_SCENES]
+        if not stray:
+            assert not wrong
+        elif names == stray == [spec.object]:
+            away, told_by_scene = away + 1, told_by_scene + bool(wrong)
+            assert not wrong or {factor for factor, _ in wrong} == {"category"}
+    assert away > 50 and abs(told_by_scene / away - TOLD_BY_SCENE) < 0.15
 
 
 def test_truth_follows_the_facts():

@@ -1,0 +1,140 @@
+"""What must be true of the shipped sandbox CLIP: names fit the truth, cues can be removed, neighbours share a property."""
+
+import pytest
+import torch
+from conftest import noise
+
+import interp_utils as iu
+from interp_utils import heads
+from interp_utils.moments import Rows
+from interp_utils.stream import feed
+from interp_utils.texts import load_pool
+
+LATE = [4, 5, 6, 7]
+KIND = {"category": "object"}
+
+
+@pytest.fixture(scope="module")
+def pool(sandbox):
+    texts, kinds = load_pool("sandbox")
+    return texts, [KIND.get(kind, kind) for kind in kinds], sandbox.encode_text(texts)
+
+
+@pytest.fixture(scope="module")
+def spans(sandbox, pool):
+    texts, _, features = pool
+    moments = heads.head_moments(sandbox, iu.sandbox.spurious_animals("train", 600), LATE)
+    return {head: heads.textspan(seen, features, texts) for head, seen in moments.items()}
+
+
+@pytest.fixture(scope="module")
+def animals(sandbox):
+    task = iu.datasets.load_groups("sandbox", None, "test", 600)
+    return task, sandbox.encode_text(task.classes, task.templates)
+
+
+def test_removing_scene_heads_lifts_the_worst_group(sandbox, spans, pool, animals):
+    task, classifier = animals
+    chosen = heads.heads_about(spans, pool[1], ["scene"])
+    train = iu.sandbox.spurious_animals("train", 600)
+    found = heads.remove_cue(sandbox, task.images, classifier, chosen, 4, means=train)
+    assert found["heads"].worst_group >= found["base"].worst_group + 0.15
+    assert found["heads"].overall >= found["base"].overall
+    assert found["full"].worst_group >= found["base"].worst_group + 0.15
+    assert found["heads"].worst_group > found["random"].worst_group + 0.15
+    assert found["base"].worst_group < 0.7, "the cue misleads the intact model"
+
+
+def test_no_head_and_too_few_heads(sandbox, spans, pool, animals):
+    task, classifier = animals
+    assert heads.heads_about(spans, pool[1], ["moods"]) == []
+    with pytest.raises(ValueError, match="no head to ablate"):
+        heads.remove_cue(sandbox, task.images, classifier, [], 4)
+    with pytest.raises(ValueError, match="cannot draw 40 random heads from the 16"):
+        heads.remove_cue(sandbox, task.images, classifier, [(7, 0)], 4, random_heads=40)
+
+
+def test_authors_heads_exist_in_their_models():
+    import open_clip
+
+    for name, chosen in heads.AUTHOR_HEADS.items():
+        config = open_clip.get_model_config(name.split("/")[0])["vision_cfg"]
+        n_heads = config["width"] // config.get("head_width", 64)
+        assert len(set(chosen)) == len(chosen)
+        assert all(config["layers"] - 4 <= layer < config["layers"] and 0 <= head < n_heads for layer, head in chosen)
+
+
+def test_names_fit_the_truth_beyond_chance(sandbox, spans, pool):
+    shares = heads.factor_shares(sandbox, 1200, layers=LATE)
+    total = sum(shares.values())
+    assert (total < 1.05).all() and (total > 0.4).all()
+    named = [next(iter(heads.kind_shares(span, pool[1]))) for span in spans.values()]
+    true = [max(shares, key=lambda factor: shares[factor][layer - 4, head]) for layer, head in spans]
+    agree, chance = heads.agreement(named, true)
+    assert agree > chance + 0.25
+
+
+def test_agreement_and_chance():
+    assert heads.agreement(["a", "a", "b", "b"], ["a", "a", "b", "c"]) == (0.75, 0.375)
+    with pytest.raises(ValueError, match="at least one"):
+        heads.agreement([], [])
+
+
+def test_factor_shares_are_the_analysis_of_variance(sandbox):
+    shares = heads.factor_shares(sandbox, 200, layers=[7], batch_size=64)
+    specs = [iu.sandbox.balanced(10**9 + k) for k in range(200)]
+    images = iu.sandbox.SandboxImages(specs, lambda image: 0)
+    rows = Rows()
+    feed(sandbox, images, [(rows, lambda batch: (batch.heads[:, 7, 3], batch.numbers))])
+    written = rows.rows.double()
+    groups = [[k for k, spec in enumerate(specs) if spec.scene == scene] for scene in iu.sandbox.FACTORS["scene"]]
+    within = sum((written[group] - written[group].mean(0)).square().sum() for group in groups)
+    whole = (written - written.mean(0)).square().sum()
+    expected = 1 - within / (200 - 10) / (whole / 199)  # epsilon squared
+    assert shares["scene"][0, 3].item() == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_neighbours_share_what_the_head_is_about(sandbox):
+    images = iu.sandbox.factor_images("object", 500)
+    scene_head = (7, 2)
+    features = heads.head_features(sandbox, images, [scene_head])
+    by_head, by_whole = [], []
+    for query in range(40):
+        for found, key in ((by_head, scene_head), (by_whole, None)):
+            numbers = heads.neighbours(features[key], query, 8)
+            assert query not in numbers and len(numbers) == 8
+            found.append(heads.shared_factors(images.specs, query, numbers)["scene"])
+    assert torch.tensor(by_head).mean() > torch.tensor(by_whole).mean() + 0.1
+    assert heads.neighbours(features[None][:3], 0, 8) in ([1, 2], [2, 1])
+    with pytest.raises(IndexError, match="no image 500"):
+        heads.neighbours(features[None], 500)
+
+
+def test_maps_by_hand(tiny):
+    pixels, texts = noise(tiny, 3), torch.randn(6, 24, generator=torch.Generator().manual_seed(2))
+    fx = iu.heads.direct_effects(tiny, pixels)
+    tokens = sum(fx.head_tokens(layer, head) for layer in range(2) for head in range(4))[:, 1:]
+    maps = heads.text_maps(fx, texts)
+    torch.testing.assert_close(maps, (tokens @ texts.T).mT.unflatten(-1, tiny.grid), atol=1e-5, rtol=1e-4)
+    relative = heads.relative_maps(fx, texts[0], texts[1])
+    torch.testing.assert_close(relative, maps[:, 0] - maps[:, 1], atol=1e-5, rtol=1e-4)
+
+    span = heads.textspan(fx.heads()[:, 1, 2], texts, list("abcdef"), 2)
+    most, least, maps = heads.basis_maps(fx, 1, 2, span, texts, texts[3:])
+    scores = fx.heads()[:, 1, 2] @ texts[span.indices].T
+    for k in range(3):
+        assert most[k] == span.indices[scores[k].argmax()] and least[k] == span.indices[scores[k].argmin()]
+        expected = fx.head_tokens(1, 2)[k, 1:] @ (texts[most[k]] - texts[3:].mean(0))
+        torch.testing.assert_close(maps[k, 0].flatten(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_maps_find_the_object(sandbox):
+    images = iu.sandbox.segmentation_images(60)
+    pixels = torch.stack([images[k][0] for k in range(60)])
+    masks = torch.stack([images[k][1] for k in range(60)]).float().unflatten(1, (8, 8)).unflatten(3, (8, 8)).mean((2, 4))
+    classifier = iu.sandbox.zero_shot_classifier(sandbox, "object")
+    kinds = [iu.sandbox.FACTORS["object"].index(spec.object) for spec in images.specs]
+    maps = heads.text_maps(iu.heads.direct_effects(sandbox, pixels), classifier - classifier.mean(0))
+    own = maps[torch.arange(60), kinds]
+    on, off = (own * masks).sum() / masks.sum(), (own * (1 - masks)).sum() / (1 - masks).sum()
+    assert on > 0 and on > 5 * off.abs()

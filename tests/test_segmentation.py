@@ -1,0 +1,278 @@
+import itertools
+import warnings
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import count_hooks, noise, tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from open_clip.transform import image_transform
+from PIL import Image
+from sklearn.metrics import average_precision_score
+
+import interp_utils as iu
+from interp_utils.datasets import MaskTask, load_masks
+from interp_utils.segmentation import (
+    SegmentationScores,
+    average_precision,
+    evaluate,
+    for_predicted_class,
+    normalised,
+    prepare,
+    text_maps,
+)
+from interp_utils.stream import feed
+
+
+def real_preprocess(size):
+    return image_transform(size, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+@pytest.fixture
+def clip():
+    return iu.Clip(tiny_model(), real_preprocess(32), open_clip.get_tokenizer("ViT-B-32"))
+
+
+def drawn_masks(sizes, seed=0):
+    """Images that show their own mask in white on black, an ellipse off the centre, each of its own size."""
+    rng, items = np.random.default_rng(seed), []
+    for rows, columns in sizes:
+        y, x = np.mgrid[:rows, :columns]
+        cy, cx = rng.uniform(0.2, 0.8, 2)
+        mask = ((y / rows - cy) / 0.3) ** 2 + ((x / columns - cx) / 0.25) ** 2 < 1
+        items.append((Image.fromarray(np.stack([255 * mask.astype(np.uint8)] * 3, -1)), mask.astype(np.uint8)))
+    return items
+
+
+def shown(pixels):
+    return pixels.mean(1)
+
+
+def by_hand(maps, masks, threshold="mean", clip_negatives=True):
+    """The metrics as the thesis's code computes them, image by image."""
+    intersections, unions, correct, pixels, precisions = np.zeros(2), np.zeros(2), 0, 0, []
+    for heat, mask in zip(maps, masks):
+        heat = F.interpolate(heat[None, None], size=mask.shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+        heat = np.maximum(heat, 0) if clip_negatives else heat
+        heat = (heat - heat.min()) / (heat.max() - heat.min())
+        guess = (heat > (heat.mean() if threshold == "mean" else threshold)).astype(int)
+        mask = mask.numpy().astype(int)
+        correct, pixels = correct + (guess == mask).sum(), pixels + mask.size
+        for k in (0, 1):
+            intersections[k] += ((guess == k) & (mask == k)).sum()
+            unions[k] += ((guess == k) | (mask == k)).sum()
+        scores, truth = np.concatenate([1 - heat, heat]).ravel(), np.concatenate([mask == 0, mask == 1]).ravel()
+        precisions.append(average_precision_score(truth, scores))
+    miou = (intersections / unions).mean()
+    return {"pixel_accuracy": 100 * correct / pixels, "miou": 100 * miou, "map": 100 * np.mean(precisions)}
+
+
+def random_batch(n=7, seed=0, size=(24, 20)):
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.randn(n, 5, 4, generator=generator)
+    noise_ = F.interpolate(maps[:, None], size=size, mode="bilinear")[:, 0] + torch.randn(n, *size, generator=generator)
+    return maps, noise_ > 0.5
+
+
+@pytest.mark.parametrize("threshold, clip_negatives", [("mean", True), (0.5, False), (0.3, True)])
+def test_scores_equal_those_by_hand(threshold, clip_negatives):
+    maps, masks = random_batch()
+    maps[1] = (maps[1] * 2).round()  # many ties
+    maps[2] -= 1.2  # most of it negative
+    scores = SegmentationScores(threshold, clip_negatives)
+    scores.update(maps, masks)
+    assert scores.result() == pytest.approx(by_hand(maps, masks, threshold, clip_negatives), abs=1e-4)
+
+
+def test_settings_matter():
+    maps, masks = random_batch()
+    results = [by_hand(maps, masks, *setting)["miou"] for setting in (("mean", True), (0.5, False), (0.3, True), (0.5, True))]
+    assert len({round(value, 3) for value in results}) == 4
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40), st.integers(0, 6))
+@settings(max_examples=100, deadline=None)
+def test_average_precision_equals_sklearn_with_ties(pairs, shift):
+    values = np.array([value for value, _ in pairs], np.float32) / 6
+    truth = np.array([relevant for _, relevant in pairs])
+    scores = torch.tensor(np.stack([values, np.roll(values, shift)]))
+    found = average_precision(scores, torch.tensor(np.stack([truth, truth])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sklearn warns where nothing is relevant, and gives 0 too
+        expected = [average_precision_score(truth, row) for row in scores.numpy()]
+    assert found.tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_average_precision_by_hand():
+    scores, relevant = torch.tensor([[0.9, 0.7, 0.7, 0.1]]), torch.tensor([[True, False, True, True]])
+    assert average_precision(scores, relevant).item() == pytest.approx((1 + 2 / 3 + 3 / 4) / 3, abs=1e-12)
+
+
+def test_constant_maps_and_empty_masks():
+    mask = torch.zeros(1, 6, 8, dtype=torch.bool)
+    mask[:, :2] = True  # a third
+    for constant in (torch.zeros(1, 3, 3), torch.full((1, 3, 3), 0.1), torch.full((1, 3, 3), -2.0)):
+        for setting in (("mean", True), (0.5, False)):
+            scores = SegmentationScores(*setting)
+            scores.update(constant, mask)
+            expected = {"pixel_accuracy": 200 / 3, "miou": 100 / 3, "map": 50}  # all background, chance
+            assert scores.result() == pytest.approx(expected)
+    scores = SegmentationScores()
+    scores.update(torch.tensor([[[-1.0, -2], [-3, -1]]]), mask)  # nowhere positive
+    assert scores.result()["map"] == pytest.approx(50)
+    assert (normalised(torch.full((1, 3, 3), 0.1), (64, 64)) == 0.5).all()
+
+    ramp = torch.arange(9.0).reshape(1, 3, 3)
+    scores = SegmentationScores()
+    scores.update(ramp, torch.zeros(1, 6, 8))
+    expected = by_hand(ramp, torch.zeros(1, 6, 8))
+    assert scores.result() == pytest.approx(expected, abs=1e-4) and 0 < expected["map"] < 100
+    scores = SegmentationScores()
+    scores.update(torch.zeros(1, 3, 3), torch.zeros(1, 6, 8))  # no foreground, and none predicted: only background counts
+    assert scores.result() == {"pixel_accuracy": 100, "miou": 100, "map": 50}
+
+
+def test_parts_add_up_in_any_order():
+    maps, masks = random_batch(9)
+    whole = SegmentationScores()
+    whole.update(maps, masks)
+    for order in itertools.permutations([slice(0, 1), slice(1, 5), slice(5, 9)]):
+        total = SegmentationScores()
+        for part in order:
+            shard = SegmentationScores()
+            for k in range(9)[part]:
+                shard.update(maps[k : k + 1], masks[k : k + 1])
+            total.merge(shard)
+        assert total.result() == pytest.approx(whole.result(), abs=1e-9)
+        assert total.images == 9 and total.pixels == masks.numel()
+    with pytest.raises(ValueError, match="cannot merge scores at threshold 'mean', clip_negatives=True .* 0.5, True"):
+        whole.merge(SegmentationScores(0.5))
+
+
+def test_masks_as_maps_score_100_aligned_and_less_as_published(clip):
+    items = drawn_masks([(40, 90), (100, 50), (64, 200), (70, 33)])
+    aligned = evaluate(shown, items, clip, threshold=0.5)
+    assert min(aligned.values()) > 96  # at 32 pixels the bicubic edge of the image is not the mask's
+    published = evaluate(shown, items, clip, "published", threshold=0.5)
+    assert all(published[name] < aligned[name] - 10 for name in aligned)
+
+    square = drawn_masks([(40, 40), (100, 100), (64, 64)])
+    assert evaluate(shown, square, clip) == evaluate(shown, square, clip, "published")
+    clip.preprocess, clip.image_size = real_preprocess(224), (224, 224)  # at the size of a real model edges matter little
+    fine = evaluate(shown, items, clip, threshold=0.5)
+    assert min(fine.values()) > 99
+
+
+def test_masks_as_maps_on_the_sandbox(sandbox):
+    task = load_masks("sandbox", 20)
+    masks = iter([prepare(task, sandbox)[k][1] for k in range(20)])
+    result = evaluate(lambda pixels: torch.stack([next(masks).float() for _ in pixels]), task, sandbox, batch_size=6)
+    assert result == {"pixel_accuracy": 100, "miou": 100, "map": 100}
+    assert all(np.array_equal(prepare(task, sandbox, p)[3][1], task.images[3][1]) for p in ("aligned", "published"))
+
+
+@pytest.mark.parametrize("size", [(40, 90), (91, 47), (32, 32), (20, 31)])
+def test_images_are_cropped_as_preprocess_does(clip, sandbox, size):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+    items = [(image, np.ones(size, bool))]
+    for model in (clip, sandbox):
+        for protocol in ("aligned", "published"):
+            pixels, mask = prepare(items, model, protocol)[0]
+            assert torch.equal(pixels, model.preprocess(image)) and mask.shape == model.image_size
+            assert mask.dtype == torch.bool and mask.all()
+
+
+def test_geometry_of_the_mask(clip):
+    mask = np.zeros((32, 96), int)
+    mask[:, 32:48] = 256  # any nonzero value is foreground
+    items = [(Image.new("RGB", (96, 32)), mask)]
+    aligned, published = (prepare(items, clip, protocol)[0][1] for protocol in ("aligned", "published"))
+    assert aligned[:, :16].all() and not aligned[:, 16:].any()
+    assert published[0].nonzero().flatten().tolist() == [11, 12, 13, 14, 15]  # centres of 32 columns among 96
+
+
+def test_batch_size_does_not_matter(sandbox):
+    task = load_masks("sandbox", 11)
+    classifier = sandbox.encode_text(task.classes, task.templates)
+    results = [evaluate(text_maps(sandbox, classifier), task, sandbox, batch_size=size) for size in (1, 4, 11)]
+    assert results[0] == pytest.approx(results[1], abs=0.05) and results[0] == pytest.approx(results[2], abs=0.05)
+    scores = {name: SegmentationScores(*setting) for name, setting in {"a": ("mean", True), "b": (0.5, False)}.items()}
+    heatmap_fn = text_maps(sandbox, classifier)
+    for numbers in (range(5, 11), range(5)):  # two parts, two settings in one pass
+        pairs = [(s, lambda batch: (heatmap_fn(batch.pixels), batch.targets)) for s in scores.values()]
+        feed(sandbox, prepare(task, sandbox), pairs, 4, numbers=numbers)
+    assert scores["a"].result() == pytest.approx(results[0], abs=0.05)
+    assert scores["b"].result() == pytest.approx(evaluate(heatmap_fn, task, sandbox, "aligned", 0.5, False), abs=0.05)
+
+
+def test_text_maps_are_the_scores_of_the_predicted_class(clip):
+    pixels = noise(clip, 5, seed=3)
+    classifier = F.normalize(torch.randn(6, clip.d_embed, generator=torch.Generator().manual_seed(0)), dim=1)
+    best = (F.normalize(clip.encode_image(pixels), dim=1) @ classifier.T).argmax(1)
+    assert len(best.unique()) > 1
+    for ln in ("centered", "split"):
+        maps = text_maps(clip, classifier, ln)(pixels)
+        assert maps.shape == (5, *clip.grid)
+        scores = iu.heads.direct_effects(clip, pixels, ln).scores(classifier, over="token")[:, 1:]  # [B, N, C]
+        expected = torch.stack([s[:, c] - s.mean(1) for s, c in zip(scores, best)]).reshape(maps.shape)
+        assert torch.allclose(maps, expected, atol=1e-5) and maps.std() > 1e-2
+    assert count_hooks(clip.model) == 0
+
+
+def test_for_predicted_class(clip):
+    pixels = noise(clip, 5, seed=3)
+    classifier = F.normalize(torch.randn(6, clip.d_embed, generator=torch.Generator().manual_seed(0)), dim=1)
+    best = (F.normalize(clip.encode_image(pixels), dim=1) @ classifier.T).argmax(1)
+    seen = []
+
+    def explainer(model, images, text_features):
+        images = images.clone().requires_grad_()
+        (model.encode_image(images) * text_features).sum().backward()  # gradients must be possible inside evaluate
+        seen.append(text_features)
+        return images.grad.abs().sum(1)
+
+    maps = for_predicted_class(clip, explainer, classifier)(pixels)
+    assert maps.shape == (5, 32, 32) and torch.equal(seen[0], classifier[best])
+    result = evaluate(for_predicted_class(clip, explainer, classifier), drawn_masks([(40, 50)] * 3), clip, batch_size=2)
+    assert [len(text) for text in seen] == [5, 2, 1] and all(0 < value < 100 for value in result.values())
+
+
+def test_the_thesis_map_finds_sandbox_objects(sandbox):
+    task = load_masks("sandbox", 60)
+    classifier = sandbox.encode_text(task.classes, task.templates)
+    ours = evaluate(text_maps(sandbox, classifier), task, sandbox)
+    generator = torch.Generator().manual_seed(0)
+    chance = evaluate(lambda pixels: torch.randn(len(pixels), 8, 8, generator=generator), task, sandbox)
+    assert ours["map"] > chance["map"] + 10 and ours["miou"] > chance["miou"] + 5
+
+
+def test_errors(clip):
+    items = drawn_masks([(40, 50)] * 2)
+    with pytest.raises(ValueError, match="protocol must be 'aligned' or 'published', got 'squashed'"):
+        evaluate(shown, items, clip, "squashed")
+    with pytest.raises(ValueError, match="threshold must be 'mean' or a number from 0 to 1, got 'median'"):
+        evaluate(shown, items, clip, threshold="median")
+    with pytest.raises(ValueError, match="threshold must be 'mean' or a number from 0 to 1, got 50"):
+        evaluate(shown, items, clip, threshold=50)
+    with pytest.raises(ValueError, match="no images"):
+        evaluate(shown, [], clip)
+    with pytest.raises(ValueError, match=r"need maps \[B, rows, columns\] and masks \[B, H, W\], got \[2, 3, 32, 32\]"):
+        evaluate(lambda pixels: pixels, items, clip)
+    with pytest.raises(ValueError, match=r"got \[1, 32, 32\] and \[2, 32, 32\]"):
+        evaluate(lambda pixels: pixels[:1, 0], items, clip)
+    with pytest.raises(ValueError, match="not finite"):
+        evaluate(lambda pixels: shown(pixels) / 0, items, clip)
+    with pytest.raises(ValueError, match=r"item 0 must be a PIL image and a mask .* got Image of 40 x 50 and a mask \[50, 40\]"):
+        evaluate(shown, MaskTask([(items[0][0], items[0][1].T)], [], []), clip)
+    with pytest.raises(ValueError, match="item 0 must be a PIL image .* got Tensor and a mask"):
+        evaluate(shown, iu.sandbox.segmentation_images(2), clip)
+    with pytest.raises(ValueError, match="no preprocess"):
+        evaluate(shown, items, iu.Clip(tiny_model()))
+    with pytest.raises(ValueError, match="no images yet"):
+        SegmentationScores().result()
+    for make in (text_maps, lambda clip, classifier: for_predicted_class(clip, None, classifier)):
+        with pytest.raises(ValueError, match=r"need a classifier \[C, 24\] with C > 0, got \[24\]"):
+            make(clip, torch.zeros(24))
