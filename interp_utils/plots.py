@@ -212,3 +212,30 @@ def factor_bars(names: list[str], shares: dict[str, list[float]], marks: list[st
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def curve_row(panels: dict[str, dict[str, list[float]]], x: list[int], xlabel: str, ylabel: str) -> Picture:
+    """Panels side by side, each with the same curves over x."""
+    figure = Picture(figsize=(3.3 * len(panels) + 1.4, 3.1), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (title, curves) in zip(axes, panels.items()):
+        for (name, values), style in zip(curves.items(), ("o-", "s--", "^:", "D-.")):
+            axis.plot(x, values, style, label=name, markersize=4)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(xlabel)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel(ylabel)
+    axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def method_maps(pixels: list[Tensor], maps: dict[str, Tensor]) -> Picture:
+    """One row an image: the image, then the map of each method, maps [B, rows, columns]; each map has its own scale."""
+    figure = Picture(figsize=(1.6 * (len(maps) + 1), 1.62 * len(pixels) + 0.3), layout="constrained")
+    axes = figure.subplots(len(pixels), len(maps) + 1, squeeze=False)
+    for row, image in enumerate(pixels):
+        axes[row, 0].imshow(unnormalise(image))
+        axes[row, 0].set_axis_off()
+        for column, (name, each) in enumerate(maps.items(), start=1):
+            show_map(axes[row, column], image, each[row], "\n".join(textwrap.wrap(name, 18)) if row == 0 else "")
+    return figure

@@ -33,7 +33,15 @@ PRESETS = {
         Preset("laptop", "ViT-B-32-quickgelu/openai", "imagenette", 1000, "centered", "general", None, _PLACES, "pets"),
         Preset("colab", "ViT-L-14/laion2b_s32b_b82k", "imagenette", None, "centered", "general", None, _PLACES, "pets"),
         Preset(
-            "paper", "ViT-L-14/laion2b_s32b_b82k", "imagenet", None, "split", "general", "waterbirds", _PLACES, "imagenet-segmentation"
+            "paper",
+            "ViT-L-14/laion2b_s32b_b82k",
+            "imagenet",
+            None,
+            "split",
+            "general",
+            "waterbirds",
+            _PLACES,
+            "imagenet-segmentation",
         ),
     )
 }

@@ -1,0 +1,260 @@
+"""Heat maps of image towers by other methods, to compare with (thesis, tables 2.4 and 3.4, figure A.4).
+
+Every explainer is called as f(clip, pixels, text_features) and gives [B, rows, columns] on the patch grid, not scaled, in
+float32 or better. pixels: [B, 3, H, W], preprocessed. text_features: [B, E], a text vector for each image, or [E], one for
+all. What is explained is <M(I) / |M(I)|, t>, the cosine with the image's text if that has unit length. All raise ValueError
+for text features of another shape or not finite, and for pixels that the model cannot take. The model is left as it was.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import hooks
+from .models import Clip
+
+TINY = 1e-9  # a smaller sum gives no share of its relevance to anyone
+
+
+@torch.no_grad()
+def raw_attention(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
+    """Attention of the class token to the patches in the last layer, mean over heads: [B, rows, columns].
+
+    The text is checked but has no influence. Raises ValueError as the module says.
+    """
+    pixels, _ = _checked(clip, pixels, text_features)
+    layer, maps = clip.n_layers - 1, []
+
+    def visit(_, x):
+        maps.append(hooks.class_attention(x, hooks.attention_weights(clip, layer)))
+
+    hooks.visit_attention_inputs(clip, pixels, visit, [layer])
+    return _on_grid(clip, maps[0].mean(1))
+
+
+@torch.no_grad()
+def rollout(clip: Clip, pixels: Tensor, text_features: Tensor, start_layer: int = 1) -> Tensor:
+    """Attention multiplied through the layers from `start_layer`, residual stream included: [B, rows, columns].
+
+    The text is checked but has no influence. start_layer=1 leaves out the first layer, as the comparison of Chefer et al.
+    (2021) does. Raises ValueError as the module says, and where there is no such layer.
+    Source: Abnar & Zuidema 2020, arXiv 2005.00928.
+    """
+    pixels, _ = _checked(clip, pixels, text_features)
+    return _on_grid(clip, _rollout_matrix(clip, pixels, _checked_layer(clip, start_layer))[:, 0])
+
+
+@torch.no_grad()
+def grad_cam(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
+    """Class-token attention of the last layer, each head weighted by its mean gradient over patches: [B, rows, columns] >= 0.
+
+    Mean over heads; negatives become 0, so a map may be 0 everywhere. Raises ValueError as the module says. Source: Selvaraju
+    et al. 2017, arXiv 1610.02391, on attention maps, as Chefer et al. 2021 (arXiv 2012.09838) compare with it.
+    """
+    pixels, text = _checked(clip, pixels, text_features)
+    block, gradient = next(_gradients(clip, _streams(clip, pixels), text))
+    weight = gradient[:, :, 0, 1:].mean(-1, keepdim=True)
+    return _on_grid(clip, (weight * block.attention[:, :, 0]).mean(1).clamp(min=0))
+
+
+@torch.no_grad()
+def lrp(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
+    """Relevance propagated from the score to the pixels and summed over each patch: signed, [B, rows, columns].
+
+    It starts as 1 for each image. What the map's sum lacks to 1 went to the class token's and the position embeddings.
+    Raises ValueError as the module says. Source: Binder et al. 2016, arXiv 1604.00825, with the rules for attention of
+    Chefer et al. 2021, arXiv 2012.09838: alpha=1, beta=0 in linear layers, biases left out; a matrix product gives half to
+    each factor; a sum is split by contribution and rescaled; norms, softmax and activation functions pass it on unchanged.
+    """
+    pixels, text = _checked(clip, pixels, text_features)
+    return _pixel_relevance(clip, pixels, text)[0].sum(-1).unflatten(1, clip.grid)
+
+
+@torch.no_grad()
+def partial_lrp(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
+    """Relevance of the class token's attention in the last layer, without negatives, mean over heads: [B, rows, columns].
+
+    Relevance as in `lrp`. Raises ValueError as the module says.
+    Source: Voita et al. 2019, arXiv 1905.09418, as Chefer et al. 2021 compare with it.
+    """
+    pixels, text = _checked(clip, pixels, text_features)
+    *_, last = hooks.trace(clip, pixels)
+    attention, _ = _block_relevance(last, _score_relevance(clip, last.output, text))
+    return _on_grid(clip, attention[:, :, 0].clamp(min=0).mean(1))
+
+
+@torch.no_grad()
+def chefer(clip: Clip, pixels: Tensor, text_features: Tensor, variant: str = "cvpr", start_layer: int = 0) -> Tensor:
+    """Attention weighted by its gradient, multiplied through the layers from `start_layer`: [B, rows, columns] >= 0.
+
+    Each layer turns R, at first the identity, into R + C R, where C is the mean over heads of the positive part of gradient
+    times, for variant "cvpr", the attention's relevance as in `lrp` (arXiv 2012.09838), or, for "iccv", the attention itself
+    (arXiv 2103.15679). Products of several layers count for more the longer the text vector is. Chefer et al. compare with
+    "cvpr" from layer 1, and their CLIP demonstration uses "iccv" in the last layer only. Raises ValueError as the module
+    says, for another variant, and where there is no such layer.
+    """
+    if variant not in ("cvpr", "iccv"):
+        raise ValueError(f"variant must be 'cvpr' or 'iccv', got {variant!r}")
+    n_layers = clip.n_layers - _checked_layer(clip, start_layer)
+    pixels, text = _checked(clip, pixels, text_features)
+    streams = _streams(clip, pixels)
+    relevance = _score_relevance(clip, streams[-1], text)
+    row = torch.zeros_like(relevance[:, None, :, 0])
+    row[:, :, 0] = 1  # only the class token's row of R is wanted, so the product is built from the last layer backwards
+    for _, (block, gradient) in zip(range(n_layers), _gradients(clip, streams, text)):
+        weighed = block.attention
+        if variant == "cvpr":
+            weighed, relevance = _block_relevance(block, relevance)
+        row = row + row @ (gradient * weighed).clamp(min=0).mean(1)
+    return _on_grid(clip, row[:, 0])
+
+
+@torch.no_grad()
+def clip_patch_tokens(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
+    """Cosine of each final patch token with the text, as if it were the class token: [B, rows, columns].
+
+    The model was never trained for this. Raises ValueError as the module says. Source: the plain CLIP that Zhou et al.
+    2022 (arXiv 2112.01071) and later work on dense prediction compare with.
+    """
+    pixels, text = _checked(clip, pixels, text_features)
+    *_, last = hooks.trace(clip, pixels)
+    tokens = F.normalize(hooks.project(clip, last.output), dim=-1)
+    return _on_grid(clip, torch.einsum("bne,be->bn", tokens, F.normalize(text, dim=-1)))
+
+
+def _checked(clip: Clip, pixels: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels [B, 3, H, W] and texts [B, E], ready for the model."""
+    pixels = clip.pixels(pixels)
+    shape, wanted = tuple(text_features.shape), (len(pixels), clip.d_embed)
+    if shape not in (wanted, wanted[1:]):
+        raise ValueError(
+            f"need text features [{wanted[0]}, {wanted[1]}], one text for each image, or [{wanted[1]}], got {list(shape)}; "
+            "classifier[labels] gives that from class vectors"
+        )
+    if not text_features.is_floating_point() or not text_features.isfinite().all():
+        raise ValueError("text features must be finite floating-point numbers, as clip.encode_text gives them")
+    return pixels, text_features.to(clip.device, hooks.compute_dtype(clip)).expand(wanted)
+
+
+def _checked_layer(clip: Clip, start_layer: int) -> int:
+    if not 0 <= start_layer < clip.n_layers:
+        raise ValueError(f"start_layer must be from 0 to {clip.n_layers - 1}, got {start_layer}")
+    return start_layer
+
+
+def _on_grid(clip: Clip, tokens: Tensor) -> Tensor:
+    """Values of all tokens [B, N+1] -> of the patches [B, rows, columns]."""
+    return tokens[:, 1:].unflatten(1, clip.grid)
+
+
+def _rollout_matrix(clip: Clip, pixels: Tensor, start_layer: int) -> Tensor:
+    """How much each token's stream at the end is made of each token's at `start_layer`, [B, N+1, N+1]."""
+    joint = None
+    for layer, block in enumerate(hooks.trace(clip, pixels)):
+        if layer < start_layer:
+            continue
+        attention = block.attention.mean(1)
+        step = (attention + torch.eye(attention.shape[-1]).to(attention)) / 2  # rows still sum to one
+        joint = step if joint is None else step @ joint
+    return joint
+
+
+def _streams(clip: Clip, pixels: Tensor) -> list[Tensor]:
+    """The residual stream before each block and after the last, L+1 times [B, N+1, D]. Blocks are run again when needed."""
+    streams = []
+    for block in hooks.trace(clip, pixels):
+        streams.append(block.stream)
+    return [*streams, block.output]
+
+
+def _gradients(clip: Clip, streams: list[Tensor], text: Tensor) -> Iterator[tuple[hooks.BlockTrace, Tensor]]:
+    """Each block, from the last to the first, with the score's gradient by its attention, [B, H, N+1, N+1].
+
+    Only one block's activations exist at a time. No gradient reaches the parameters: it is asked for by name.
+    """
+    # Inference mode ends here too, and clones are made, for autograd refuses tensors that were made within it.
+    with torch.inference_mode(False), torch.enable_grad():
+        stream = streams[-1].clone().requires_grad_()
+        representation = hooks.project(clip, stream[:, 0])
+        score = (F.normalize(representation, dim=-1) * text.clone()).sum()  # images do not mix, so the sum serves them all
+        (gradient,) = torch.autograd.grad(score, stream)
+    for layer in reversed(range(clip.n_layers)):
+        with torch.inference_mode(False), torch.enable_grad():
+            stream = streams[layer].clone().requires_grad_()
+            block = hooks.trace_block(clip, layer, stream)
+            by_attention, gradient = torch.autograd.grad(block.output, (block.attention, stream), gradient)
+        yield block, by_attention
+
+
+def _score_relevance(clip: Clip, final: Tensor, text: Tensor) -> Tensor:
+    """Relevance of the final residual stream [B, N+1, D], which sums to 1 for each image.
+
+    Projection and text are one linear layer: the axes of the joint space, between the two, have no meaning of their own.
+    """
+    norm = hooks.final_norm(clip)
+    normed = F.layer_norm(final[:, 0], norm.gamma.shape, norm.gamma, norm.beta, norm.eps)
+    positive = (normed * (text @ norm.proj.T)).clamp(min=0)
+    relevance = torch.zeros_like(final)
+    relevance[:, 0] = _ratio(positive, positive.sum(-1, keepdim=True))
+    return relevance
+
+
+def _block_relevance(block: hooks.BlockTrace, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Relevance of a block's attention [B, H, N+1, N+1] and of the stream that enters it, from that of its output."""
+    skipped, written = _through_sum(block.middle, block.mlp_output, relevance)
+    written = _through_linear(block.neurons, block.w_proj, written)
+    relevance = skipped + _through_linear(block.mlp_input, block.w_fc, written)
+    skipped, written = _through_sum(block.stream, block.attention_output, relevance)
+    written = _through_linear(block.mixed.transpose(1, 2).flatten(2), block.heads.w_o.flatten(1), written)
+    written = written.unflatten(2, block.heads.w_o.shape[1:]).transpose(1, 2)
+    attention, value = _through_product(block.attention, block.value, written)
+    query, key = _through_product(block.query, block.key.mT, attention)
+    for weight, part in ((block.heads.w_q, query), (block.heads.w_k, key.mT), (block.heads.w_v, value)):
+        skipped = skipped + _through_linear(block.attention_input, weight.flatten(0, 1), part.transpose(1, 2).flatten(2))
+    return attention, skipped
+
+
+def _pixel_relevance(clip: Clip, pixels: Tensor, text: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Relevance of each patch's pixels [B, N, P], of the class token's and the position embeddings together [B], and of the
+    residual streams [B, N+1, D] from the last to the first."""
+    streams = _streams(clip, pixels)
+    steps = [_score_relevance(clip, streams[-1], text)]
+    for layer in reversed(range(clip.n_layers)):
+        steps.append(_block_relevance(hooks.trace_block(clip, layer, streams[layer]), steps[-1])[1])
+    embedding = hooks.trace_embedding(clip, pixels)
+    tokens, positions = _through_sum(embedding.tokens, embedding.positions.expand_as(embedding.tokens), steps[-1])
+    reached = _through_linear(embedding.patches, embedding.kernel, tokens[:, 1:])
+    return reached, tokens[:, 0].sum(-1) + positions.sum((1, 2)), steps
+
+
+def _ratio(relevance: Tensor, total: Tensor) -> Tensor:
+    return torch.where(total.abs() < TINY, 0, relevance / total)
+
+
+def _through_linear(x: Tensor, weight: Tensor, relevance: Tensor) -> Tensor:
+    """Relevance of x [..., I] from that of x @ weight.T [..., O], shared among positive contributions (alpha=1, beta=0)."""
+    positive, negative = x.clamp(min=0), x.clamp(max=0)
+    w_positive, w_negative = weight.clamp(min=0), weight.clamp(max=0)
+    share = _ratio(relevance, positive @ w_positive.T + negative @ w_negative.T)
+    return positive * (share @ w_positive) + negative * (share @ w_negative)
+
+
+def _through_product(left: Tensor, right: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Relevance of both factors from that of left @ right, half of it for each."""
+    share = _ratio(relevance, left @ right) / 2
+    return left * (share @ right.mT), right * (left.mT @ share)
+
+
+def _through_sum(first: Tensor, second: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Relevance of both terms [B, N+1, D] from that of their sum.
+
+    Where the terms nearly cancel, plain shares grow without bound, so each image's shares are rescaled: a term as a whole
+    gets a part in proportion to the size of its plain total (arXiv 2012.09838, normalisation of relevance).
+    """
+    share = _ratio(relevance, first + second)
+    parts = first * share, second * share
+    totals = [part.sum((1, 2), keepdim=True) for part in parts]
+    scale = _ratio(relevance.sum((1, 2), keepdim=True), totals[0].abs() + totals[1].abs())
+    return tuple(part * total.sign() * scale for part, total in zip(parts, totals))

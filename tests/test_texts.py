@@ -1,0 +1,177 @@
+import re
+from collections import Counter
+
+import open_clip
+import pytest
+import torch
+
+from interp_utils.models import DATA, Clip
+from interp_utils.sandbox.world import CATEGORIES, COLOURS, FACTORS, OBJECTS
+from interp_utils.texts import Pool, class_descriptions, load_pool, random_vectors, understood
+
+
+def distinct(texts: list[str]) -> bool:
+    return len({text.casefold() for text in texts}) == len(texts)
+
+
+def test_general_pool_is_large_distinct_and_spread_over_kinds():
+    pool = load_pool("general")
+    counts = Counter(pool.kinds)
+    assert len(pool.texts) == len(pool.kinds) >= 3498 and distinct(pool.texts)
+    assert len(counts) >= 30 and min(counts.values()) >= 20 and max(counts.values()) <= 0.15 * len(pool.texts)
+    file = (DATA / "texts" / "general.tsv").read_text(encoding="utf-8")
+    assert file == "".join(f"{kind}\t{text}\n" for kind, text in zip(pool.kinds, pool.texts))  # nothing to drop or strip
+
+
+def test_general_texts_are_short_and_not_corrupted():
+    for text in load_pool("general").texts:
+        assert re.fullmatch(r"[A-Za-z0-9',-]+( [A-Za-z0-9',-]+)*", text), text
+        assert 2 <= len(text.split()) <= 7, text
+        assert not re.search(r"\ba [aeio]|\ban [^aeiouAEFHILMNORSXh8]|\b(\w+) \1\b|\{|  ", text), text
+
+
+def test_the_start_of_the_general_pool_is_a_sample_of_it():
+    whole, start = load_pool("general"), load_pool("general", 1000)
+    assert start == Pool(whole.texts[:1000], whole.kinds[:1000]) and set(start.kinds) == set(whole.kinds)
+
+
+def test_the_data_card_counts_as_the_file_does():
+    counts = Counter(load_pool("general").kinds)
+    card = (DATA / "texts" / "README.md").read_text(encoding="utf-8")
+    rows = {kind: int(n) for kind, n in re.findall(r"^\| ([a-z ]+) \| (\d+) \|", card, re.MULTILINE)}
+    assert rows == {**counts, "all": counts.total()}
+
+
+def test_words_are_common_and_alphabetic():
+    pool = load_pool("words")
+    assert len(pool.texts) == 3498 and distinct(pool.texts) and set(pool.kinds) == {"word"}
+    assert {"the", "water", "red"} <= set(pool.texts) and all(word.isalpha() and len(word) >= 3 for word in pool.texts)
+    assert load_pool("words", 20).texts == pool.texts[:20] and len(load_pool("words", 10_000).texts) == 10_000
+
+
+def test_sandbox_pool_has_every_prompt_of_every_factor_and_the_model_knows_them_all(sandbox):
+    pool = load_pool("sandbox")
+    assert set(pool.kinds) == {*FACTORS, "category"} and distinct(pool.texts)
+    assert {"a dog", "a water animal", "an animal", "the colour red", "two objects", "a forest", "a sepia photo"} <= set(pool.texts)
+    assert understood(sandbox, pool) == pool
+
+
+def test_files_in_both_formats(tmp_path):
+    plain, kinds = tmp_path / "plain.txt", tmp_path / "kinds.tsv"
+    plain.write_bytes("\ufeff  a dog \r\n\r\nA Dog\r\nein schöner Hund\r\na\tcat\r\nwords with a trailing tab\t\r\n".encode())
+    assert load_pool(plain) == Pool(["a dog", "ein schöner Hund", "a\tcat", "words with a trailing tab"], [""] * 4)
+    kinds.write_text("animal\ta dog\n\n animal \t a cat \ncolour\tred\nother\tRED\n\tno kind\n", encoding="utf-8")
+    assert load_pool(str(kinds)) == Pool(["a dog", "a cat", "red", "no kind"], ["animal", "animal", "colour", ""])
+    assert load_pool(kinds, 2).texts == ["a dog", "a cat"]
+
+
+def test_errors_say_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match="choose general, words, classes, sandbox, or give the path of a text file"):
+        load_pool("genral")
+    for missing in ("pool.txt", tmp_path / "pool", tmp_path):
+        with pytest.raises(FileNotFoundError, match="one text a line"):
+            load_pool(missing)
+    (tmp_path / "empty.txt").write_text(" \n\t\n")
+    with pytest.raises(ValueError, match="holds no text"):
+        load_pool(tmp_path / "empty.txt")
+    (tmp_path / "latin.txt").write_bytes("Straße\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="not UTF-8"):
+        load_pool(tmp_path / "latin.txt")
+    with pytest.raises(ValueError, match="at least one text"):
+        load_pool("general", 0)
+    with pytest.raises(ValueError, match="needs the class names"):
+        load_pool("classes")
+
+
+@pytest.mark.parametrize("classes", [[], "dog", ["dog", " "], [3]])
+def test_class_descriptions_need_names(classes):
+    with pytest.raises(ValueError, match="at least one class name"):
+        class_descriptions(classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        ("ice cream", "an ice cream"),
+        ("letter A", "a letter A"),
+        ("apple", "an apple"),
+        ("scissors", "scissors"),
+        ("hourglass", "an hourglass"),
+        ("horse", "a horse"),
+        ("unicycle", "a unicycle"),
+        ("umbrella", "an umbrella"),
+        ("European polecat", "a European polecat"),
+        ("one-piece bathing suit", "a one-piece bathing suit"),
+        ("CRT monitor", "a CRT monitor"),
+        ("MRI scanner", "an MRI scanner"),
+        ("T-shirt", "a T-shirt"),
+        ("8 ball", "an 8 ball"),
+        ("digit 7", "a digit 7"),
+        ("bus", "a bus"),
+        ("pajamas", "pajamas"),
+        ("toilet paper", "toilet paper"),
+        ("impala (antelope)", "an impala (antelope)"),
+    ],
+)
+def test_class_descriptions_read_well(name, phrase):
+    pool = class_descriptions([name])
+    assert len(pool.texts) == 28 and distinct(pool.texts) and set(pool.kinds) == {name}
+    assert f"a photo of {phrase}" in pool.texts and f"{phrase} outdoors" in pool.texts
+
+
+def test_class_descriptions_of_imagenet():
+    pool = load_pool("classes", classes=list(open_clip.IMAGENET_CLASSNAMES))
+    assert len(pool.texts) == 28 * 998 and distinct(pool.texts)  # missile and sunglasses are there twice
+    assert set(pool.kinds) == set(open_clip.IMAGENET_CLASSNAMES)
+
+
+def test_the_sandbox_understands_descriptions_of_its_classes(sandbox):
+    pool = understood(sandbox, class_descriptions(list(OBJECTS)))
+    assert min(Counter(pool.kinds)[name] for name in OBJECTS) >= 10
+
+
+def test_the_sandbox_understands_enough_of_the_general_pool(sandbox):
+    pool = understood(sandbox, load_pool("general"))
+    counts = Counter(pool.kinds)
+    factors = ["colour", "count", "texture", "position", "setting", "style"]
+    objects = ["animal", "vehicle", "food", "tool", "shape", "letter", "digit"]
+    assert len(pool.texts) >= 300 and min(counts[kind] for kind in factors + objects) >= 15
+    for words in (COLOURS, CATEGORIES, OBJECTS, FACTORS["scene"]):
+        for word in words:
+            assert any(word in text for text in pool.texts), word
+
+
+def test_understood_drops_texts_with_a_word_unknown_to_the_sandbox(sandbox):
+    pool = Pool(["a red dog", "a dog on a skateboard", "a skateboard", "two ships"], ["a", "b", "c", "d"])
+    assert understood(sandbox, pool) == Pool(["a red dog", "two ships"], ["a", "d"])
+    with pytest.raises(ValueError, match="none of these 1 texts"):
+        understood(sandbox, Pool(["zebra crossings"], [""]))
+
+
+def test_a_model_with_a_full_vocabulary_understands_everything(tiny):
+    pool = load_pool("general", 300)
+    assert understood(tiny, pool) == pool
+    with pytest.raises(ValueError, match="no tokenizer"):
+        understood(Clip(tiny.model), pool)
+
+
+def test_understood_looks_into_a_custom_text_tower(sandbox):
+    class Custom(torch.nn.Module):  # open_clip's CustomTextCLIP keeps its text tower in .text
+        def __init__(self):
+            super().__init__()
+            self.visual, self.text = sandbox.visual, torch.nn.Module()
+            self.text.token_embedding = sandbox.model.token_embedding
+
+    clip = Clip(Custom(), tokenizer=sandbox.tokenizer)
+    assert understood(clip, Pool(["a red dog", "a skateboard"], ["", ""])).texts == ["a red dog"]
+    del clip.model.text.token_embedding
+    assert len(understood(clip, Pool(["a red dog", "a skateboard"], ["", ""])).texts) == 2
+
+
+def test_random_vectors_are_gaussian_and_reproducible():
+    vectors = random_vectors(2000, 24, seed=3)
+    assert vectors.shape == (2000, 24) and torch.equal(vectors, random_vectors(2000, 24, seed=3))
+    assert not torch.equal(vectors, random_vectors(2000, 24, seed=4))
+    assert vectors.mean().abs() < 0.02 and (vectors.std() - 1).abs() < 0.02
+    with pytest.raises(ValueError, match="at least 1"):
+        random_vectors(0, 24, seed=0)
