@@ -136,7 +136,7 @@ def span_view(
     bars = left.subplots()
     bars.barh(range(rows), [100 * share for share in explained], color="tab:blue", height=0.35, align="edge")
     for row, (text, share) in enumerate(zip(texts, explained)):
-        bars.annotate(f"{text}  ({share:.1%})", (0, row), xytext=(2, -4), textcoords="offset points", fontsize=9, va="bottom")
+        bars.annotate(f"{text}  ({share:.1%})", (0, row), xytext=(2, 2), textcoords="offset points", fontsize=9, va="bottom")
     bars.set(ylim=(rows - 0.5, -0.6), yticks=[], xlabel="variance explained (%)")
     bars.spines[["top", "right", "left"]].set_visible(False)
     grid = middle.subplots(rows, columns, squeeze=False)

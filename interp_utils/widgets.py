@@ -160,15 +160,9 @@ def draw_neighbours(images, features: dict[Head | None, Tensor], image: int, hea
     figure = plots.neighbour_view(
         images[image][0], {name: [images[number][0] for number in numbers] for name, numbers in found.items()}, shared
     )
-    name = next(iter(found))
-    if not shared:
-        return figure, f"{k} nearest images by {name} and by the whole representation"
-    gain = {factor: share - shared["the whole"][factor] for factor, share in shared[name].items()}
-    best = max(gain, key=gain.get)
-    return figure, (
-        f"of {k} neighbours by {name}, {shared[name][best]:.0%} share the query's {best}; "
-        f"of those by the whole representation, {shared['the whole'][best]:.0%}"
-    )
+    by_head, by_whole = shared.values()
+    pairs = ", ".join(f"{factor} {by_head[factor]:.0%} / {by_whole[factor]:.0%}" for factor in by_head)
+    return figure, f"neighbours that agree with the query, by {next(iter(found))} / by the whole representation: {pairs}"
 
 
 def neighbour_explorer(images, features: dict[Head | None, Tensor], names: list[str] | None = None) -> Explorer:
