@@ -2,12 +2,15 @@
 
 import html
 import io
+import itertools
 import textwrap
 
 import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+
+STYLES = ("o-", "s--", "^:", "D-.", "v-", "x--")  # of curves
 
 
 class Picture(Figure):
@@ -77,7 +80,7 @@ def layer_curve(curves: dict[str, list[float]], xlabel: str, ylabel: str, marks:
     """Curves over layers, with dashed horizontal marks."""
     figure = Picture(figsize=(6.4, 3.4), layout="constrained")
     axis = figure.subplots()
-    for (name, values), style in zip(curves.items(), ("o-", "s--", "^:", "D-.")):
+    for (name, values), style in zip(curves.items(), itertools.cycle(STYLES)):
         axis.plot(range(len(values)), values, style, label=name)
     for name, value in (marks or {}).items():
         axis.axhline(value, color="grey", linestyle=":", linewidth=1)
@@ -222,7 +225,7 @@ def curve_row(panels: dict[str, dict[str, list[float]]], x: list[int], xlabel: s
     figure = Picture(figsize=(3.3 * len(panels) + 1.4, 3.1), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (title, curves) in zip(axes, panels.items()):
-        for (name, values), style in zip(curves.items(), ("o-", "s--", "^:", "D-.")):
+        for (name, values), style in zip(curves.items(), itertools.cycle(STYLES)):
             axis.plot(x, values, style, label=name, markersize=4)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(xlabel)

@@ -1,5 +1,6 @@
 """One pass over a dataset feeds many statistics. This is the only loop over a dataset in the package."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -70,7 +71,8 @@ def feed(
     numbers = range(len(images)) if numbers is None else numbers
     if len(numbers) == 0:
         raise ValueError("the dataset has no images")
-    loader = torch.utils.data.DataLoader(torch.utils.data.Subset(images, numbers), batch_size=batch_size)
+    workers = min(8, os.cpu_count() or 1) if clip.device.type == "cuda" else 0  # a GPU waits for decoding, a CPU has none to spare
+    loader = torch.utils.data.DataLoader(torch.utils.data.Subset(images, numbers), batch_size=batch_size, num_workers=workers)
     done = 0
     for item in tqdm(loader, leave=False, disable=len(loader) < 10):
         pixels, targets = item if isinstance(item, list | tuple) else (item, None)

@@ -160,6 +160,8 @@ def draw_neighbours(images, features: dict[Head | None, Tensor], image: int, hea
     figure = plots.neighbour_view(
         images[image][0], {name: [images[number][0] for number in numbers] for name, numbers in found.items()}, shared
     )
+    if not shared:
+        return figure, f"{k} nearest images by {next(iter(found))} and by the whole representation"
     by_head, by_whole = shared.values()
     pairs = ", ".join(f"{factor} {by_head[factor]:.0%} / {by_whole[factor]:.0%}" for factor in by_head)
     return figure, f"neighbours that agree with the query, by {next(iter(found))} / by the whole representation: {pairs}"

@@ -3,7 +3,8 @@ import pytest
 import torch
 from conftest import noise
 
-from interp_utils import plots, widgets
+import interp_utils as iu
+from interp_utils import heads, plots, widgets
 from interp_utils.heads import direct_effects
 
 
@@ -61,4 +62,64 @@ def test_maps_and_grids_draw():
     assert len(plots.text_maps([image] * 2, torch.randn(2, 4, 4), ["a", "b"]).axes) == 5
     curve = plots.layer_curve({"up": [0, 1, 2]}, "layer", "accuracy", {"chance": 1})
     assert curve.axes[0].lines[0].get_ydata().tolist() == [0, 1, 2]
+    assert len(plots.layer_curve({str(k): [k, k] for k in range(9)}, "layer", "accuracy").axes[0].lines) == 9
     assert plots.unnormalise(torch.zeros(3, 4, 4)).isfinite().all()
+
+
+@pytest.fixture
+def spans(tiny):
+    images = [(image, 0) for image in noise(tiny, 12)]
+    texts = [f"text {k}" for k in range(9)]
+    features = torch.randn(9, tiny.d_embed, generator=torch.Generator().manual_seed(0))
+    found = {head: heads.textspan(seen, features, texts, 5) for head, seen in heads.head_moments(tiny, images).items()}
+    return images, found, heads.top_images(tiny, images, found, features, k=3)
+
+
+def test_span_explorer_at_every_head(spans):
+    images, found, tops = spans
+    explorer, seen = widgets.span_explorer(images, found, tops), set()
+    for (layer, head), span in found.items():
+        explorer.controls["layer"].value, explorer.controls["head"].value = layer, head
+        assert explorer.alt.startswith(f"L{layer}H{head}: “{span.texts[0]}”") and "Error" not in explorer.status.value
+        assert f"{span.explained[:6].sum():.0%}" in explorer.alt
+        seen.add(explorer.png)
+    assert len(seen) == len(found)
+    with pytest.raises(IndexError, match="no text span for L5H0"):
+        widgets.draw_span(images, found, tops, 5, 0)
+    with pytest.raises(ValueError, match="at least one"):
+        widgets.span_explorer(images, {}, tops)
+
+
+def test_overlap_of_text_spans(spans):
+    _, found, _ = spans
+    first, second = list(found.values())[:2]
+    assert first.overlap(first) == pytest.approx(1) and first.overlap(second) == pytest.approx(second.overlap(first))
+    expected = (first.directions @ second.directions.T).square().sum().item() / 5
+    assert first.overlap(second) == pytest.approx(expected) and 0 <= expected < 1
+
+
+def test_neighbour_explorer(sandbox):
+    images = iu.sandbox.factor_images("object", 20)
+    features = heads.head_features(sandbox, images, [(7, 2), (6, 0)])
+    explorer = widgets.neighbour_explorer(images, features, ["scene head", "object head"])
+    for image in (0, 19):
+        for head in ((7, 2), (6, 0)):
+            explorer.controls["image"].value, explorer.controls["head"].value = image, head
+            shared = heads.shared_factors(images.specs, image, heads.neighbours(features[head], image, 8))
+            assert f"scene {shared['scene']:.0%} /" in explorer.alt and f"by L{head[0]}H{head[1]} /" in explorer.alt
+    plain = [(pixels, 0) for pixels, _ in (images[k] for k in range(20))]
+    assert widgets.draw_neighbours(plain, features, 3, (6, 0))[1].startswith("8 nearest images by L6H0")
+    with pytest.raises(ValueError, match="at least one head"):
+        widgets.neighbour_explorer(images, {None: features[None]})
+
+
+def test_tables_and_figures_show_what_they_are_given():
+    table = plots.Table(["head", "share"], [["L0H1 <b>", 12.345]])
+    assert "12.3" in repr(table) and "L0H1 &lt;b&gt;" in table._repr_html_()
+    bars = plots.factor_bars(["L0H0", "L0H1"], {"object": [0.5, 0.2], "scene": [0.1, -0.01]}, ["object", "scene"])
+    assert [bar.get_height() for bar in bars.axes[0].patches] == [50, 20, 10, 0]
+    row = plots.curve_row({"a": {"x": [1, 2]}, "b": {"x": [3, 4]}}, [1, 2], "size", "accuracy")
+    assert [axis.lines[0].get_ydata().tolist() for axis in row.axes] == [[1, 2], [3, 4]]
+    image = torch.rand(3, 32, 32)
+    assert len(plots.method_maps([image] * 2, {"ours": torch.randn(2, 4, 4)}).axes) == 4
+    assert len(plots.head_maps([image], torch.randn(1, 2, 4, 4), ["a"], ["b"]).axes) == 3

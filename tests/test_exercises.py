@@ -1,0 +1,59 @@
+"""The checks of the exercises pass for the committed solution and fail on the stub and on plausible wrong answers."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+import interp_utils as iu
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+WRONG = {  # answers that a reader may well give
+    "resample_ablation": [
+        "return torch.where(ablated[:, None], terms.mean(0), terms).sum(1)",
+        "return torch.where(ablated[:, None], terms, terms[donor]).sum(1)",
+    ],
+    "most_explaining_text": [
+        "return (outputs @ texts.T).var(0).argmax().item()",
+        "return (outputs @ (texts / texts.norm(dim=1, keepdim=True)).T).square().mean(0).argmax().item()",
+    ],
+    "worst_group": [
+        "return (guesses == labels).float().mean().item()",
+        "return min((guesses == labels)[labels == g].float().mean().item() for g in labels.unique())",
+    ],
+    "mean_iou": [
+        "return ((heat.clamp(min=0) > heat.clamp(min=0).mean()) == mask).float().mean().item()",
+        "guess = heat > 0.5\n    return ((guess & mask).sum() / (guess | mask).sum()).item()",
+    ],
+}
+
+
+def exercises():
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        answers = [cell.source for cell in cells if "exercise" in cell.metadata.get("tags", [])]
+        checks = [cell.source for cell in cells if "check" in cell.metadata.get("tags", [])]
+        assert len(answers) == len(checks)
+        for answer, check in zip(answers, checks):
+            yield pytest.param(answer, check, id=re.search(r"def (\w+)", answer)[1])
+
+
+@pytest.mark.parametrize("answer,check", exercises())
+def test_check_tells_right_from_wrong(answer, check):
+    def run(source):
+        torch.manual_seed(0)
+        exec(source + "\n" + check, {"torch": torch, "iu": iu})
+
+    name = re.search(r"def (\w+)", answer)[1]
+    before, solution, after = re.split(r" *### (?:BEGIN|END) SOLUTION\n?", answer)
+    run(answer)
+    assert solution.strip()
+    for body in ("return None", *WRONG[name]):
+        with pytest.raises(AssertionError):
+            run(f"{before}    {body}\n{after}")
+
+
+def test_every_wrong_answer_belongs_to_an_exercise():
+    assert {parameter.id for parameter in exercises()} == set(WRONG)
