@@ -5,7 +5,8 @@ from torch.nn.functional import normalize
 
 import interp_utils as iu
 from interp_utils.heads import Ablation, ablate_attention, ablate_class_token, ablate_heads, ablate_mlps, accuracy_under
-from interp_utils.heads.ablation import _direct, _forward
+from interp_utils.heads.ablation import _direct, _forward, _written
+from interp_utils.hooks import visit_attention_inputs
 from interp_utils.stream import Batch
 
 
@@ -124,3 +125,14 @@ def test_bad_input(tiny):
     with pytest.raises(ValueError, match="cannot zero the embedding"):
         accuracy_under(tiny, data, classifier, {"m": ablate_mlps(tiny)}, mode="forward", means="zero")
     assert count_hooks(tiny.model) == 0
+
+
+def test_what_the_class_token_adds_is_its_direct_effect(clip):
+    """Bias share included, which only zeroing shows: a mean takes it back out."""
+    pixels, seen = noise(clip, 3), {}
+    visit_attention_inputs(clip, pixels, lambda layer, x: seen.update({layer: x}))
+    fx = iu.heads.direct_effects(clip, pixels)
+    for layer in range(2):
+        written = _written(clip, layer, seen[layer], frozenset(), own=True)
+        assert (written[:, 1:] == 0).all()
+        torch.testing.assert_close(fx._joint(written[:, 0]), fx.class_token()[:, layer], atol=1e-5, rtol=1e-4)
