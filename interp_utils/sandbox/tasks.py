@@ -97,16 +97,25 @@ def zero_shot_report(clip, n_images: int = 2000, seed: int = 0) -> dict[str, flo
     """Accuracy of classification from text on fresh balanced images, for each factor (colour on photos only)."""
     if n_images < 1:
         raise ValueError(f"need at least one image, got n_images={n_images}")
-    specs = _evaluation_specs(n_images, seed)
-    batches = (np.stack([render(spec).pixels for spec in specs[k : k + 250]]) for k in range(0, n_images, 250))
-    features = torch.cat([clip.encode_image(to_pixels(batch)).float() for batch in batches])
-    report = {}
-    for factor in FACTORS:
-        guess = (features @ zero_shot_classifier(clip, factor).T).argmax(1).cpu()
-        label = torch.tensor([factor_label(spec, factor) for spec in specs])
-        seen = label != HIDDEN
-        report[factor] = (guess == label)[seen].float().mean().item() if seen.any() else float("nan")
-    return report
+    from ..moments import GroupMeans
+    from ..stream import feed  # here, because models import the sandbox
+
+    def labels(image: Rendered) -> Tensor:
+        return torch.tensor([factor_label(image.factors, factor) for factor in FACTORS])
+
+    right = {factor: GroupMeans(1) for factor in FACTORS}
+
+    def view(k: int, classifier: Tensor):
+        def guesses(batch):
+            label = batch.targets[:, k].to(batch.representation.device)
+            correct = (batch.representation @ classifier.T).argmax(1) == label
+            return correct[:, None].float(), torch.where(label == HIDDEN, HIDDEN, 0)
+
+        return guesses
+
+    views = [(right[factor], view(k, zero_shot_classifier(clip, factor))) for k, factor in enumerate(FACTORS)]
+    feed(clip, SandboxImages(_evaluation_specs(n_images, seed), labels), views, batch_size=250)
+    return {factor: mean.mean.item() for factor, mean in right.items()}
 
 
 def _evaluation_specs(n: int, seed: int, **fixed) -> list[Spec]:
