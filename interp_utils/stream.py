@@ -27,14 +27,18 @@ class Batch:
         return direct_effects(self.clip, self.pixels, self.ln)
 
     @cached_property
+    def _total(self) -> Tensor:
+        return self.effects.total()
+
+    @cached_property
     def length(self) -> Tensor:
         """Length of each image's representation, [B, 1]."""
-        return self.effects.total().norm(dim=-1, keepdim=True)
+        return self._total.norm(dim=-1, keepdim=True)
 
     @cached_property
     def representation(self) -> Tensor:
         """[B, E], unit length."""
-        return self.effects.total() / self.length
+        return self._total / self.length
 
     @cached_property
     def layers(self) -> Tensor:

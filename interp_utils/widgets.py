@@ -120,7 +120,10 @@ def draw_span(
     if count == 0:
         raise ValueError(f"L{layer}H{head} writes the same for all images: no text describes it")
     shown = [[images[int(k)][0] for k in top[:, row]] for row in range(count)]
-    overlap = torch.tensor([[span.overlap(spans[level, k]) for k in range(1 + max(key[1] for key in spans))] for level in layers])
+    n_heads = 1 + max(key[1] for key in spans)
+    overlap = torch.full((len(layers), n_heads), float("nan"))  # blank where a head has no span
+    for (level, k), other in spans.items():
+        overlap[layers.index(level), k] = span.overlap(other)
     explained = span.explained[:count].tolist()
     figure = plots.span_view(f"L{layer}H{head}", span.texts[:count], explained, shown, overlap, (layer, head), layers)
     others = [key for key in spans if key != (layer, head)]

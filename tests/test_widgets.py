@@ -84,6 +84,8 @@ def test_span_explorer_at_every_head(spans):
         assert f"{span.explained[:6].sum():.0%}" in explorer.alt
         seen.add(explorer.png)
     assert len(seen) == len(found)
+    two = {head: found[head] for head in ((0, 3), (1, 1))}
+    assert "overlap most with those of L0H3" in widgets.draw_span(images, two, tops, 1, 1)[1], "some heads alone will do"
     with pytest.raises(IndexError, match="no text span for L5H0"):
         widgets.draw_span(images, found, tops, 5, 0)
     with pytest.raises(ValueError, match="at least one"):

@@ -98,8 +98,7 @@ def accuracy_under(
 
     def correct(batch: Batch):
         labels, groups = batch.targets if isinstance(batch.targets, list | tuple) else (batch.targets, None)
-        if labels.max() >= len(classifier):
-            raise ValueError(f"an image has label {labels.max().item()}, but the classifier has {len(classifier)} classes")
+        labels = checked_labels(labels, classifier)
         guesses = torch.stack([ablated @ classifier.to(ablated).T for ablated in scores(batch)]).argmax(-1)  # [K, B]
         right = (guesses == labels.to(guesses.device)).T.float()
         return right, torch.zeros_like(labels) if groups is None else groups
@@ -107,6 +106,15 @@ def accuracy_under(
     feed(clip, images, [(result, correct)], ln=ln, **options)
     groups, overall = result.mean.cpu(), result.overall.cpu()
     return {name: Accuracy(overall[k].item(), groups[:, k].tolist()) for k, name in enumerate(ablations)}
+
+
+def checked_labels(labels: Tensor, classifier: Tensor) -> Tensor:
+    """The labels [B], on the classifier's device. Raises ValueError where one is no row of the classifier [C, E]."""
+    if labels.min() < 0 or labels.max() >= len(classifier):
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        hint = "; images without class folders have no labels" if wrong < 0 else ""
+        raise ValueError(f"an image has label {wrong.item()}, but the classifier has {len(classifier)} classes{hint}")
+    return labels.to(classifier.device)
 
 
 def _check(clip: Clip, ablation: Ablation) -> None:
@@ -188,40 +196,38 @@ def _written(clip: Clip, layer: int, inputs: Tensor, heads: frozenset, own: bool
 
 
 class _OutputMeans:
-    """Mean over the images, token by token, of the outputs that ablations replace."""
+    """Mean over the images, token by token, of the outputs that ablations replace: a statistic that takes pixels."""
 
     def __init__(self, clip: Clip, ablations: list[Ablation]):
-        self.clip, self.count, self.totals = clip, 0, {}
-        self.heads = {part for ablation in ablations for part in _attention_parts(ablation)}
-        self.mlps = {layer for ablation in ablations for layer in ablation.mlps}
+        self.clip = clip
+        self.attention = {part: Moments() for ablation in ablations for part in _attention_parts(ablation)}
+        self.mlps = {layer: Moments() for ablation in ablations for layer in ablation.mlps}
 
     def update(self, pixels: Tensor) -> None:
-        def add(key, written):
-            self.totals[key] = self.totals.get(key, 0) + written.double().sum(0)
-
         def attention(layer):
             def record(inputs, output):
-                for part in self.heads:
+                for part, moments in self.attention.items():
                     if part[0] == layer:
-                        add(part, _written(self.clip, layer, inputs, *part[1:]))
+                        moments.update(_written(self.clip, layer, inputs, *part[1:]))
                 return output
 
             return record
 
-        def mlp(layer):
+        def mlp(moments):
             def record(output):
-                add(layer, output)
+                moments.update(output)
                 return output
 
             return record
 
-        attention_edits = {layer: attention(layer) for layer, *_ in self.heads}
-        with edited_blocks(self.clip, attention_edits, {layer: mlp(layer) for layer in self.mlps}):
+        attention_edits = {layer: attention(layer) for layer, *_ in self.attention}
+        with edited_blocks(self.clip, attention_edits, {layer: mlp(moments) for layer, moments in self.mlps.items()}):
             self.clip.encode_image(pixels)
-        self.count += len(pixels)
 
-    def mean(self, key) -> Tensor:
-        return self.totals[key] / self.count
+    def merge(self, other: "_OutputMeans") -> None:
+        for mine, theirs in ((self.attention, other.attention), (self.mlps, other.mlps)):
+            for key, moments in mine.items():
+                moments.merge(theirs[key])
 
 
 def _attention_parts(ablation: Ablation) -> list[tuple[int, frozenset, bool]]:
@@ -239,13 +245,13 @@ def _replaced(clip: Clip, ablation: Ablation, put: _OutputMeans | None):
 
     def attention(part):
         def edit(inputs, output):
-            mean = 0 if put is None else put.mean(part).to(output.dtype)
+            mean = 0 if put is None else put.attention[part].mean.to(output)
             return output - _written(clip, part[0], inputs, *part[1:]).to(output.dtype) + mean
 
         return edit
 
     def mlp(layer):
-        return lambda output: torch.zeros_like(output) + (0 if put is None else put.mean(layer).to(output.dtype))
+        return lambda output: torch.zeros_like(output) + (0 if put is None else put.mlps[layer].mean.to(output))
 
     attention_edits = {part[0]: attention(part) for part in _attention_parts(ablation)}
     with edited_blocks(clip, attention_edits, {layer: mlp(layer) for layer in ablation.mlps}):

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..hooks import compute_dtype
 from ..models import Clip
 from ..moments import Moments, TopK
 from ..stream import feed
+from .ablation import checked_labels
 from .direct import head_basis
 
 Head = tuple[int, int]  # layer, head
@@ -82,10 +84,11 @@ def textspan(
 ) -> TextSpan:
     """Greedy search for the texts along which a head varies most (thesis, algorithm 1), in float64.
 
-    contributions_or_moments: a head's outputs [K, E] or their `HeadMoments`; text_features: [T, E], unit rows. rank: project
-    the texts on so many leading right singular vectors of the uncentred outputs (published: 80); None takes the numerical
-    rank. normalised: compare the variance along unit directions (explained variance, eq. 2.7) instead of the published
-    <c, t>, whose variance grows with the length of the projected text. Gives fewer than `size` texts when they span all.
+    contributions_or_moments: a head's outputs [K, E] or their `HeadMoments`; text_features: [T, E], unit rows.
+    rank: project the texts on so many leading right singular vectors of the uncentred outputs; None takes the numerical rank.
+    The published 80 is more than that: the rest is float noise, which streamed moments do not have.
+    normalised: compare the variance along unit directions (explained variance, eq. 2.7) instead of the published <c, t>, whose
+    variance grows with the length of the projected text. Gives fewer than `size` texts when they span all.
     Raises ValueError for an empty pool, another number of texts than features, and values that are not finite.
     """
     text_features = text_features.detach().cpu().double()
@@ -124,7 +127,7 @@ def textspan(
         rest = rest - torch.outer(push, direction) - torch.outer(direction, push) + gain * torch.outer(direction, direction)
         indices.append(best)
         directions.append(direction)
-        explained.append((direction @ covariance @ direction / whole).item() if whole > 0 else 0.0)
+        explained.append((gain / whole).item())
     found = torch.stack(directions) @ span if directions else span[:0]
     mean = moments.mean if basis is None else moments.mean @ basis
     return TextSpan(indices, [texts[k] for k in indices], found, torch.tensor(explained), mean)
@@ -170,10 +173,13 @@ def reconstruction_accuracy(
 ) -> dict[str, list[float]]:
     """Zero-shot accuracy when heads are replaced by their projection on their texts (thesis, figures 2.3 and A.1).
 
-    images: items (pixels, label); classifier: [C, E]; spans: for each pool, the spans of the same heads. All other terms of
-    the representation are replaced by their means; keep_mlps leaves embedding and MLPs as they are, as the published code
-    does. Returns, for each pool, the accuracy at each size.
+    images: items (pixels, label); classifier: [C, E]; spans: for each pool, the spans of the same heads; sizes: rising. All
+    other terms of the representation are replaced by their means; keep_mlps leaves embedding and MLPs as they are, as the
+    published code does. Returns, for each pool, the accuracy at each size.
+    Raises ValueError for pools of different heads, sizes that do not rise, and labels that are no class.
     """
+    if list(sizes) != sorted(set(sizes)) or min(sizes, default=0) < 1:
+        raise ValueError(f"sizes must rise from at least 1, got {list(sizes)}")
     heads = sorted(next(iter(spans.values())))
     if any(sorted(pool) != heads for pool in spans.values()):
         raise ValueError("all pools need spans of the same heads")
@@ -188,27 +194,25 @@ def reconstruction_accuracy(
         return batch.representation - chosen, torch.zeros_like(chosen)
 
     feed(clip, images, [(rest, lambda batch: others(batch)[0])], ln=ln, **options)
-    tables = {}
-    for pool, by_head in spans.items():
-        mean = torch.stack([by_head[head].mean for head in heads]).float()
-        widest = max(sizes)
-        basis = torch.zeros(len(heads), widest, clip.d_embed)
+    text, tables = classifier.to(clip.device, compute_dtype(clip)), []
+    for by_head in spans.values():
+        mean = torch.stack([by_head[head].mean for head in heads]).to(text)
+        basis = torch.zeros(len(heads), sizes[-1], clip.d_embed).to(text)
         for k, head in enumerate(heads):
-            rows = by_head[head].directions[:widest]
-            basis[k, : len(rows)] = rows.float()
-        tables[pool] = mean.to(clip.device), basis.to(clip.device)
+            rows = by_head[head].directions[: sizes[-1]]
+            basis[k, : len(rows)] = rows.to(text)
+        tables.append((mean, basis, basis @ text.T))
 
     def correct(batch):
-        text = classifier.to(batch.heads)
+        labels = checked_labels(batch.targets, text)
         constant = (rest.mean.to(text) + others(batch)[1]) @ text.T
         rows = []
-        for mean, basis in tables.values():
+        for mean, basis, says in tables:
             along = torch.einsum("bhE,hmE->bhm", batch.heads[:, layers, numbers] - mean, basis)
             logits, start = constant + mean.sum(0) @ text.T, 0
             for size in sizes:
-                block = slice(start, size)
-                logits = logits + along[..., block].flatten(1) @ (basis[:, block] @ text.T).flatten(0, 1)
-                rows.append(logits.argmax(1) == batch.targets.to(logits.device))
+                logits = logits + torch.einsum("bhm,hmC->bC", along[..., start:size], says[:, start:size])
+                rows.append(logits.argmax(1) == labels)
                 start = size
         return torch.stack(rows, 1).float()
 

@@ -5,7 +5,7 @@ from torch.nn.functional import normalize
 
 import interp_utils as iu
 from interp_utils.heads import Ablation, ablate_attention, ablate_class_token, ablate_heads, ablate_mlps, accuracy_under
-from interp_utils.heads.ablation import _direct, _forward, _written
+from interp_utils.heads.ablation import _direct, _forward, _OutputMeans, _written
 from interp_utils.hooks import visit_attention_inputs
 from interp_utils.stream import Batch
 
@@ -122,6 +122,8 @@ def test_bad_input(tiny):
         accuracy_under(tiny, data, classifier, {"base": Ablation()}, mode="both")
     with pytest.raises(ValueError, match="label 7"):
         accuracy_under(tiny, [(data[0][0], 7)], classifier, {"base": Ablation()})
+    with pytest.raises(ValueError, match="label -1.*no labels"):
+        accuracy_under(tiny, [(data[0][0], -1)], classifier, {"base": Ablation()})
     with pytest.raises(ValueError, match="cannot zero the embedding"):
         accuracy_under(tiny, data, classifier, {"m": ablate_mlps(tiny)}, mode="forward", means="zero")
     assert count_hooks(tiny.model) == 0
@@ -136,3 +138,16 @@ def test_what_the_class_token_adds_is_its_direct_effect(clip):
         written = _written(clip, layer, seen[layer], frozenset(), own=True)
         assert (written[:, 1:] == 0).all()
         torch.testing.assert_close(fx._joint(written[:, 0]), fx.class_token()[:, layer], atol=1e-5, rtol=1e-4)
+
+
+def test_output_means_add_up_over_shards(tiny):
+    images, ablations = noise(tiny, 6), list(everything(tiny).values())
+    once, first, second = (_OutputMeans(tiny, ablations) for _ in range(3))
+    once.update(images)
+    first.update(images[4:])
+    second.update(images[:4])
+    first.merge(second)
+    for merged, whole in ((first.attention, once.attention), (first.mlps, once.mlps)):
+        assert merged.keys() == whole.keys() and len(whole) > 0
+        for key in whole:
+            torch.testing.assert_close(merged[key].mean, whole[key].mean, atol=1e-6, rtol=1e-5)

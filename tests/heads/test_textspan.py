@@ -135,6 +135,18 @@ def test_reconstruction_accuracy_by_hand(small, keep_mlps):
         assert accuracy == pytest.approx((guess == torch.arange(40) % 5).float().mean().item(), abs=1e-6)
 
 
+def test_reconstruction_refuses_what_it_cannot_score(small):
+    clip, images, texts, classifier = small
+    spans = {"pool": {(1, 0): textspan(head_moments(clip, images, [1])[1, 0], texts, [str(k) for k in range(25)], 3)}}
+    for sizes in ([], [6, 2], [0, 1]):
+        with pytest.raises(ValueError, match="sizes must rise"):
+            reconstruction_accuracy(clip, images, classifier, spans, sizes)
+    with pytest.raises(ValueError, match="label 4, but the classifier has 3"):
+        reconstruction_accuracy(clip, images, classifier[:3], spans, [2])
+    with pytest.raises(ValueError, match="same heads"):
+        reconstruction_accuracy(clip, images, classifier, {**spans, "other": {}}, [2])
+
+
 def test_all_texts_of_all_heads_rebuild_the_representation(small):
     """With every head of every layer at its numerical rank, and MLPs kept, nothing is lost."""
     clip, images, _, classifier = small
