@@ -1,0 +1,32 @@
+"""Recording and replacing what runs inside an untouched model. Nothing else in the package knows a layer's attribute name."""
+
+from .base import FinalNorm, compute_dtype, final_norm, forward_hooks, project, visit
+from .heads import (
+    Heads,
+    Stream,
+    attention_weights,
+    class_attention,
+    edited_blocks,
+    head_outputs,
+    record,
+    visit_attention_inputs,
+)
+from .neurons import (
+    NeuronFlow,
+    Neurons,
+    attention_norm,
+    edited_neurons,
+    neuron_weights,
+    record_neurons,
+    run_from,
+    stream_after,
+    visit_neurons,
+)
+from .tracing import BlockTrace, EmbeddingTrace, trace, trace_block, trace_embedding
+
+__all__ = [
+    "BlockTrace", "EmbeddingTrace", "FinalNorm", "Heads", "NeuronFlow", "Neurons", "Stream", "attention_norm",
+    "attention_weights", "class_attention", "compute_dtype", "edited_blocks", "edited_neurons", "final_norm", "forward_hooks",
+    "head_outputs", "neuron_weights", "project", "record", "record_neurons", "run_from", "stream_after", "trace", "trace_block",
+    "trace_embedding", "visit", "visit_attention_inputs", "visit_neurons",
+]  # fmt: skip

@@ -1,0 +1,144 @@
+"""Recording and replacing what attention heads do.
+
+Attention is recomputed from the parameters: `nn.MultiheadAttention` passes the weights of `out_proj` as tensors, so a hook
+there never fires, and its fast path shows no attention pattern.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..models import Clip
+from .base import compute_dtype, forward_hooks, visit
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Parameters of the attention of one layer, split by head (H heads of width d, residual width D)."""
+
+    w_q: Tensor  # [H, d, D]
+    b_q: Tensor  # [H, d]
+    w_k: Tensor  # [H, d, D]
+    w_v: Tensor  # [H, d, D]
+    b_v: Tensor  # [H, d]
+    w_o: Tensor  # [D, H, d], with the layer scale if there is one
+    b_o: Tensor  # [D]
+
+
+def attention_weights(clip: Clip, layer: int) -> Heads:
+    """Query, key, value and output parameters of a layer in the precision of `compute_dtype`."""
+    block = clip.visual.transformer.resblocks[layer]
+    dtype = compute_dtype(clip)
+    w_q, w_k, w_v = block.attn.in_proj_weight.to(dtype).unflatten(0, (3, clip.n_heads, clip.d_head))
+    b_q, _, b_v = block.attn.in_proj_bias.to(dtype).unflatten(0, (3, clip.n_heads, clip.d_head))
+    w_o, b_o = block.attn.out_proj.weight.to(dtype), block.attn.out_proj.bias.to(dtype)
+    if hasattr(block.ls_1, "gamma"):
+        w_o, b_o = block.ls_1.gamma.to(dtype)[:, None] * w_o, block.ls_1.gamma.to(dtype) * b_o
+    return Heads(w_q, b_q, w_k, w_v, b_v, w_o.unflatten(1, (clip.n_heads, clip.d_head)), b_o)
+
+
+def class_attention(inputs: Tensor, head: Heads) -> Tensor:
+    """Attention pattern of the class token over all tokens, [B, H, N+1], from the attention's input [B, N+1, D].
+
+    The query is folded into the keys first, so keys are never built.
+    """
+    query = torch.einsum("hdD,bD->bhd", head.w_q, inputs[:, 0]) + head.b_q
+    folded = torch.einsum("bhd,hdD->bhD", query * head.w_q.shape[1] ** -0.5, head.w_k)
+    return (folded @ inputs.mT).softmax(dim=-1)  # the keys' bias adds the same to all tokens and cancels
+
+
+@dataclass
+class Stream:
+    """What one pass adds to the class token's residual stream, term by term, in the precision of `compute_dtype`."""
+
+    embed: Tensor  # [B, D], the class token after ln_pre
+    mlps: Tensor  # [B, L, D]
+    attention: Tensor  # [B, L, H, N+1], the class token's attention to each token
+    values: Tensor  # [B, L, H, d], values averaged with that attention
+    class_values: Tensor  # [B, L, H, d], the class token's own part of that average
+    final: Tensor  # [B, D], the sum of all terms, as it enters the last layer norm
+
+
+@torch.no_grad()
+def record(clip: Clip, pixels: Tensor) -> Stream:
+    """Run the image tower once and keep the terms of the class token's residual stream; nothing larger is stored."""
+    dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
+    embed, final, mlps = [], [], [None] * clip.n_layers
+    attention, values, class_values = ([None] * clip.n_layers for _ in range(3))
+
+    def class_token(x):
+        return x[:, 0].to(dtype, copy=True)  # a view would keep all tokens alive
+
+    def keep_attention(layer):
+        def hook(module, args, output):
+            x, head = output.to(dtype), attention_weights(clip, layer)
+            attention[layer] = class_attention(x, head)
+            values[layer] = torch.einsum("bhD,hdD->bhd", attention[layer] @ x, head.w_v) + head.b_v
+            own = torch.einsum("bD,hdD->bhd", x[:, 0], head.w_v) + head.b_v
+            class_values[layer] = attention[layer][:, :, :1] * own
+
+        return hook
+
+    def keep_mlp(layer):
+        def hook(module, args, output):
+            mlps[layer] = class_token(output)
+
+        return hook
+
+    hooks = [(block.ln_1, keep_attention(layer)) for layer, block in enumerate(blocks)]
+    hooks += [(block.ls_2, keep_mlp(layer)) for layer, block in enumerate(blocks)]
+    hooks += [(clip.visual.ln_pre, lambda module, args, output: embed.append(class_token(output)))]
+    hooks += [(clip.visual.ln_post, lambda module, args, output: final.append(class_token(args[0])))]
+    with forward_hooks(hooks):
+        clip.encode_image(pixels)
+    stacked = [torch.stack(parts, 1) for parts in (mlps, attention, values, class_values)]
+    return Stream(embed[0], *stacked, final[0])
+
+
+def head_outputs(inputs: Tensor, weights: Heads, heads: list[int]) -> Tensor:
+    """What some heads write to every token, [B, K, N+1, D], from the attention's input [B, N+1, D].
+
+    The output bias of the layer is shared equally by its heads.
+    """
+    w_q, b_q, w_k, w_v, b_v = (part[heads] for part in (weights.w_q, weights.b_q, weights.w_k, weights.w_v, weights.b_v))
+    query = torch.einsum("bnD,hdD->bhnd", inputs, w_q) + b_q[:, None]
+    key = torch.einsum("bnD,hdD->bhnd", inputs, w_k)  # the keys' bias cancels in the softmax
+    value = torch.einsum("bnD,hdD->bhnd", inputs, w_v) + b_v[:, None]
+    mixed = (query @ key.mT * w_q.shape[1] ** -0.5).softmax(-1) @ value
+    return torch.einsum("bhnd,Dhd->bhnD", mixed, weights.w_o[:, heads]) + weights.b_o / len(weights.w_q)
+
+
+@contextmanager
+def edited_blocks(
+    clip: Clip, attention: dict[int, Callable[[Tensor, Tensor], Tensor]], mlp: dict[int, Callable[[Tensor], Tensor]]
+) -> Iterator[None]:
+    """For a `with` block, replace what layers write: attention[l](input, output) and mlp[l](output) return the new output.
+
+    input: what the attention of the layer reads, output: what it or the MLP adds to the stream; both [B, N+1, D].
+    """
+    inputs: dict[int, Tensor] = {}
+    hooks = []
+    for layer, edit in attention.items():
+        block = clip.visual.transformer.resblocks[layer]
+        hooks.append((block.ln_1, lambda module, args, output, layer=layer: inputs.update({layer: output})))
+        hooks.append((block.ls_1, lambda module, args, output, layer=layer, edit=edit: edit(inputs.pop(layer), output)))
+    for layer, edit in mlp.items():
+        block = clip.visual.transformer.resblocks[layer]
+        hooks.append((block.ls_2, lambda module, args, output, edit=edit: edit(output)))
+    with forward_hooks(hooks):
+        yield
+
+
+def visit_attention_inputs(
+    clip: Clip, pixels: Tensor, visitor: Callable[[int, Tensor], None], layers: list[int] | None = None
+) -> None:
+    """Run the image tower and call `visitor(layer, x)` with the input x [B, N+1, D] of each layer's attention.
+
+    Only one layer's x is alive at a time, and the pass ends after the last layer that is wanted.
+    """
+    dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
+    layers = range(clip.n_layers) if layers is None else sorted(layers)
+    visit(clip, pixels, [(blocks[layer].ln_1, lambda x, layer=layer: visitor(layer, x.to(dtype))) for layer in layers])
