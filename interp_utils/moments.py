@@ -100,31 +100,37 @@ class GroupMeans:
 
 
 class TopK:
-    """The images with the highest scores, for each unit.
+    """The images with the highest scores, for each unit, and on request something of each of those images.
 
-    update: scores [B, *units] and the images' numbers [B]. values, images: [k, *units], best first; equal scores by number.
+    update: scores [B, *units], the images' numbers [B], and rows [B, C, *units] to keep for the best images of each unit.
+    values, images: [k, *units], best first; equal scores by number. rows: [k, C, *units].
     """
 
     def __init__(self, k: int):
         if k < 1:
             raise ValueError(f"need k of at least 1, got {k}")
-        self.k, self.values, self.images = k, None, None
+        self.k, self.values, self.images, self.rows = k, None, None, None
 
-    def update(self, scores: Tensor, numbers: Tensor) -> None:
+    def update(self, scores: Tensor, numbers: Tensor, rows: Tensor | None = None) -> None:
         scores = scores.detach().cpu()
-        self._keep(scores, torch.as_tensor(numbers).reshape(-1, *[1] * (scores.ndim - 1)).expand(scores.shape))
+        numbers = torch.as_tensor(numbers).reshape(-1, *[1] * (scores.ndim - 1)).expand(scores.shape)
+        self._keep(scores, numbers, None if rows is None else rows.detach().cpu())
 
     def merge(self, other: "TopK") -> None:
         if other.values is not None:
-            self._keep(other.values, other.images)
+            self._keep(other.values, other.images, other.rows)
 
-    def _keep(self, scores: Tensor, numbers: Tensor) -> None:
+    def _keep(self, scores: Tensor, numbers: Tensor, rows: Tensor | None) -> None:
         if self.values is not None:
             scores, numbers = torch.cat([self.values, scores]), torch.cat([self.images, numbers])
+            rows = None if rows is None else torch.cat([self.rows, rows])
         numbers, order = numbers.sort(dim=0)  # so that equal scores come in the order of the images, whatever the batches
         scores = scores.gather(0, order)
         best = scores.argsort(dim=0, descending=True, stable=True)[: self.k]
         self.values, self.images = scores.gather(0, best), numbers.gather(0, best)
+        if rows is not None:
+            chosen = order.gather(0, best)[:, None]
+            self.rows = rows.gather(0, chosen.expand(-1, rows.shape[1], *chosen.shape[2:]))
 
 
 class Rows:

@@ -21,6 +21,13 @@ class Batch:
 
     def __init__(self, clip: Clip, pixels: Tensor, targets, numbers: Tensor, ln: str):
         self.clip, self.pixels, self.targets, self.numbers, self.ln = clip, pixels, targets, numbers, ln
+        self._found: dict = {}
+
+    def once(self, key, compute: Callable[[], object]):
+        """What `compute()` gives, computed when first asked for under this key: for views that share their work."""
+        if key not in self._found:
+            self._found[key] = compute()
+        return self._found[key]
 
     @cached_property
     def effects(self) -> DirectEffects:
@@ -67,16 +74,23 @@ def feed(
 ) -> None:
     """Pass over the images once and update many statistics.
 
-    images: a dataset of (pixels, target) pairs, or of pixels alone. statistics: pairs of a statistic (see `moments`) and a
+    images: a dataset of (pixels, target) pairs, or of pixels alone, or a `DataLoader` over one (its batches are taken as they
+    come, and numbered so). statistics: pairs of a statistic (see `moments`) and a
     function of the `Batch` that gives the arguments of its `update`, one tensor or a tuple. numbers: the images to take, by
     their place in the dataset, all by default: passes over disjoint numbers `merge` to one pass over all.
     Raises ValueError where there are no images.
     """
-    numbers = range(len(images)) if numbers is None else numbers
+    if isinstance(images, torch.utils.data.DataLoader):
+        if numbers is not None:
+            raise ValueError("numbers choose among the images of a dataset; a DataLoader already says which images it gives")
+        loader, numbers = images, range(len(images.dataset))
+    else:
+        numbers = range(len(images)) if numbers is None else numbers
+        workers = min(8, os.cpu_count() or 1) if clip.device.type == "cuda" else 0  # a GPU waits for decoding, a CPU cannot help
+        subset = torch.utils.data.Subset(images, numbers)
+        loader = torch.utils.data.DataLoader(subset, batch_size=batch_size, num_workers=workers)
     if len(numbers) == 0:
         raise ValueError("the dataset has no images")
-    workers = min(8, os.cpu_count() or 1) if clip.device.type == "cuda" else 0  # a GPU waits for decoding, a CPU has none to spare
-    loader = torch.utils.data.DataLoader(torch.utils.data.Subset(images, numbers), batch_size=batch_size, num_workers=workers)
     done = 0
     for item in tqdm(loader, leave=False, disable=len(loader) < 10):
         pixels, targets = item if isinstance(item, list | tuple) else (item, None)

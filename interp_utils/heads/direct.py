@@ -38,6 +38,13 @@ def head_basis(clip: Clip, layers: list[int] | None = None, ln: str = "centered"
     return torch.stack(bases)
 
 
+def checked_ln(ln: str) -> str:
+    """The layer-norm convention. Raises ValueError for one that there is not."""
+    if ln not in ("centered", "split"):
+        raise ValueError(f"ln must be 'centered' or 'split', got {ln!r}")
+    return ln
+
+
 def _read_out(clip: Clip, ln: str) -> Tensor:
     """The last layer norm without its scale, and the projection, as one matrix [D, E]."""
     norm = final_norm(clip)
@@ -55,9 +62,7 @@ class DirectEffects:
     """
 
     def __init__(self, clip: Clip, pixels: Tensor, ln: str = "centered"):
-        if ln not in ("centered", "split"):
-            raise ValueError(f"ln must be 'centered' or 'split', got {ln!r}")
-        self.clip, self.pixels, self.ln = clip, clip.pixels(pixels), ln
+        self.clip, self.pixels, self.ln = clip, clip.pixels(pixels), checked_ln(ln)
         self.stream = record(clip, self.pixels)
         self.n_terms = 2 * clip.n_layers + 1
         self.labels = ["embedding", *(f"{kind}{layer}" for layer in range(clip.n_layers) for kind in ("attention", "mlp"))]

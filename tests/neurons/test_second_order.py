@@ -1,0 +1,194 @@
+import pytest
+import torch
+from conftest import count_hooks, noise, real_clip, tiny_model
+
+import interp_utils as iu
+from interp_utils.neurons import SecondOrder, second_order
+
+
+@torch.no_grad()
+def brute_force(clip, pixels, layer, ln, chosen):
+    """Effects [B, n, E]: each neuron's output on each token, pushed by hand through every later head and the last norm.
+
+    "split" follows the published code: equal shares of every bias and of every mean, step by step.
+    """
+    visual, L, H, M = clip.visual, clip.n_layers, clip.n_heads, clip.d_mlp
+    x, outputs = visual._embeds(pixels), None
+    blocks = visual.transformer.resblocks
+    patterns, inputs = {}, {}
+    for number, block in enumerate(blocks):
+        z = block.ln_1(x)
+        inputs[number] = x
+        q, k, _ = (
+            (z @ block.attn.in_proj_weight.T + block.attn.in_proj_bias).unflatten(-1, (3, H, clip.d_head)).permute(2, 0, 3, 1, 4)
+        )
+        patterns[number] = (q[:, :, :1] @ k.mT * clip.d_head**-0.5).softmax(-1)[:, :, 0]  # [B, H, N+1]
+        x = x + block.ls_1(block.attention(z))
+        hidden = block.mlp.gelu(block.mlp.c_fc(block.ln_2(x)))
+        if number == layer:
+            scale = block.ls_2.gamma if hasattr(block.ls_2, "gamma") else 1.0
+            outputs = hidden[..., chosen, None] * (block.mlp.c_proj.weight.T[chosen] * scale)  # [B, N+1, n, D]
+            if ln == "split":
+                outputs = outputs + block.mlp.c_proj.bias * scale / M
+        x = x + block.ls_2(block.mlp.c_proj(hidden))
+    final, norm = x[:, 0], visual.ln_post
+    mean, std = final.mean(1), (final.var(1, correction=0) + norm.eps).sqrt()
+    effects = 0
+    for after in range(layer + 1, L):
+        block, stream = blocks[after], inputs[after]
+        scale = block.ls_1.gamma if hasattr(block.ls_1, "gamma") else 1.0
+        m, s = stream.mean(-1)[..., None, None], (stream.var(-1, correction=0) + block.ln_1.eps).sqrt()[..., None, None]
+        c = (1 + 2 * after) * M
+        if ln == "split":
+            normed = block.ln_1.weight * (outputs - m / c) / s + block.ln_1.bias / c
+        else:
+            normed = block.ln_1.weight * (outputs - outputs.mean(-1, keepdim=True)) / s
+        w_v = block.attn.in_proj_weight.unflatten(0, (3, H, clip.d_head))[2]
+        b_v = block.attn.in_proj_bias.unflatten(0, (3, H, clip.d_head))[2]
+        w_o = block.attn.out_proj.weight.unflatten(1, (H, clip.d_head))
+        for head in range(H):
+            value = normed @ w_v[head].T + (b_v[head] / c if ln == "split" else 0)
+            value = torch.einsum("bi,bind->bnd", patterns[after][:, head], value)
+            written = value @ (w_o[:, head].T * scale)
+            if ln == "split":
+                written = written + block.attn.out_proj.bias * scale / (c * H)
+                c2 = c * (1 + 2 * L) * H
+                written = norm.weight * (written - (mean / c2)[:, None, None]) / std[:, None, None] + norm.bias / c2
+            else:
+                written = norm.weight * (written - written.mean(-1, keepdim=True)) / std[:, None, None]
+            effects = effects + written @ visual.proj
+    return effects
+
+
+def relative(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+@pytest.mark.parametrize("ln", ["centered", "split"])
+@pytest.mark.parametrize("tower", [{}, {"ls_init_value": 0.5}, {"layers": 4, "no_ln_pre": True}])
+def test_effects_equal_brute_force_on_small_towers(tower, ln):
+    clip = iu.Clip(tiny_model(**{"layers": 3, **tower}).double())
+    pixels = noise(clip, 3).double()
+    for layer in range(clip.n_layers - 1):
+        order, everyone = second_order(clip, layer, ln), list(range(clip.d_mlp))
+        by_hand = brute_force(clip, pixels, layer, ln, everyone)
+        assert relative(order.effects(pixels), by_hand) < 1e-10
+        assert relative(order.effects(pixels, [5, 1]), by_hand[:, [5, 1]]) < 1e-10
+        assert relative(order.norms(pixels), by_hand.norm(dim=-1)) < 1e-9
+        on = order.on(pixels)
+        assert relative(on.summed(), by_hand.sum(1)) < 1e-10
+        weights = torch.rand(3, clip.d_mlp, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+        assert relative(on.summed(weights), (weights[..., None] * by_hand).sum(1)) < 1e-10
+        vectors = torch.randn(clip.d_mlp, clip.d_embed, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+        lines = iu.neurons.Lines(order, vectors)
+        assert relative(on.along(lines), (by_hand * vectors).sum(-1)) < 1e-10
+    assert count_hooks(clip.model) == 0
+
+
+@pytest.mark.parametrize("name,layers", [("ViT-B-32-quickgelu", (9, 7)), ("ViT-L-14", (20,))])
+@pytest.mark.parametrize("ln", ["centered", "split"])
+def test_effects_equal_brute_force_on_real_architectures(name, layers, ln):
+    clip = real_clip(name)
+    pixels, chosen = noise(clip, 1), [0, 17, 999, clip.d_mlp - 1]
+    for layer in layers:
+        order = second_order(clip, layer, ln)
+        by_hand = brute_force(clip, pixels, layer, ln, chosen)
+        assert relative(order.effects(pixels, chosen), by_hand) < 1e-5
+        assert relative(order.norms(pixels)[:, chosen], by_hand.norm(dim=-1)) < 1e-5
+
+
+@pytest.mark.parametrize("ln", ["centered", "split"])
+def test_effects_equal_brute_force_on_the_sandbox(sandbox, ln):
+    pixels = torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(4)])
+    for layer in (0, 5):
+        order = second_order(sandbox, layer, ln)
+        by_hand = brute_force(sandbox, pixels, layer, ln, list(range(sandbox.d_mlp)))
+        assert relative(order.effects(pixels), by_hand) < 1e-5
+        assert relative(order.norms(pixels), by_hand.norm(dim=-1)) < 1e-5
+
+
+@torch.no_grad()
+def whole_mlp(clip, pixels, layer, ln):
+    """The whole output of an MLP layer pushed through the later heads; constants shared among blocks, not neurons."""
+    visual, L, H = clip.visual, clip.n_layers, clip.n_heads
+    with iu.hooks.forward_hooks([]):
+        x = visual._embeds(pixels)
+        for number, block in enumerate(visual.transformer.resblocks):
+            x = x + block.ls_1(block.attention(block.ln_1(x)))
+            mlp = block.ls_2(block.mlp(block.ln_2(x)))
+            x = x + mlp
+            if number == layer:
+                bias = block.ls_2(block.mlp.c_proj.bias)
+                output = mlp if ln == "split" else mlp - bias
+    norm, final, total = visual.ln_post, x[:, 0], 0
+
+    def visit(after, inputs):
+        nonlocal total
+        if after <= layer:
+            return
+        block, weights = visual.transformer.resblocks[after], iu.hooks.attention_weights(clip, after)
+        pattern, stream = iu.hooks.class_attention(inputs, weights), streams[after]
+        s, m = (stream.var(-1, correction=0, keepdim=True) + block.ln_1.eps).sqrt(), stream.mean(-1, keepdim=True)
+        c = 1 + 2 * after
+        own = output.mean(-1, keepdim=True) if ln == "centered" else m / c
+        normed = block.ln_1.weight * (output - own) / s + (block.ln_1.bias / c if ln == "split" else 0)
+        value = torch.einsum("bhn,bnD,hdD->bhd", pattern, normed, weights.w_v) + (weights.b_v / c if ln == "split" else 0)
+        total = total + torch.einsum("bhd,Dhd->bD", value, weights.w_o) + (weights.b_o / c if ln == "split" else 0)
+
+    streams = {}
+    keep = [
+        (block.ln_1, lambda module, args, output, number=number: streams.update({number: args[0]}))
+        for number, block in enumerate(visual.transformer.resblocks)
+    ]
+    with iu.hooks.forward_hooks(keep):
+        clip.encode_image(pixels)
+    iu.hooks.visit_attention_inputs(clip, pixels, visit)
+    std = (final.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
+    if ln == "centered":
+        return norm.weight * (total - total.mean(-1, keepdim=True)) / std @ visual.proj
+    share = sum(1 / ((1 + 2 * after) * (1 + 2 * L)) for after in range(layer + 1, L))
+    return (norm.weight * (total - share * final.mean(-1, keepdim=True)) / std + share * norm.bias) @ visual.proj
+
+
+@pytest.mark.parametrize("ln", ["centered", "split"])
+def test_neurons_sum_to_the_whole_mlp(ln, sandbox):
+    pixels = torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(4)])
+    real = real_clip("ViT-B-32-quickgelu")
+    for clip, batch, layer in ((sandbox, pixels, 4), (real, noise(real, 1), 9)):
+        assert relative(second_order(clip, layer, ln).on(batch).summed(), whole_mlp(clip, batch, layer, ln)) < 1e-5
+
+
+def test_relative_effects_are_shares_of_the_length(tiny):
+    pixels = noise(tiny, 3)
+    length = tiny.encode_image(pixels).norm(dim=-1)[:, None, None]
+    for ln in ("centered", "split"):
+        whole = second_order(tiny, 0, ln).effects(pixels)
+        torch.testing.assert_close(second_order(tiny, 0, ln, relative=True).effects(pixels), whole / length, rtol=1e-4, atol=1e-6)
+
+
+def test_bad_input_is_refused(tiny):
+    with pytest.raises(ValueError, match="no second-order effect"):
+        second_order(tiny, 1)
+    with pytest.raises(IndexError, match="no layer 2"):
+        second_order(tiny, 2)
+    with pytest.raises(ValueError, match="'centered' or 'split'"):
+        second_order(tiny, 0, "both")
+    order = second_order(tiny, 0)
+    with pytest.raises(ValueError, match="pixels of shape"):
+        order.effects(torch.zeros(1, 3, 31, 32))
+    with pytest.raises(ValueError, match="finite"):
+        order.norms(torch.full((1, 3, 32, 32), float("nan")))
+    for name in ("directions", "mean", "thresholds"):
+        with pytest.raises(RuntimeError, match="fit"):
+            getattr(order, name)
+    assert isinstance(order, SecondOrder) and "128 neurons through 4 later heads" in repr(order)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype,bound", [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+def test_on_a_gpu(dtype, bound):
+    clip, here = real_clip("ViT-B-32-quickgelu"), None
+    pixels = noise(clip, 2)
+    here = second_order(clip, 9).effects(pixels, [0, 5])
+    there = iu.Clip(clip.model.to("cuda", dtype))
+    assert relative(second_order(there, 9).effects(pixels, [0, 5]).float().cpu(), here) < bound
