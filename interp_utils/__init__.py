@@ -5,6 +5,6 @@ from .models import Clip, load_clip
 from .presets import setup
 
 __all__ = [
-    "Clip", "datasets", "explainers", "heads", "hooks", "load_clip", "moments", "neurons", "plots", "sandbox", "segmentation", "setup", "stream",
-    "texts", "widgets",
+    "Clip", "datasets", "explainers", "heads", "hooks", "load_clip", "moments", "neurons", "plots", "sandbox",
+    "segmentation", "setup", "stream", "texts", "widgets",
 ]  # fmt: skip

@@ -17,11 +17,14 @@ class Preset:
     clip: str
     images: str
     n_images: int | None  # None means all
+    fit: str  # other images of the same kind, to fit on
+    n_fit: int
     ln: str
     pool: str  # of texts, see texts.load_pool
     groups: str | None  # images with a spurious cue, see datasets.load_groups; None where they cannot be downloaded
     cue: tuple[str, ...]  # kinds of texts that name the cue
     masks: str  # images with object masks, see datasets.load_masks
+    shifted: str | None  # images in styles that training hardly saw, see datasets.load_task; None where they cannot be downloaded
 
 
 _PLACES = ("setting", "location")
@@ -29,22 +32,24 @@ _PLACES = ("setting", "location")
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("sandbox", "sandbox", "sandbox", 2000, "centered", "sandbox", "sandbox", ("scene",), "sandbox"),
-        Preset("laptop", "ViT-B-32-quickgelu/openai", "imagenette", 1000, "centered", "general", None, _PLACES, "pets"),
-        Preset("colab", "ViT-L-14/laion2b_s32b_b82k", "imagenette", None, "centered", "general", None, _PLACES, "pets"),
         Preset(
-            "paper",
-            "ViT-L-14/laion2b_s32b_b82k",
-            "imagenet",
-            None,
-            "split",
-            "general",
-            "waterbirds",
-            _PLACES,
-            "imagenet-segmentation",
+            "sandbox", "sandbox", "sandbox", 2000, "sandbox-train", 3000, "centered", "sandbox", "sandbox", ("scene",), "sandbox",
+            "sandbox-sketch",
+        ),
+        Preset(
+            "laptop", "ViT-B-32-quickgelu/openai", "imagenette", 1000, "imagenette-train", 2000, "centered", "general", None,
+            _PLACES, "pets", None,
+        ),
+        Preset(
+            "colab", "ViT-L-14/laion2b_s32b_b82k", "imagenette", None, "imagenette-train", 5000, "centered", "general", None,
+            _PLACES, "pets", None,
+        ),
+        Preset(
+            "paper", "ViT-L-14/laion2b_s32b_b82k", "imagenet", None, "imagenet-train", 5124, "split", "general", "waterbirds",
+            _PLACES, "imagenet-segmentation", "imagenet-r",
         ),
     )
-}
+}  # fmt: skip
 
 
 def setup(preset: str | None = None, seed: int = 0) -> Preset:

@@ -93,7 +93,7 @@ def feed(
         raise ValueError("the dataset has no images")
     done = 0
     for item in tqdm(loader, leave=False, disable=len(loader) < 10):
-        pixels, targets = item if isinstance(item, list | tuple) else (item, None)
+        pixels, targets = (*item, None)[:2] if isinstance(item, list | tuple) else (item, None)
         batch = Batch(clip, pixels, targets, torch.as_tensor(numbers[done : done + len(pixels)]), ln)
         done += len(pixels)
         for statistic, view in statistics:

@@ -120,7 +120,7 @@ def test_folder_errors_show_both_layouts(tmp_path):
     write_image(tmp_path / "2.png", 0)
     with pytest.raises(ValueError, match="images beside its class folders, the first .*2.png" + layouts):
         load_task(tmp_path, to_tensor)
-    with pytest.raises(ValueError, match="choose sandbox, imagenette or imagenet, or give the path"):
+    with pytest.raises(ValueError, match="choose one of sandbox, .*imagenet-r, or give the path"):
         load_task("imagenete", to_tensor)
 
 

@@ -24,7 +24,7 @@ def head_basis(clip: Clip, layers: list[int] | None = None, ln: str = "centered"
 
     The coordinates are those of `DirectEffects.head_coordinates`: a head's outputs lie in a space hardly wider than the head.
     """
-    norm, matrix, bases = final_norm(clip), _read_out(clip, ln), []
+    norm, matrix, bases = final_norm(clip), read_out_matrix(clip, ln), []
     for layer in range(clip.n_layers) if layers is None else layers:
         weights = attention_weights(clip, layer)
         rows = [
@@ -45,7 +45,7 @@ def checked_ln(ln: str) -> str:
     return ln
 
 
-def _read_out(clip: Clip, ln: str) -> Tensor:
+def read_out_matrix(clip: Clip, ln: str) -> Tensor:
     """The last layer norm without its scale, and the projection, as one matrix [D, E]."""
     norm = final_norm(clip)
     matrix = norm.gamma[:, None] * norm.proj
@@ -69,7 +69,7 @@ class DirectEffects:
         norm, final = final_norm(clip), self.stream.final
         mean, variance = final.mean(-1, keepdim=True), final.var(-1, correction=0, keepdim=True)
         self._std = (variance + norm.eps).sqrt()  # [B, 1]
-        self._matrix = _read_out(clip, ln)
+        self._matrix = read_out_matrix(clip, ln)
         constant = norm.beta @ norm.proj
         if ln == "centered":
             self._embed_constant, self._shared = constant, torch.zeros_like(constant).expand(len(final), -1)

@@ -1,5 +1,30 @@
 """Chapter 3: what each neuron writes into the image representation through later attention."""
 
+from .ablation import KINDS, AblationCurves, ablation_curves, indirect_accuracy, text_accuracy
+from .adversarial import (
+    Attack,
+    attack,
+    class_direction,
+    drop_synonyms,
+    sandbox_painter,
+    similar_words,
+    spurious_words,
+    template_writer,
+)
+from .concepts import Concepts, contribution_scores, discover_concepts, important_neurons
+from .generate import image_model, language_model
+from .indirect import IndirectRankOne, encode_without, first_order, fit_indirect, indirect_effects, token_means
+from .maps import activation_maps, segmenter
+from .polysemy import FACTS, Drives, NamingScore, drives, named_facts, naming_score
+from .rank_one import RankOne, Spread, first_direction, fit, spread
 from .second_order import Effects, Lines, SecondOrder, second_order
+from .sparse import SparseTexts, omp, sparse_texts, text_atoms
 
-__all__ = ["Effects", "Lines", "SecondOrder", "second_order"]
+__all__ = [
+    "FACTS", "KINDS", "AblationCurves", "Attack", "Concepts", "Drives", "Effects", "IndirectRankOne", "Lines", "NamingScore",
+    "RankOne", "SecondOrder", "SparseTexts", "Spread", "ablation_curves", "activation_maps", "attack", "class_direction",
+    "contribution_scores", "discover_concepts", "drives", "drop_synonyms", "encode_without", "first_direction", "first_order",
+    "fit", "fit_indirect", "image_model", "important_neurons", "indirect_accuracy", "indirect_effects", "language_model",
+    "named_facts", "naming_score", "omp", "sandbox_painter", "second_order", "segmenter", "similar_words", "sparse_texts",
+    "spread", "spurious_words", "template_writer", "text_accuracy", "text_atoms", "token_means",
+]  # fmt: skip

@@ -156,3 +156,19 @@ _STYLES = {
     "sepia": lambda canvas: canvas.convert("RGB", (0.32, 0.628, 0.122, 12, 0.269, 0.528, 0.103, 12, 0.197, 0.387, 0.075, 12)),
     "black and white": lambda canvas: canvas.convert("L").convert("RGB"),
 }
+
+UNSEEN_STYLES = ("sketch", "negative")  # no training image has them
+
+
+def restyle(pixels: np.ndarray, style: str) -> np.ndarray:
+    """uint8 pixels [64, 64, 3] in a style that training never saw: "sketch", dark outlines on white, or "negative".
+
+    Raises ValueError for another style.
+    """
+    if style == "negative":
+        return 255 - pixels
+    if style != "sketch":
+        raise ValueError(f"unknown style {style!r}; choose one of {', '.join(UNSEEN_STYLES)}")
+    padded = Image.fromarray(np.pad(pixels, ((1, 1), (1, 1), (0, 0)), mode="edge")).convert("L")
+    edges = np.asarray(padded.filter(ImageFilter.FIND_EDGES))[1:-1, 1:-1].astype(int)  # the filter leaves the rim as it is
+    return np.repeat((255 - np.minimum(255, 2 * edges)).astype(np.uint8)[..., None], 3, axis=2)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import clip as sandbox_clip
 from .captions import prompts
-from .render import Rendered, render
+from .render import Rendered, render, restyle
 from .world import CATEGORIES, FACTORS, LAND_SCENES, WATER_SCENES, Spec, balanced
 
 EVALUATION = 10**9  # seeds of evaluation images start here, those of training images stay below
@@ -24,17 +24,20 @@ def to_pixels(image: np.ndarray) -> Tensor:
 
 
 class SandboxImages(torch.utils.data.Dataset):
-    """Images of given specs, drawn when asked for: item k is (pixels [3, 64, 64], target(rendered image))."""
+    """Images of given specs, drawn when asked for: item k is (pixels [3, 64, 64], target(rendered image)).
 
-    def __init__(self, specs: list[Spec], target: Callable[[Rendered], object]):
-        self.specs, self.target = specs, target
+    style: one of `UNSEEN_STYLES`, put over the finished image.
+    """
+
+    def __init__(self, specs: list[Spec], target: Callable[[Rendered], object], style: str | None = None):
+        self.specs, self.target, self.style = specs, target, style
 
     def __len__(self) -> int:
         return len(self.specs)
 
     def __getitem__(self, k: int):
         image = render(self.specs[k])
-        return to_pixels(image.pixels), self.target(image)
+        return to_pixels(restyle(image.pixels, self.style) if self.style else image.pixels), self.target(image)
 
 
 def factor_label(spec: Spec, factor: str) -> int:
@@ -44,13 +47,17 @@ def factor_label(spec: Spec, factor: str) -> int:
     return FACTORS[factor].index(getattr(spec, factor))
 
 
-def factor_images(factor: str, n: int, seed: int = 0, **fixed) -> SandboxImages:
-    """Balanced images labelled with one factor; `fixed` holds other factors at a value. Targets: int."""
+def factor_images(factor: str, n: int, seed: int = 0, unseen_style: str | None = None, **fixed) -> SandboxImages:
+    """Balanced images labelled with one factor; `fixed` holds other factors at a value. Targets: int.
+
+    unseen_style: draw all images in a style that training never saw, one of `UNSEEN_STYLES` (out of distribution).
+    """
     if factor not in FACTORS:
         raise ValueError(f"unknown factor {factor!r}; choose one of {', '.join(FACTORS)}")
     if factor == "colour":
         fixed = {"style": "photo", **fixed}
-    return SandboxImages(_evaluation_specs(n, seed, **fixed), lambda image: factor_label(image.factors, factor))
+    specs = _evaluation_specs(n, seed, **fixed)
+    return SandboxImages(specs, lambda image: factor_label(image.factors, factor), unseen_style)
 
 
 def segmentation_images(n: int, seed: int = 0) -> SandboxImages:

@@ -110,16 +110,13 @@ def test_effects_equal_brute_force_on_the_sandbox(sandbox, ln):
 @torch.no_grad()
 def whole_mlp(clip, pixels, layer, ln):
     """The whole output of an MLP layer pushed through the later heads; constants shared among blocks, not neurons."""
-    visual, L, H = clip.visual, clip.n_layers, clip.n_heads
-    with iu.hooks.forward_hooks([]):
-        x = visual._embeds(pixels)
-        for number, block in enumerate(visual.transformer.resblocks):
-            x = x + block.ls_1(block.attention(block.ln_1(x)))
-            mlp = block.ls_2(block.mlp(block.ln_2(x)))
-            x = x + mlp
-            if number == layer:
-                bias = block.ls_2(block.mlp.c_proj.bias)
-                output = mlp if ln == "split" else mlp - bias
+    visual, L, x = clip.visual, clip.n_layers, clip.visual._embeds(pixels)
+    for number, block in enumerate(visual.transformer.resblocks):
+        x = x + block.ls_1(block.attention(block.ln_1(x)))
+        mlp = block.ls_2(block.mlp(block.ln_2(x)))
+        x = x + mlp
+        if number == layer:
+            output = mlp if ln == "split" else mlp - block.ls_2(block.mlp.c_proj.bias)
     norm, final, total = visual.ln_post, x[:, 0], 0
 
     def visit(after, inputs):

@@ -1,0 +1,132 @@
+"""What is lost when second-order effects say the same about every image (thesis, figures 3.3, 3.4, B.2, B.3, table 3.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..heads.ablation import checked_labels
+from ..hooks import project
+from ..models import Clip
+from ..moments import Moments
+from ..stream import Batch, feed
+from .indirect import encode_without
+from .rank_one import batch_effects, batch_flow
+from .second_order import Lines, SecondOrder
+from .sparse import SparseTexts
+
+KINDS = ("all", "small norm", "large norm", "first direction")
+
+
+@dataclass(frozen=True)
+class AblationCurves:
+    """Zero-shot classification under mean-ablation of the second-order effects of one layer at a time, or of all together.
+
+    Under each of `KINDS` one number a layer. "all": every neuron is ablated; "small norm": only effects no further from the
+    mean than their threshold; "large norm": only those beyond it; "first direction": each effect becomes b + x r.
+    """
+
+    layers: list[int]
+    accuracy: dict[str, list[float]]  # shares of 1
+    margin: dict[str, list[float]]  # mean score of the right class less the best wrong one, which still moves at full accuracy
+    together: dict[str, tuple[float, float]]  # accuracy and margin with all these layers ablated at once
+    baseline: tuple[float, float]  # accuracy and margin of the intact model
+    significant: list[float]  # mean over neurons of the share of images on which the effect exceeds the threshold
+
+
+def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, **options) -> AblationCurves:
+    """The four ablations of figure 3.3 for fitted layers, from one pass over images (pixels, label).
+
+    classifier: [C, E]. Nothing is run again: stored effects are replaced in the representation. Images whose effect is
+    "large" are those beyond the threshold that `fit` found on its own images, as in the published code.
+    """
+    scores, significant = Moments(), Moments()
+
+    def view(batch: Batch) -> Tensor:
+        whole = _representation(batch, orders)
+        changes, shares = [], []
+        for k, order in enumerate(orders):
+            fitted = order._fit()
+            centred = batch_effects(batch, orders, k).less(fitted.centre)
+            large = (centred.norms() > fitted.thresholds).to(whole)
+            every, beyond = centred.summed(), centred.summed(large)
+            changes.append([every, every - beyond, beyond, every - centred.along(fitted.lines) @ fitted.directions])
+            shares.append(large.mean(1))
+        significant.update(torch.stack(shares, 1))
+        rows = [torch.zeros_like(whole), *(change for layer in changes for change in layer)]
+        rows += [sum(layer[kind] for layer in changes) for kind in range(len(KINDS))]
+        return torch.stack([_right_and_margin(whole - row, batch, classifier) for row in rows], 1)
+
+    feed(orders[0].clip, images, [(scores, view)], **options)
+    (baseline, *rest), n = scores.mean.tolist(), len(KINDS)
+    by_layer, together = rest[:-n], rest[-n:]
+    curves = [{kind: [row[what] for row in by_layer[k::n]] for k, kind in enumerate(KINDS)} for what in (0, 1)]
+    both = {kind: tuple(row) for kind, row in zip(KINDS, together)}
+    return AblationCurves([order.layer for order in orders], *curves, both, tuple(baseline), significant.mean.tolist())
+
+
+def indirect_accuracy(clip: Clip, images, classifier: Tensor, layer: int, means: Tensor, **options) -> float:
+    """Accuracy when all neurons of a layer stand at their means [N+1, M] and the later layers run again (table 3.1)."""
+    right = Moments()
+
+    def correct(batch: Batch) -> Tensor:
+        return _right_and_margin(encode_without(clip, batch.pixels, layer, means), batch, classifier)[:, 0]
+
+    feed(clip, images, [(right, correct)], **options)
+    return right.mean.item()
+
+
+COEFFICIENTS = ("direction", "published", "projection")
+
+
+def text_accuracy(
+    order: SecondOrder,
+    images,
+    classifier: Tensor,
+    pools: dict[str, SparseTexts],
+    sizes: Sequence[int],
+    coefficient: str = "direction",
+    **options,
+) -> dict[str, list[float]]:
+    """Accuracy when each effect becomes b + x r', r' the direction rebuilt from its first texts (thesis, figure 3.4).
+
+    coefficient: what x is. "direction": <phi - b, r>, as the thesis writes it. "published": <phi - b, r'>, as its code does,
+    which shrinks the effect while r' is short. "projection": <phi - b, r'> / |r'|^2, the projection on r'. Returns for each
+    pool the accuracy, a share of 1, at each size. Raises ValueError for another coefficient.
+    """
+    if coefficient not in COEFFICIENTS:
+        raise ValueError(f"coefficient must be one of {', '.join(COEFFICIENTS)}, got {coefficient!r}")
+    fitted, right, tables = order._fit(), Moments(), []
+    for texts in pools.values():
+        for size in sizes:
+            rebuilt = texts.reconstruct(size).to(order.values)
+            lines = fitted.lines if coefficient == "direction" else Lines(order, rebuilt)
+            if coefficient == "projection":
+                rebuilt = rebuilt / rebuilt.square().sum(1, keepdim=True).clamp(min=1e-30)
+            tables.append((lines, rebuilt))
+
+    def correct(batch: Batch) -> Tensor:
+        centred = batch_effects(batch, [order], 0).less(fitted.centre)
+        rest = _representation(batch, [order]) - centred.summed()
+        rows = [rest + centred.along(lines) @ rebuilt for lines, rebuilt in tables]
+        return torch.stack([_right_and_margin(row, batch, classifier)[:, 0] for row in rows], 1)
+
+    feed(order.clip, images, [(right, correct)], **options)
+    accuracy = right.mean.unflatten(0, (len(pools), len(sizes)))
+    return {name: row.tolist() for name, row in zip(pools, accuracy)}
+
+
+def _representation(batch: Batch, orders: Sequence[SecondOrder]) -> Tensor:
+    """[B, E], in the unit of the effects."""
+    whole = project(batch.clip, batch_flow(batch, orders).final)
+    return whole / whole.norm(dim=-1, keepdim=True) if orders[0].relative else whole
+
+
+def _right_and_margin(representation: Tensor, batch: Batch, classifier: Tensor) -> Tensor:
+    """Is the right class the closest, and its score less the best other one's: [B, 2]."""
+    labels = checked_labels(batch.targets, classifier).to(representation.device)[:, None]
+    scores = representation @ classifier.to(representation).T
+    right = scores.gather(1, labels)
+    margin = right - scores.scatter(1, labels, -torch.inf).amax(1, keepdim=True)
+    return torch.cat([(scores.argmax(1, keepdim=True) == labels).to(margin), margin], 1)

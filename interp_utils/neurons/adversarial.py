@@ -1,0 +1,137 @@
+"""Semantic adversarial images (thesis, section 3.5): show one thing, add what neurons confuse with another, and fool CLIP.
+
+A language model writes the descriptions and an image model draws them. Here both are functions, so that the real ones
+(`generate.language_model`, `generate.image_model`) and the sandbox's (`template_writer`, `sandbox_painter`) fit alike.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..models import Clip
+from ..sandbox.captions import prompts
+from ..sandbox.paint import describe, paint, read
+from ..sandbox.world import CATEGORIES
+from .concepts import contribution_scores, important_neurons
+from .sparse import SparseTexts
+
+Writer = Callable[[Sequence[str], str, str, int, int], list[str]]  # words, true, wrong, n, seed -> descriptions
+Painter = Callable[[Sequence[str], int, int], list[list[Image.Image]]]  # descriptions, images of each, seed -> images
+
+
+def class_direction(clip: Clip, true: str, wrong: str) -> Tensor:
+    """v [E]: from the class that is shown toward the one to be induced, both as bare names (thesis, section 3.5)."""
+    shown, induced = clip.encode_text([true, wrong])
+    return induced - shown
+
+
+def spurious_words(texts: SparseTexts, vector: Tensor, k: int = 100, neurons: Tensor | None = None) -> list[str]:
+    """All texts that some neurons speak for along v, the highest contribution score first (thesis, eq. 3.4).
+
+    texts: of the directions r_n of all candidate neurons; vector: v, [E]; k: how many neurons, those with the largest
+    |<v, r_n>|, unless `neurons` names others.
+    """
+    neurons = important_neurons(texts.directions, vector, k) if neurons is None else neurons
+    scores = contribution_scores(texts, neurons, texts.directions[neurons] @ vector.to(texts.directions))
+    return [texts.texts[j] for j in scores.argsort(descending=True).tolist() if scores[j] > 0]
+
+
+def similar_words(texts: Sequence[str], text_features: Tensor, vector: Tensor) -> list[str]:
+    """All texts of a pool, those most similar to v first: the baseline that looks at no neuron (thesis, table 3.3)."""
+    return [texts[j] for j in (text_features @ vector.to(text_features)).argsort(descending=True).tolist()]
+
+
+def drop_synonyms(
+    words: Sequence[str], wrong: str, encode: Callable[[list[str]], Tensor], threshold: float = 0.6, n: int = 25
+) -> list[str]:
+    """The first n words that neither contain the name of a class nor have a cosine of `threshold` or more with it.
+
+    encode: list of texts -> unit vectors. The thesis uses sentence vectors (all-distilroberta-v1) and 0.6; the vectors of
+    `clip.encode_text` lie closer together and need a higher threshold.
+    """
+    cosines = encode(list(words)) @ encode([wrong])[0]
+    kept = [word for word, cosine in zip(words, cosines.tolist()) if cosine < threshold and wrong.lower() not in word.lower()]
+    return kept[:n]
+
+
+def template_writer(words: Sequence[str], true: str, wrong: str, n: int, seed: int) -> list[str]:
+    """The sandbox's language model: n descriptions with the true object and as many of the words as one image can show."""
+    rng, descriptions = random.Random(f"{true} {wrong} {seed}"), []
+    for _ in range(n):
+        picked: dict[str, object] = {}
+        for word in rng.sample(list(words), len(words)):
+            for factor, value in _meaning(word, true, wrong, rng):
+                factor = "second" if factor == "object" else factor
+                blocked = {"count": "second", "second": "count"}.get(factor)
+                if factor not in picked and blocked not in picked:
+                    picked[factor] = value
+        descriptions.append(describe({"object": true, **picked}))
+    return descriptions
+
+
+def _meaning(word: str, true: str, wrong: str, rng: random.Random) -> list[tuple[str, object]]:
+    """What a word stands for in a picture; a kind of thing is shown by one example of it."""
+    facts = [fact for fact in read(word) if fact not in (("object", true), ("object", wrong))]
+    for category, members in CATEGORIES.items():
+        if not facts and word.casefold() in (text.casefold() for text in prompts("category", category)):
+            facts = [("object", rng.choice([name for name in members if name not in (true, wrong)]))]
+    return facts
+
+
+def sandbox_painter(descriptions: Sequence[str], per_text: int, seed: int) -> list[list[Image.Image]]:
+    """The sandbox's image model: `sandbox.paint`, as PIL images."""
+    return [[drawn.image for drawn in paint(text, per_text, seed + 1000 * k)] for k, text in enumerate(descriptions)]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Images of one thing, made to be taken for another."""
+
+    descriptions: list[str]  # of each image
+    images: list[Image.Image]
+    scores: Tensor  # <M(I) / |M(I)|, v>, [n]; above 0 the image fools the classifier
+
+    @property
+    def success(self) -> float:
+        """Percent of the images that fool the classifier."""
+        return 100 * (self.scores > 0).float().mean().item()
+
+
+@torch.no_grad()
+def attack(
+    clip: Clip,
+    true: str,
+    wrong: str,
+    words: Sequence[str],
+    writer: Writer,
+    painter: Painter,
+    n_texts: int = 10,
+    per_text: int = 10,
+    seed: int = 0,
+) -> Attack:
+    """Write descriptions from the words, keep those that name the true class alone, draw some, and classify (thesis, table 3.3).
+
+    50 descriptions are written; `n_texts` random ones of those kept are drawn `per_text` times. The thesis also removes by
+    hand images that show the wrong class or not the true one; the sandbox's painter draws what it is told.
+    Raises ValueError without words, and where no description is left.
+    """
+    if not words:
+        raise ValueError("no words to write about; take more neurons or a higher threshold for synonyms")
+    written = writer(words, true, wrong, 50, seed)
+    kept = [text for text in written if true.lower() in text.lower() and wrong.lower() not in text.lower()]
+    if not kept:
+        raise ValueError(f"none of {len(written)} descriptions names {true!r} and not {wrong!r}; the first: {written[:1]}")
+    chosen = random.Random(seed).sample(kept, min(n_texts, len(kept)))
+    drawn = painter(chosen, per_text, seed)
+    descriptions = [text for text, images in zip(chosen, drawn) for _ in images]
+    images = [image for images in drawn for image in images]
+    vector, scores = class_direction(clip, true, wrong), []
+    for start in range(0, len(images), 64):
+        pixels = torch.stack([clip.preprocess(image) for image in images[start : start + 64]])
+        whole = clip.encode_image(pixels).float()
+        scores.append(whole / whole.norm(dim=-1, keepdim=True) @ vector)
+    return Attack(descriptions, images, torch.cat(scores).cpu())

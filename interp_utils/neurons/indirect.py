@@ -1,0 +1,108 @@
+"""Direct and indirect effects of neurons, to compare with the second-order ones (thesis, section 3.3 and table 3.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..heads.direct import checked_ln, read_out_matrix
+from ..hooks import edited_neurons, final_norm, neuron_weights, record_neurons, run_from, stream_after, visit_neurons
+from ..models import Clip
+from ..moments import Moments, Rows
+from ..stream import feed
+from .rank_one import first_direction
+
+
+def first_order(clip: Clip, pixels: Tensor, layer: int, neurons=None, ln: str = "centered") -> Tensor:
+    """Direct effects of neurons, [B, n, E]: what they add to the class token, read out at once (thesis, section 3.3).
+
+    The sum over all neurons, and the layer's bias, is the direct effect of the MLP (`heads.DirectEffects.mlps`). ln: only
+    "centered" splits among neurons; the shares of "split" are the same for all and are left out.
+    """
+    flow = record_neurons(clip, clip.pixels(pixels), [layer])
+    norm, weights = final_norm(clip), neuron_weights(clip, layer)
+    neurons = slice(None) if neurons is None else neurons
+    std = (flow.final.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
+    written = weights.w_out[neurons] @ read_out_matrix(clip, checked_ln(ln))
+    return (flow.class_token[layer][:, neurons] / std)[..., None] * written
+
+
+def token_means(clip: Clip, images, layer: int, **options) -> Tensor:
+    """Mean activation of each neuron of a layer on each token, [N+1, M], over the images."""
+    means = Moments()
+
+    def activations(batch):
+        found = []
+        visit_neurons(clip, clip.pixels(batch.pixels), lambda _, p: found.append(p), [layer])
+        return found[0]
+
+    feed(clip, images, [(means, activations)], **options)
+    return means.mean
+
+
+def indirect_effects(clip: Clip, pixels: Tensor, layer: int, means: Tensor, neurons: Sequence[int], chunk: int = 16) -> Tensor:
+    """Change of the representation when one neuron is replaced by its mean, [B, n, E] (thesis, section 3.3).
+
+    M(I) - M(I with the neuron at `means` [N+1, M], token by token): the later layers run again, `chunk` neurons at a time.
+    """
+    activations, stream = stream_after(clip, clip.pixels(pixels), layer)
+    written = neuron_weights(clip, layer).w_out.to(stream.dtype)
+    base = run_from(clip, layer + 1, stream)
+    effects = []
+    for start in range(0, len(neurons), chunk):
+        few = list(neurons[start : start + chunk])
+        change = (means[:, few].to(stream) - activations[..., few]).movedim(-1, 1)  # [B, n, N+1]
+        changed = stream[:, None] + change[..., None] * written[few][:, None]
+        effects.append(base[:, None] - run_from(clip, layer + 1, changed.flatten(0, 1)).unflatten(0, change.shape[:2]))
+    return torch.cat(effects, 1)
+
+
+@dataclass(frozen=True)
+class IndirectRankOne:
+    """One direction for the indirect effect of each of n neurons."""
+
+    neurons: list[int]
+    mean: Tensor  # [n, E]
+    directions: Tensor  # [n, E], of the centred effects on the images where they are longest
+    top_share: Tensor  # [n], share of those effects' squared length along the direction
+    share: Tensor  # [n], share of the variance over all images along the first principal direction of all images
+    participation: Tensor  # [n], how many directions take part, see `Spread`
+
+
+def fit_indirect(
+    clip: Clip, images, layer: int, means: Tensor, neurons: Sequence[int], top: int = 100, relative: bool = False,
+    portion: int = 64, **options,
+) -> IndirectRankOne:  # fmt: skip
+    """First directions of indirect effects, by the rules of `fit`, for `portion` neurons at a time.
+
+    Kept in memory are the effects of one portion on all images. relative: see `second_order`.
+    """
+    parts = []
+    for start in range(0, len(neurons), portion):
+        few, rows = list(neurons[start : start + portion]), Rows()
+
+        def view(batch, few=few):
+            effects = indirect_effects(clip, batch.pixels, layer, means, few)
+            if relative:
+                effects = effects / clip.encode_image(batch.pixels).to(effects).norm(dim=-1)[:, None, None]
+            return effects, batch.numbers
+
+        feed(clip, images, [(rows, view)], **options)
+        effects = rows.rows
+        mean = effects.double().mean(0).to(effects)
+        centred = (effects - mean).movedim(0, 1)  # [n, images, E]
+        largest = centred.norm(dim=-1).topk(min(top, centred.shape[1]), dim=1).indices
+        directions, top_share = first_direction(centred.gather(1, largest[..., None].expand(-1, -1, centred.shape[2])))
+        values = torch.linalg.eigvalsh((centred.mT @ centred).double()).clamp(min=0)
+        whole = values.sum(-1).clamp(min=1e-300)
+        participation = whole.square() / values.square().sum(-1).clamp(min=1e-300)
+        parts.append((mean, directions, top_share, (values[:, -1] / whole).float(), participation.float()))
+    return IndirectRankOne(list(neurons), *(torch.cat(part) for part in zip(*parts)))
+
+
+@torch.no_grad()
+def encode_without(clip: Clip, pixels: Tensor, layer: int, means: Tensor) -> Tensor:
+    """Representations [B, E] when all neurons of a layer are replaced by their means [N+1, M] and the rest runs on."""
+    with edited_neurons(clip, layer, lambda activations: means.to(activations).expand_as(activations)):
+        return clip.encode_image(pixels)

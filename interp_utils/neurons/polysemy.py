@@ -1,0 +1,90 @@
+"""Which factor values drive a neuron, and whether its texts name them: polysemy measured against the sandbox's truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import binom
+from torch import Tensor
+
+from ..moments import Rows
+from ..sandbox import FACTORS, balanced
+from ..sandbox.captions import facts_of, prompts
+from ..sandbox.tasks import SandboxImages
+from ..stream import feed
+from .rank_one import batch_effects
+from .second_order import SecondOrder
+from .sparse import SparseTexts
+
+FACTS = [(factor, value) for factor, values in FACTORS.items() for value in values]
+
+
+@dataclass(frozen=True)
+class Drives:
+    """What the images with a neuron's largest effects have in common."""
+
+    lift: Tensor  # [M, F], how many times more frequent each fact is among them than among all images
+    driven: Tensor  # bool [M, F], where that is no accident
+
+    def of(self, neuron: int) -> list[tuple[str, object, float]]:
+        """(factor, value, lift) of the facts that drive a neuron, the strongest first."""
+        facts = [(*FACTS[k], self.lift[neuron, k].item()) for k in self.driven[neuron].nonzero()[:, 0].tolist()]
+        return sorted(facts, key=lambda fact: -fact[2])
+
+
+def drives(
+    order: SecondOrder, n_images: int = 4000, top: int = 100, seed: int = 0, lift: float = 2.0, level: float = 0.01, **options
+) -> Drives:
+    """Facts that are over-represented among the `top` balanced sandbox images with the largest coefficient x of each neuron.
+
+    A fact drives a neuron if it is at least `lift` times as frequent there as in all images, and that often by chance (binomial
+    tail) at most `level`, for all neurons and facts together (Bonferroni). order: fitted.
+    """
+    specs = [balanced(10**9 + seed * 10**7 + k) for k in range(n_images)]
+    fitted, rows = order._fit(), Rows()
+
+    def along(batch):
+        return batch_effects(batch, [order], 0).less(fitted.centre).along(fitted.lines), batch.numbers
+
+    feed(order.clip, SandboxImages(specs, lambda image: 0), [(rows, along)], **options)
+    holds = torch.zeros(n_images, len(FACTS))
+    for row, spec in zip(holds, specs):
+        row[[FACTS.index(fact) for fact in facts_of(spec) if fact[0] in FACTORS]] = 1
+    best = rows.rows.topk(min(top, n_images), dim=0).indices  # [top, M]
+    count, rate = holds[best].sum(0), holds.mean(0)
+    chance = torch.from_numpy(binom.sf(count.numpy() - 1, len(best), rate.numpy()))
+    times = count / len(best) / rate
+    return Drives(times, (times >= lift) & (chance <= level / times.numel()))
+
+
+@dataclass(frozen=True)
+class NamingScore:
+    """How often the texts of neurons name what drives them, as shares of 1, beside texts dealt out at random."""
+
+    precision: float  # share of the named facts that drive the neuron
+    precision_chance: float
+    recall: float  # share of the driving facts that are named
+    recall_chance: float
+
+
+def naming_score(drives: Drives, named: Tensor) -> NamingScore:
+    """Compare the facts that texts name, bool [M, F], with those that drive the neurons. Chance: the texts of any neuron."""
+    named, driven = named.double(), drives.driven.double()
+    hits, dealt = (named * driven).sum(), (named.mean(0) * driven.sum(0)).sum()
+    return NamingScore(
+        *(found.item() for found in (hits / named.sum(), dealt / named.sum(), hits / driven.sum(), dealt / driven.sum()))
+    )
+
+
+def named_facts(texts: SparseTexts, k: int = 4, neurons: Sequence[int] | None = None) -> Tensor:
+    """Facts that the k texts of largest positive weight name, bool [n, F]. The pool: prompts of the sandbox's factors."""
+    fact_of = {text.casefold(): number for number, fact in enumerate(FACTS) for text in prompts(*fact)}
+    numbers = [fact_of.get(text.casefold(), -1) for text in texts.texts]
+    neurons = range(len(texts.indices)) if neurons is None else neurons
+    named = torch.zeros(len(neurons), len(FACTS), dtype=torch.bool)
+    for row, neuron in zip(named, neurons):
+        weights = texts.weights[neuron]
+        best = weights.argsort(descending=True)[:k]
+        facts = [numbers[texts.indices[neuron, j]] for j in best.tolist() if weights[j] > 0]
+        row[[fact for fact in facts if fact >= 0]] = True
+    return named

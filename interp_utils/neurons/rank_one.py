@@ -1,0 +1,138 @@
+"""One direction for each neuron (thesis, section 3.3): fitted from its largest effects, while images stream by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..hooks import NeuronFlow, record_neurons
+from ..moments import Moments, TopK
+from ..stream import Batch, feed
+from .second_order import Effects, Lines, SecondOrder
+
+
+@dataclass(frozen=True)
+class RankOne:
+    """The model phi_n(I) = b_n + x_n(I) r_n of each neuron's effect, x_n(I) = <phi_n(I) - b_n, r_n>.
+
+    A neuron whose effect never varies has a direction of zeros.
+    """
+
+    centre: Effects  # the mean effects, as a batch of one
+    mean: Tensor  # b, [M, E]
+    directions: Tensor  # r, [M, E], unit length
+    lines: Lines  # the directions, ready for `Effects.along`
+    thresholds: Tensor  # [M], the smallest of `top_norms`
+    top_norms: Tensor  # |phi - b| of the images with the largest effects, [top, M], largest first
+    top_images: Tensor  # their numbers, [top, M]
+    top_share: Tensor  # [M], share of those effects' squared length that lies along the direction
+
+
+def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> None:
+    """Fit mean, direction and threshold of all neurons of some layers, in two passes over the images (thesis, section 3.3).
+
+    The mean b is over all images. The direction is the first principal direction of the effects phi - b on the `top` images
+    where they are longest (of fewer images: on all), without centring them again, with the sign that most of them have. The
+    memory needed does not grow with the number of images. options: those of `feed`.
+    Raises ValueError where the layers are of different models, conventions or units.
+    """
+    clip = orders[0].clip
+    if any((order.clip, order.ln, order.relative) != (clip, orders[0].ln, orders[0].relative) for order in orders):
+        raise ValueError("fit layers together only if they are of one model, with the same ln and relative")
+    means = [(Moments(), Moments()) for _ in orders]
+    parts = [(mean[0], _view(orders, k, lambda effects, _: effects.coefficients)) for k, mean in enumerate(means)]
+    parts += [(mean[1], _view(orders, k, lambda effects, _: effects.shares)) for k, mean in enumerate(means)]
+    feed(clip, images, parts, **options)
+    centres = [Effects(order, *(part.mean.to(order.values)[None] for part in mean)) for order, mean in zip(orders, means)]
+    best = [TopK(top) for _ in orders]
+
+    def largest(k: int):
+        def view(effects: Effects, batch: Batch):
+            centred = effects.less(centres[k])
+            shares = centred.shares[..., None].expand(-1, -1, centred.coefficients.shape[2])
+            return centred.norms(), batch.numbers, torch.cat([centred.coefficients, shares], 1)
+
+        return view
+
+    feed(clip, images, [(kept, _view(orders, k, largest(k))) for k, kept in enumerate(best)], **options)
+    for order, centre, kept in zip(orders, centres, best):
+        found = []
+        for chunk in order.chunks():
+            written = order.written(chunk)
+            vectors = torch.cat([written, order.residues.expand(len(written), -1, -1)], 1)
+            found.append(first_direction(torch.einsum("tkn,nkE->ntE", kept.rows[..., chunk].to(vectors), vectors)))
+        directions, share = (torch.cat(part) for part in zip(*found))
+        norms = kept.values.to(directions)
+        lines = Lines(order, directions)
+        order.fitted = RankOne(centre, centre.vectors()[0], directions, lines, norms[-1], norms, kept.images, share)
+
+
+def first_direction(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """First principal direction through the origin of each neuron's rows [n, T, E]: [n, E], and the share it explains, [n].
+
+    The sign is the one that more than half of the rows have.
+    """
+    exact = (rows.cpu() if rows.device.type == "mps" else rows).double()
+    smaller = exact @ exact.mT if exact.shape[1] < exact.shape[2] else exact.mT @ exact
+    values, vectors = torch.linalg.eigh(smaller)
+    first = vectors[..., -1:]
+    direction = (exact.mT @ first if exact.shape[1] < exact.shape[2] else first)[..., 0]
+    direction = torch.nn.functional.normalize(direction, dim=-1)
+    positive = (torch.einsum("ntE,nE->nt", exact, direction) > 0).sum(1)
+    direction = torch.where((positive * 2 > rows.shape[1])[:, None], direction, -direction)
+    whole = values.clamp(min=0).sum(-1)
+    direction = torch.where(whole[:, None] > 0, direction, 0)
+    return direction.to(rows), (values[..., -1].clamp(min=0) / whole.clamp(min=1e-300)).to(rows)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a neuron's centred effects spread over directions, each [M]."""
+
+    along: Tensor  # share of the variance along the fitted direction
+    first: Tensor  # share along the first principal direction of all images, the most that any line can have
+    participation: Tensor  # (sum of variances)^2 / sum of squared variances: how many directions really take part
+    rank: int  # the most there can be: the number of later heads, or the width of the joint space
+
+
+def spread(order: SecondOrder, images, **options) -> Spread:
+    """Variance of each neuron's effect explained by one direction, beside the ceiling of its rank (thesis, table 3.1).
+
+    A second-order effect lies in a space of at most K = (later layers) x H dimensions, whatever the image, so some
+    concentration is no finding. With ln="split" the residue, which all neurons share, is left out.
+    """
+    fitted, covariance, projections = order._fit(), Moments(second=True), Moments()
+
+    def coordinates(effects: Effects, _):
+        return torch.einsum("bkm,mjk->bmj", effects.coefficients - fitted.centre.coefficients, order.factor)
+
+    def squares(effects: Effects, _):
+        along = torch.einsum("bkm,km->bm", effects.coefficients - fitted.centre.coefficients, fitted.lines.match)
+        return torch.stack([along, along.square()], 1)
+
+    feed(order.clip, images, [(covariance, _view([order], 0, coordinates)), (projections, _view([order], 0, squares))], **options)
+    values = torch.linalg.eigvalsh(covariance.covariance).clamp(min=0)
+    whole = values.sum(-1).clamp(min=1e-300)
+    mean, square = projections.mean
+    return Spread(
+        ((square - mean.square()) / whole).float(),
+        (values[:, -1] / whole).float(),
+        (values.sum(-1).square() / values.square().sum(-1).clamp(min=1e-300)).float(),
+        values.shape[-1],
+    )
+
+
+def batch_flow(batch: Batch, orders: Sequence[SecondOrder]) -> NeuronFlow:
+    """What `record_neurons` gives for all these layers on a batch, from one run of the model."""
+    layers = sorted({order.layer for order in orders})
+    return batch.once(("neurons", *layers), lambda: record_neurons(batch.clip, batch.clip.pixels(batch.pixels), layers))
+
+
+def batch_effects(batch: Batch, orders: Sequence[SecondOrder], k: int) -> Effects:
+    """Effects of layer number k of `orders` on a batch, from the run that all the layers share."""
+    return batch.once(("second order", id(orders[k])), lambda: orders[k].on(batch.pixels, batch_flow(batch, orders)))
+
+
+def _view(orders: Sequence[SecondOrder], k: int, view):
+    return lambda batch: view(batch_effects(batch, orders, k), batch)
