@@ -1,6 +1,6 @@
 """Chapter 3: what each neuron writes into the image representation through later attention."""
 
-from .ablation import KINDS, AblationCurves, ablation_curves, indirect_accuracy, text_accuracy
+from .ablation import KINDS, AblationCurves, ablation_curves, indirect_ablation, text_ablation
 from .adversarial import (
     Attack,
     attack,
@@ -24,7 +24,7 @@ __all__ = [
     "FACTS", "KINDS", "AblationCurves", "Attack", "Concepts", "Drives", "Effects", "IndirectRankOne", "Lines", "NamingScore",
     "RankOne", "SecondOrder", "SparseTexts", "Spread", "ablation_curves", "activation_maps", "attack", "class_direction",
     "contribution_scores", "discover_concepts", "drives", "drop_synonyms", "encode_without", "first_direction", "first_order",
-    "fit", "fit_indirect", "image_model", "important_neurons", "indirect_accuracy", "indirect_effects", "language_model",
+    "fit", "fit_indirect", "image_model", "important_neurons", "indirect_ablation", "indirect_effects", "language_model",
     "named_facts", "naming_score", "omp", "sandbox_painter", "second_order", "segmenter", "similar_words", "sparse_texts",
-    "spread", "spurious_words", "template_writer", "text_accuracy", "text_atoms", "token_means",
+    "spread", "spurious_words", "template_writer", "text_ablation", "text_atoms", "token_means",
 ]  # fmt: skip

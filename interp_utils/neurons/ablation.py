@@ -66,21 +66,22 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
     return AblationCurves([order.layer for order in orders], *curves, both, tuple(baseline), significant.mean.tolist())
 
 
-def indirect_accuracy(clip: Clip, images, classifier: Tensor, layer: int, means: Tensor, **options) -> float:
-    """Accuracy when all neurons of a layer stand at their means [N+1, M] and the later layers run again (table 3.1)."""
-    right = Moments()
+def indirect_ablation(clip: Clip, images, classifier: Tensor, layer: int, means: Tensor, **options) -> tuple[float, float]:
+    """Accuracy and margin when all neurons of a layer stand at their means [N+1, M] and later layers run again (table 3.1)."""
+    scores = Moments()
 
-    def correct(batch: Batch) -> Tensor:
-        return _right_and_margin(encode_without(clip, batch.pixels, layer, means), batch, classifier)[:, 0]
+    def view(batch: Batch) -> Tensor:
+        whole = encode_without(clip, batch.pixels, layer, means)
+        return _right_and_margin(whole / whole.norm(dim=-1, keepdim=True), batch, classifier)
 
-    feed(clip, images, [(right, correct)], **options)
-    return right.mean.item()
+    feed(clip, images, [(scores, view)], **options)
+    return tuple(scores.mean.tolist())
 
 
 COEFFICIENTS = ("direction", "published", "projection")
 
 
-def text_accuracy(
+def text_ablation(
     order: SecondOrder,
     images,
     classifier: Tensor,
@@ -88,16 +89,16 @@ def text_accuracy(
     sizes: Sequence[int],
     coefficient: str = "direction",
     **options,
-) -> dict[str, list[float]]:
-    """Accuracy when each effect becomes b + x r', r' the direction rebuilt from its first texts (thesis, figure 3.4).
+) -> dict[str, dict[str, list[float]]]:
+    """Accuracy and margin when each effect becomes b + x r', r' the direction rebuilt from its first texts (thesis, figure 3.4).
 
     coefficient: what x is. "direction": <phi - b, r>, as the thesis writes it. "published": <phi - b, r'>, as its code does,
     which shrinks the effect while r' is short. "projection": <phi - b, r'> / |r'|^2, the projection on r'. Returns for each
-    pool the accuracy, a share of 1, at each size. Raises ValueError for another coefficient.
+    pool {"accuracy", "margin"}, see `AblationCurves`, at each size. Raises ValueError for another coefficient.
     """
     if coefficient not in COEFFICIENTS:
         raise ValueError(f"coefficient must be one of {', '.join(COEFFICIENTS)}, got {coefficient!r}")
-    fitted, right, tables = order._fit(), Moments(), []
+    fitted, scores, tables = order._fit(), Moments(), []
     for texts in pools.values():
         for size in sizes:
             rebuilt = texts.reconstruct(size).to(order.values)
@@ -106,15 +107,16 @@ def text_accuracy(
                 rebuilt = rebuilt / rebuilt.square().sum(1, keepdim=True).clamp(min=1e-30)
             tables.append((lines, rebuilt))
 
-    def correct(batch: Batch) -> Tensor:
+    def view(batch: Batch) -> Tensor:
         centred = batch_effects(batch, [order], 0).less(fitted.centre)
         rest = _representation(batch, [order]) - centred.summed()
-        rows = [rest + centred.along(lines) @ rebuilt for lines, rebuilt in tables]
-        return torch.stack([_right_and_margin(row, batch, classifier)[:, 0] for row in rows], 1)
+        return torch.stack(
+            [_right_and_margin(rest + centred.along(lines) @ rebuilt, batch, classifier) for lines, rebuilt in tables], 1
+        )
 
-    feed(order.clip, images, [(right, correct)], **options)
-    accuracy = right.mean.unflatten(0, (len(pools), len(sizes)))
-    return {name: row.tolist() for name, row in zip(pools, accuracy)}
+    feed(order.clip, images, [(scores, view)], **options)
+    found = scores.mean.unflatten(0, (len(pools), len(sizes)))
+    return {name: {"accuracy": row[:, 0].tolist(), "margin": row[:, 1].tolist()} for name, row in zip(pools, found)}
 
 
 def _representation(batch: Batch, orders: Sequence[SecondOrder]) -> Tensor:

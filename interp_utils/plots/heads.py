@@ -1,94 +1,11 @@
-"""Figures. Each function returns a matplotlib figure that knows nothing of pyplot, so there is nothing to close."""
+"""Figures of chapter 2."""
 
-import html
-import io
-import itertools
 import textwrap
 
 import matplotlib
-from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
-STYLES = ("o-", "s--", "^:", "D-.", "v-", "x--")  # of curves
-
-
-class Picture(Figure):
-    """A figure that notebooks show by itself."""
-
-    def png(self) -> bytes:
-        drawn, small = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png", dpi=100)
-        # 256 colours: a third of the size, which keeps executed notebooks light
-        Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
-        return small.getvalue()
-
-    _repr_png_ = png
-
-
-def unnormalise(pixels: Tensor) -> Tensor:
-    """Preprocessed pixels [3, H, W] -> [H, W, 3] in 0..1 for showing, stretched to the image's own range."""
-    image = pixels.detach().float().cpu().movedim(0, -1)
-    low, high = image.min(), image.max()
-    return (image - low) / (high - low).clamp(min=1e-6)
-
-
-def image_grid(images: list[Tensor], titles: list[str] | None = None, columns: int = 8) -> Picture:
-    """Preprocessed images [3, H, W] side by side, each with a title."""
-    rows = -(-len(images) // columns)
-    figure = Picture(figsize=(1.5 * columns, (1.75 if titles else 1.5) * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis in axes:
-        axis.set_axis_off()
-    for k, image in enumerate(images):
-        axes[k].imshow(unnormalise(image))
-        if titles:
-            axes[k].set_title(titles[k], fontsize=8)
-    return figure
-
-
-def show_map(axis, pixels: Tensor, scores: Tensor, title: str = "", limit: float | None = None):
-    """Draw a map of signed patch scores [rows, columns] over an image [3, H, W]; returns the mappable for a colour bar."""
-    height, width = pixels.shape[-2:]
-    grey = unnormalise(pixels).mean(-1)
-    limit = limit or scores.abs().max().item() or 1.0
-    axis.imshow(grey, cmap="gray", vmin=-0.6, vmax=1.4, extent=(0, width, height, 0))
-    drawn = axis.imshow(
-        scores.cpu(), cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.65, extent=(0, width, height, 0), interpolation="bilinear"
-    )
-    axis.set_title(title, fontsize=10)
-    axis.set_axis_off()
-    return drawn
-
-
-def text_maps(pixels: list[Tensor], maps: Tensor, titles: list[str]) -> Picture:
-    """Images above, the map of each below: maps [K, rows, columns], red where a patch speaks for the text."""
-    count = len(pixels)
-    figure = Picture(figsize=(1.7 * count + 0.6, 3.9), layout="constrained")
-    axes = figure.subplots(2, count, squeeze=False)
-    limit = maps.abs().max().item() or 1.0
-    for k in range(count):
-        axes[0, k].imshow(unnormalise(pixels[k]))
-        axes[0, k].set_axis_off()
-        axes[0, k].set_title(titles[k], fontsize=9)
-        drawn = show_map(axes[1, k], pixels[k], maps[k], limit=limit)
-    figure.colorbar(drawn, ax=axes[1, :], shrink=0.85, label="score")
-    return figure
-
-
-def layer_curve(curves: dict[str, list[float]], xlabel: str, ylabel: str, marks: dict[str, float] | None = None) -> Picture:
-    """Curves over layers, with dashed horizontal marks."""
-    figure = Picture(figsize=(6.4, 3.4), layout="constrained")
-    axis = figure.subplots()
-    for (name, values), style in zip(curves.items(), itertools.cycle(STYLES)):
-        axis.plot(range(len(values)), values, style, label=name)
-    for name, value in (marks or {}).items():
-        axis.axhline(value, color="grey", linestyle=":", linewidth=1)
-        axis.annotate(name, (0, value), xytext=(0, 3), textcoords="offset points", fontsize=8, color="grey")
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.legend(frameon=False, fontsize=9)
-    axis.spines[["top", "right"]].set_visible(False)
-    return figure
+from .base import Picture, show_map, unnormalise
 
 
 def head_view(pixels: Tensor, scores: Tensor, tokens: Tensor, grid: tuple[int, int], layer: int, head: int, text: str) -> Picture:
@@ -109,26 +26,6 @@ def head_view(pixels: Tensor, scores: Tensor, tokens: Tensor, grid: tuple[int, i
     drawn = show_map(right, pixels, tokens[1:].reshape(grid), f"tokens of L{layer}H{head}\n(class token {tokens[0]:+.3f})")
     figure.colorbar(drawn, ax=right, shrink=0.8)
     return figure
-
-
-class Table:
-    """A small table that notebooks show as HTML and terminals as text. Numbers are shown with one decimal."""
-
-    def __init__(self, header: list[str], rows: list[list]):
-        self.header = header
-        self.rows = [[f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
-
-    def __repr__(self) -> str:
-        widths = [max(map(len, column)) for column in zip(self.header, *self.rows)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (self.header, *self.rows)
-        )
-
-    def _repr_html_(self) -> str:
-        def line(cells, tag):
-            return "<tr>" + "".join(f"<{tag} style='text-align: left'>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        return f"<table>{line(self.header, 'th')}{''.join(line(row, 'td') for row in self.rows)}</table>"
 
 
 def span_view(
@@ -217,31 +114,4 @@ def factor_bars(names: list[str], shares: dict[str, list[float]], marks: list[st
     axis.set_ylabel("variance explained (%)")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def curve_row(panels: dict[str, dict[str, list[float]]], x: list[int], xlabel: str, ylabel: str) -> Picture:
-    """Panels side by side, each with the same curves over x."""
-    figure = Picture(figsize=(3.3 * len(panels) + 1.4, 3.1), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axis, (title, curves) in zip(axes, panels.items()):
-        for (name, values), style in zip(curves.items(), itertools.cycle(STYLES)):
-            axis.plot(x, values, style, label=name, markersize=4)
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel(xlabel)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel(ylabel)
-    axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def method_maps(pixels: list[Tensor], maps: dict[str, Tensor]) -> Picture:
-    """One row an image: the image, then the map of each method, maps [B, rows, columns]; each map has its own scale."""
-    figure = Picture(figsize=(1.6 * (len(maps) + 1), 1.62 * len(pixels) + 0.3), layout="constrained")
-    axes = figure.subplots(len(pixels), len(maps) + 1, squeeze=False)
-    for row, image in enumerate(pixels):
-        axes[row, 0].imshow(unnormalise(image))
-        axes[row, 0].set_axis_off()
-        for column, (name, each) in enumerate(maps.items(), start=1):
-            show_map(axes[row, column], image, each[row], "\n".join(textwrap.wrap(name, 18)) if row == 0 else "")
     return figure

@@ -1,0 +1,46 @@
+"""The shell of all widgets: controls above a figure and a sentence."""
+
+import base64
+import html
+from collections.abc import Callable
+
+import ipywidgets
+
+from .. import plots
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls above a figure that `draw(**values)` returns together with a sentence that says what it shows.
+
+    The figure lives in a trait as an <img> whose alt text is the sentence, so it can be read, tested and saved. An error in
+    `draw` is raised when the explorer is made, and shown in its status line (`status`) after a control was moved.
+    """
+
+    def __init__(self, draw: Callable[..., tuple[plots.Picture, str]], **controls: ipywidgets.Widget):
+        self.draw, self.controls = draw, controls
+        self.view, self.status = ipywidgets.HTML(), ipywidgets.HTML()
+        self.view.add_class("iu-view")
+        self.status.add_class("iu-status")
+        super().__init__([ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}), self.view, self.status])
+        for control in controls.values():
+            control.observe(self.refresh, "value")
+        self.refresh()
+
+    def refresh(self, change=None) -> None:
+        try:
+            figure, self.alt = self.draw(**{name: control.value for name, control in self.controls.items()})
+        except Exception as error:
+            self.alt = f"{type(error).__name__}: {error}"
+            self.status.value = f"<b>{html.escape(self.alt)}</b>"
+            if change is None:
+                raise
+            return
+        self.png = figure.png()
+        source = base64.b64encode(self.png).decode()
+        self.view.value = f'<img alt="{html.escape(self.alt)}" style="max-width: 100%" src="data:image/png;base64,{source}">'
+        self.status.value = html.escape(self.alt)
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        return {**(data or {}), "image/png": base64.b64encode(self.png).decode()}

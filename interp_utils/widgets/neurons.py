@@ -1,0 +1,120 @@
+"""Widgets of chapter 3."""
+
+from io import BytesIO
+
+import ipywidgets
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .. import plots
+from ..neurons import SecondOrder, SparseTexts, activation_maps, discover_concepts
+from ..sandbox import truth
+from ..sandbox.captions import FACTS, Caption, prompts
+from .base import Explorer
+
+OWN = "my own image"
+_STYLE = {"style": {"description_width": "50px"}}
+
+
+def draw_neuron(
+    images, order: SecondOrder, texts: SparseTexts, neuron: int, n_texts: int = 6, n_images: int = 6
+) -> tuple[plots.Picture, str]:
+    """A neuron's texts with signs and weights, its top images, and where it is active on each, with a sentence.
+
+    images: the dataset that the layer was fitted on; texts: of the layer's directions. Raises IndexError for a neuron that is
+    not there, RuntimeError for a layer that is not fitted.
+    """
+    fitted = order._fit()
+    if not 0 <= neuron < len(fitted.directions):
+        raise IndexError(f"no neuron {neuron}: layer {order.layer} has {len(fitted.directions)}")
+    name, said = f"L{order.layer}N{neuron}", texts.of(neuron, n_texts)
+    numbers = fitted.top_images[:n_images, neuron].tolist()
+    pixels = torch.stack([_pixels(images[number]) for number in numbers])
+    along = order.on(pixels).less(fitted.centre).along(fitted.lines)[:, neuron].tolist()
+    maps = activation_maps(order.clip, pixels, order.layer, [neuron])[:, 0]
+    share = fitted.top_share[neuron].item()
+    figure = plots.neuron_view(name, [text for text, _ in said], [weight for _, weight in said], list(pixels), along, maps)
+    words = ", ".join(f"{'+' if weight > 0 else '-'}“{text}”" for text, weight in said[:4])
+    return figure, f"{name} writes {words}; one direction carries {share:.0%} of its largest effects"
+
+
+def neuron_explorer(
+    images, orders: list[SecondOrder], texts: dict[int, SparseTexts], layer: int | None = None, neuron: int = 0
+) -> Explorer:
+    """Pick a layer and a neuron; see its texts with signs and weights, its top images, and its activation map on each.
+
+    images: the dataset that the layers were fitted on; texts: of each layer's directions, by layer.
+    """
+    by_layer = {order.layer: order for order in orders}
+    if not by_layer or set(by_layer) != set(texts):
+        raise ValueError(f"need texts for each layer, got layers {sorted(by_layer)} and texts for {sorted(texts)}")
+
+    def draw(layer: int, neuron: int) -> tuple[plots.Picture, str]:
+        return draw_neuron(images, by_layer[layer], texts[layer], neuron)
+
+    layers, most = sorted(by_layer), orders[0].clip.d_mlp - 1
+    return Explorer(
+        draw,
+        layer=ipywidgets.Dropdown(options=layers, value=layers[-1] if layer is None else layer, description="layer", **_STYLE),
+        neuron=ipywidgets.IntSlider(neuron, 0, most, description="neuron", continuous_update=False, **_STYLE),
+    )
+
+
+def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=None, k: int = 10) -> tuple[plots.Picture, str]:
+    """The texts that the active neurons of a layer speak for on one image [3, H, W], with a sentence.
+
+    spec: of a sandbox image, to mark which of them are true.
+    """
+    found = discover_concepts(order, texts, pixels[None], k)[0]
+    said, scores = [text for text, _ in found.texts], [score for _, score in found.texts]
+    true = None
+    if spec is not None:
+        facts = {text.casefold(): fact for fact in FACTS for text in prompts(*fact)}
+        known = [Caption(text, (facts[text.casefold()],)) for text in said if text.casefold() in facts]
+        holds = dict(zip((caption.text for caption in known), truth(known, [spec])[:, 0].tolist())) if known else {}
+        true = [holds.get(text, False) for text in said]
+    figure = plots.concept_view(pixels, said, scores, true)
+    sentence = f"{len(found.active)} of {order.clip.d_mlp} neurons are active and speak for " + ", ".join(
+        f"“{t}”" for t in said[:5]
+    )
+    return figure, sentence + ("" if true is None else f"; {sum(true)} of {len(said)} texts are true")
+
+
+def concept_explorer(
+    order: SecondOrder, texts: SparseTexts, images, names: list[str] | None = None, n_images: int = 12
+) -> Explorer:
+    """Pick an image, or bring your own, and see the concepts that the layer's active neurons find in it (figure B.1).
+
+    images: a dataset of (pixels, label), or of pixels; names: what to call its first n_images images.
+    """
+    count = min(n_images, len(images))
+    if count == 0:
+        raise ValueError("need at least one image")
+    labels, specs = names or [f"image {k}" for k in range(count)], getattr(images, "specs", None)
+    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description=OWN)
+    choose = ipywidgets.Dropdown(options=[*zip(labels[:count], range(count)), (OWN, OWN)], value=0, description="image", **_STYLE)
+
+    def draw(image, own) -> tuple[plots.Picture, str]:
+        if image != OWN:
+            return draw_concepts(order, texts, _pixels(images[image]), specs[image] if specs else None)
+        return draw_concepts(order, texts, order.clip.preprocess(uploaded(own)))
+
+    explorer = Explorer(draw, image=choose, own=upload)
+    upload.observe(lambda change: setattr(choose, "value", OWN), "value")
+    return explorer
+
+
+def uploaded(value) -> Image.Image:
+    """The image of an upload widget's value, in the format of ipywidgets 7 (a dict of files) or 8 (a tuple of files).
+
+    Raises ValueError before an image was uploaded.
+    """
+    files = list(value.values()) if isinstance(value, dict) else list(value)
+    if not files:
+        raise ValueError(f"press “{OWN}” and choose a file first")
+    return Image.open(BytesIO(bytes(files[-1]["content"])))
+
+
+def _pixels(item) -> Tensor:
+    return item[0] if isinstance(item, list | tuple) else item
