@@ -11,6 +11,7 @@ from PIL import Image
 
 import interp_utils as iu
 from interp_utils.datasets import load_groups, load_masks, load_task, waterbirds
+from interp_utils.sandbox.render import restyle
 
 to_tensor = torchvision.transforms.ToTensor()
 WATERBIRDS = "waterbird_complete95_forest2water2"
@@ -22,6 +23,24 @@ def test_sandbox_task():
     assert len(task.images) == 30 and pixels.shape == (3, 64, 64)
     assert task.classes[label] == task.images.specs[4].object
     assert task.templates[0]("dog") == "a dog" and task.templates[1]("fish") == "fish"
+
+
+def test_other_images_of_the_sandbox_to_fit_on_and_to_be_surprised_by():
+    tasks = {name: load_task(name, None, 40) for name in ("sandbox", "sandbox-train", "sandbox-sketch", "sandbox-negative")}
+    plain = tasks["sandbox"]
+    for task in tasks.values():
+        assert task.classes == plain.classes and len(task.images) == 40
+        assert [f("dog") for f in task.templates] == [f("dog") for f in plain.templates]
+        assert all(task.classes[task.images[k][1]] == task.images.specs[k].object for k in range(5))
+    seeds = {spec.seed for spec in load_task("sandbox", None, 3000).images.specs}
+    assert not seeds & {spec.seed for spec in load_task("sandbox-train", None, 3000).images.specs}, "none is in both"
+    for style in iu.sandbox.UNSEEN_STYLES:
+        task = tasks[f"sandbox-{style}"]
+        assert task.images.specs == plain.images.specs, "the same scenes, drawn in another style"
+        for k in range(3):
+            drawn = iu.sandbox.render(task.images.specs[k])
+            torch.testing.assert_close(task.images[k][0], iu.sandbox.to_pixels(restyle(drawn.pixels, style)))
+            assert not torch.allclose(task.images[k][0], plain.images[k][0], atol=0.5)
 
 
 def test_imagenette_from_a_local_folder_in_the_real_layout(tmp_path):
@@ -44,11 +63,17 @@ def test_imagenette_from_a_local_folder_in_the_real_layout(tmp_path):
         assert abs(pixels[0].mean().item() * 255 - 20 * ids.index(sorted(ids)[number])) < 3
     few = load_task("imagenette", transform, 5, tmp_path)
     assert [few.images[k][1] for k in range(5)] == [0, 2, 4, 7, 9]
+    path = tmp_path / "imagenette" / "imagenette2-320" / "train" / sorted(ids)[0] / "one_more.JPEG"
+    Image.new("RGB", (40, 30), (255, 255, 255)).save(path)
+    train = load_task("imagenette-train", transform, None, tmp_path)
+    assert len(train.images) == 31 and train.classes == task.classes and train.images[30][1] == 9
 
 
 def test_missing_imagenet_says_where_to_put_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="ILSVRC2012_img_val.tar"):
         load_task("imagenet", None, None, tmp_path)
+    with pytest.raises(FileNotFoundError, match="ILSVRC2012_img_train.tar"):
+        load_task("imagenet-train", None, None, tmp_path)
     with pytest.raises(ValueError, match="unknown image set 'cifar'"):
         load_task("cifar", None)
 
@@ -61,11 +86,18 @@ def test_presets(monkeypatch, capsys):
     assert "preset colab" in capsys.readouterr().out
     with pytest.raises(ValueError, match="unknown preset 'moon'; choose one of sandbox, laptop, colab, paper"):
         iu.setup("moon")
+    from interp_utils.datasets.tasks import _TASKS
     from interp_utils.models import _checked_name
     from interp_utils.presets import PRESETS
 
     for preset in PRESETS.values():
         assert preset.clip == "sandbox" or _checked_name(preset.clip)
+        assert preset.images in _TASKS and preset.fit == f"{preset.images}-train" in _TASKS, "fitted on other images of the kind"
+        assert preset.n_fit >= 1000 and preset.shifted in (None, *_TASKS) and preset.shifted not in (preset.images, preset.fit)
+    assert PRESETS["paper"].fit == "imagenet-train" and PRESETS["paper"].shifted == "imagenet-r"
+    sandbox = PRESETS["sandbox"]
+    for name in (sandbox.images, sandbox.fit, sandbox.shifted):  # what comes without a download
+        assert len(load_task(name, None, 3).images) == 3
     assert torch.initial_seed() == 0
     assert len(open_clip.OPENAI_IMAGENET_TEMPLATES) == 80
 
@@ -73,6 +105,42 @@ def test_presets(monkeypatch, capsys):
 def write_image(path, colour, mode="RGB", size=(12, 8)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path)
+
+
+def test_imagenet_r_has_the_labels_of_imagenet(tmp_path):
+    """Three of its class folders, of which the WordNet ids and the places among ImageNet's classes are known."""
+    folder = tmp_path / "imagenet-r"
+    known = {"n09472597": (980, "volcano"), "n01443537": (1, "goldfish"), "n02099601": (207, "Golden Retriever")}
+    for k, wnid in enumerate(known):
+        write_image(folder / wnid / "art_0.jpg", 80 * k, "L", (16, 16))
+        write_image(folder / wnid / "sketch_1.png", 80 * k + 9, "RGBA", (16, 16))
+    (folder / "README.txt").write_text("no class")
+    task = load_task("imagenet-r", to_tensor, root=tmp_path)
+    assert len(task.images) == 6 and len(task.classes) == 1000 and len(task.templates) == 80
+    assert [label for _, label in task.images] == [1, 1, 207, 207, 980, 980]
+    for label, name in known.values():
+        assert task.classes[label] == name
+    assert [round(task.images[k][0].mean().item() * 255) for k in (0, 2, 4)] == [80, 160, 0], "goldfish, retriever, volcano"
+    few = load_task("imagenet-r", to_tensor, 3, tmp_path)
+    assert [few.images[k][1] for k in range(3)] == [1, 207, 980]
+
+
+def test_imagenet_r_errors_show_the_layout(tmp_path):
+    layout = r"[\s\S]*imagenet-r.tar unpacks to[\s\S]*n01443537/art_0.jpg"
+    folder = tmp_path / "imagenet-r"
+    with pytest.raises(FileNotFoundError, match="no folder .*imagenet-r" + layout):
+        load_task("imagenet-r", to_tensor, root=tmp_path)
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match="imagenet-r: there are no class folders" + layout):
+        load_task("imagenet-r", to_tensor, root=tmp_path)
+    write_image(folder / "n01443537" / "art_0.jpg", 0)
+    (folder / "n02099601").mkdir()
+    with pytest.raises(FileNotFoundError, match="n02099601" + layout):
+        load_task("imagenet-r", to_tensor, root=tmp_path)
+    write_image(folder / "n02099601" / "art_0.jpg", 0)
+    write_image(folder / "goldfish" / "art_0.jpg", 0)
+    with pytest.raises(ValueError, match="goldfish is not named by a WordNet id of ImageNet" + layout):
+        load_task("imagenet-r", to_tensor, root=tmp_path)
 
 
 def test_class_folders(tmp_path):

@@ -27,6 +27,27 @@ WRONG = {  # answers that a reader may well give
         "return ((heat.clamp(min=0) > heat.clamp(min=0).mean()) == mask).float().mean().item()",
         "guess = heat > 0.5\n    return ((guess & mask).sum() / (guess | mask).sum()).item()",
     ],
+    "hold_still": [
+        "activations[..., n] = means[:, n]\n    return activations",
+        "held = activations.clone()\n    held[..., n] = means[:, n].mean()\n    return held",
+        "return means.expand_as(activations)",
+    ],
+    "neuron_direction": [
+        "return torch.linalg.svd(rows, full_matrices=False).Vh[0]",
+        "direction = torch.linalg.svd(rows - rows.mean(0), full_matrices=False).Vh[0]\n"
+        "    return direction if (rows @ direction > 0).sum() * 2 > len(rows) else -direction",
+        "return rows.mean(0)",
+    ],
+    "contribution": [
+        "scores = torch.zeros(n_texts)\n    scores[indices] = weights * (directions @ v)[:, None]\n    return scores",
+        "return torch.zeros(n_texts).index_add_(0, indices.flatten(), (weights.abs() * (directions @ v)[:, None]).flatten())",
+        "return torch.zeros(n_texts).index_add_(0, indices.flatten(), weights.flatten())",
+    ],
+    "pursue": [
+        "return (atoms @ target).abs().topk(size).indices.tolist()",
+        "picked, rest = [], target\n    for _ in range(size):\n        best = (atoms @ rest).abs().argmax().item()\n"
+        "        picked.append(best)\n        rest = rest - (atoms[best] @ rest) * atoms[best]\n    return picked",
+    ],
 }
 
 

@@ -100,3 +100,35 @@ def test_bad_input_is_named():
         GroupMeans(2).update(torch.ones(3, 1), torch.tensor([0, 1, 2]))
     with pytest.raises(ValueError, match="at least 1"):
         TopK(0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6))
+def test_rows_follow_their_images_through_batches_and_merges(seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 9, (23, 3), generator=generator).float()  # ties happen
+    rows = torch.randn(23, 4, 3, generator=generator)  # four numbers of each image, for each unit
+    shards = np.array_split(np.random.default_rng(seed).permutation(23), 4)
+    merged, parts = TopK(5), [TopK(5) for _ in shards]
+    for part, shard in zip(parts, map(torch.from_numpy, shards)):
+        for batch in shard.split(3):
+            part.update(scores[batch], batch, rows[batch])
+        merged.merge(part)
+    merged.merge(TopK(5))  # one that saw nothing
+    assert merged.rows.shape == (5, 4, 3)
+    for unit in range(3):
+        best = sorted(range(23), key=lambda k: (-scores[k, unit].item(), k))[:5]
+        assert merged.images[:, unit].tolist() == best
+        assert torch.equal(merged.rows[:, :, unit], rows[best, :, unit])
+    few = TopK(5)
+    few.update(scores[:2], torch.tensor([8, 4]), rows[:2])
+    assert few.rows.shape == (2, 4, 3) and few.values.shape == (2, 3)
+    without = TopK(5)
+    without.update(scores, torch.arange(23))
+    assert without.rows is None and torch.equal(without.images, merged.images)
+
+
+def test_rows_of_single_scores():
+    top = TopK(2)
+    top.update(torch.tensor([1.0, 3, 2]), [10, 11, 12], torch.tensor([[1.0, -1], [3, -3], [2, -2]]))
+    assert top.images.tolist() == [11, 12] and top.rows.tolist() == [[3, -3], [2, -2]]

@@ -83,7 +83,7 @@ def _imagenet_r(folder: Path, preprocess) -> torch.utils.data.Dataset:
 
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}. {_IMAGENET_R_LAYOUT}")
-    images = _ClassFolders(str(folder), transform=preprocess, is_valid_file=_is_image)
+    images = _class_folders(folder, preprocess, _IMAGENET_R_LAYOUT)
     images.target_transform = [label(k) for k in range(len(images.classes))].__getitem__
     return images
 
@@ -93,7 +93,17 @@ class _ClassFolders(ImageFolder):
 
     def find_classes(self, directory):
         names = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and not entry.name.startswith("."))
+        if not names:
+            raise FileNotFoundError("there are no class folders.")
         return names, {name: k for k, name in enumerate(names)}
+
+
+def _class_folders(folder: Path, preprocess, layout: str) -> _ClassFolders:
+    """One subfolder for each class. Raises FileNotFoundError, showing the layout, without classes or for one without an image."""
+    try:
+        return _ClassFolders(str(folder), transform=preprocess, is_valid_file=_is_image)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder}: {error} {layout}") from error
 
 
 def _is_image(path: str | Path) -> bool:
@@ -113,8 +123,5 @@ def _folder_images(folder: Path, preprocess) -> tuple[torch.utils.data.Dataset, 
         return Files([(path, -1) for path in loose], preprocess), []
     if not nested:
         raise FileNotFoundError(f"no images in {folder} (of type {', '.join(IMG_EXTENSIONS)}). {_FOLDER_LAYOUTS}")
-    try:
-        images = _ClassFolders(str(folder), transform=preprocess, is_valid_file=_is_image)
-    except FileNotFoundError as error:  # a class without an image
-        raise FileNotFoundError(f"{folder}: {error} {_FOLDER_LAYOUTS}") from error
+    images = _class_folders(folder, preprocess, _FOLDER_LAYOUTS)
     return images, [name.replace("_", " ") for name in images.classes]

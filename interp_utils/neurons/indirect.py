@@ -69,6 +69,11 @@ class IndirectRankOne:
     share: Tensor  # [n], share of the variance over all images along the first principal direction of all images
     participation: Tensor  # [n], how many directions take part, see `Spread`
 
+    @property
+    def rank(self) -> int:
+        """The most directions there can be: the width of the joint space."""
+        return self.directions.shape[1]
+
 
 def fit_indirect(
     clip: Clip, images, layer: int, means: Tensor, neurons: Sequence[int], top: int = 100, relative: bool = False,

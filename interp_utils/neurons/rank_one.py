@@ -91,7 +91,7 @@ class Spread:
     """How a neuron's centred effects spread over directions, each [M]."""
 
     along: Tensor  # share of the variance along the fitted direction
-    first: Tensor  # share along the first principal direction of all images, the most that any line can have
+    share: Tensor  # share along the first principal direction of all images, the most that any line can have
     participation: Tensor  # (sum of variances)^2 / sum of squared variances: how many directions really take part
     rank: int  # the most there can be: the number of later heads, or the width of the joint space
 

@@ -110,13 +110,19 @@ class Table:
         return f"<table>{line(self.header, 'th')}{''.join(line(row, 'td') for row in self.rows)}</table>"
 
 
-def curve_row(panels: dict[str, dict[str, list[float]]], x: list[int], xlabel: str, ylabel: str) -> Picture:
-    """Panels side by side, each with the same curves over x."""
-    figure = Picture(figsize=(3.3 * len(panels) + 1.4, 3.1), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+def curve_row(
+    panels: dict[str, dict[str, list[float]]], x: list[int], xlabel: str, ylabel: str, sharey: bool = True, log: bool = False
+) -> Picture:
+    """Panels side by side, each with the same curves over x; log: x doubles from tick to tick."""
+    width = 3.3 if len(panels) > 1 else 4.6
+    figure = Picture(figsize=(width * len(panels) + 1.4, 3.1), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=sharey)[0]
     for axis, (title, curves) in zip(axes, panels.items()):
         for (name, values), style in zip(curves.items(), itertools.cycle(STYLES)):
             axis.plot(x, values, style, label=name, markersize=4)
+        if log:
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(x, x)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(xlabel)
         axis.spines[["top", "right"]].set_visible(False)

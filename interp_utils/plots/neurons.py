@@ -17,7 +17,7 @@ def text_bars(axis, texts: list[str], weights: list[float], xlabel: str, digits:
     axis.barh(range(len(texts)), weights, color=[TOWARD if w > 0 else AGAINST for w in weights], height=0.3, align="edge")
     for row, (text, weight) in enumerate(zip(texts, weights)):
         words = f"{weight:+.{digits}f}  {text}"
-        axis.annotate(words, (low - room, row), xytext=(3, 2), textcoords="offset points", fontsize=9, va="bottom")
+        axis.annotate(words, (low, row), xytext=(2, 2), textcoords="offset points", fontsize=9, va="bottom")
     axis.axvline(0, color="grey", linewidth=0.8)
     axis.set(xlim=(low - room, high + room), ylim=(len(texts) - 0.5, -0.75), yticks=[], xlabel=xlabel)
     axis.spines[["top", "right", "left"]].set_visible(False)
@@ -27,7 +27,7 @@ def neuron_view(
     title: str, texts: list[str], weights: list[float], images: list[Tensor], coefficients: list[float], maps: Tensor
 ) -> Picture:
     """One neuron: its texts with signed weights; its top images with x, each above the map [n, rows, columns] of its activation."""
-    figure = Picture(figsize=(10.4, 3.5), layout="constrained")
+    figure = Picture(figsize=(10.4, 3.2), layout="constrained")
     figure.suptitle(title, fontsize=11)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.9))
     text_bars(left.subplots(), texts, weights, "weight in the direction")
@@ -56,7 +56,7 @@ def concept_view(pixels: Tensor, texts: list[str], scores: list[float], found: l
 
 def fooled_view(pixels: list[Tensor], maps: Tensor, descriptions: list[str], titles: list[str]) -> Picture:
     """Images that fool the classifier, with their descriptions, above what speaks for the wrong class: maps [n, rows, columns]."""
-    figure = Picture(figsize=(2.05 * len(pixels) + 0.5, 5.0), layout="constrained")
+    figure = Picture(figsize=(2.05 * len(pixels) + 0.5, 4.6), layout="constrained")
     axes = figure.subplots(2, len(pixels), squeeze=False)
     limit = maps.abs().max().item() or 1.0
     for k, image in enumerate(pixels):

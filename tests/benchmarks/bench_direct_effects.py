@@ -4,29 +4,15 @@ python tests/benchmarks/bench_direct_effects.py
 """
 
 import sys
-import time
 from pathlib import Path
-from statistics import median
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import noise, real_clip
+from measure import peak_bytes, ratio
 
 from interp_utils.heads import direct_effects
-
-
-def peak_bytes(run) -> int:
-    """Most bytes that the CPU allocator held at once for tensors made by `run()`."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        run()
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return peak
 
 
 @torch.no_grad()
@@ -35,21 +21,7 @@ def time_ratio(repeats: int = 5) -> float:
     clip = real_clip("ViT-B-16")
     pixels = noise(clip, 16)
 
-    def seconds(run):
-        start = time.perf_counter()
-        run()
-        return time.perf_counter() - start
-
-    def effects():
-        direct_effects(clip, pixels).heads()
-
-    def plain():
-        clip.encode_image(pixels)
-
-    effects(), plain()
-    pairs = [(seconds(effects), seconds(plain)) for _ in range(repeats)]
-    print("effects, forward (s):", [(round(a, 2), round(b, 2)) for a, b in pairs])
-    return median(a / b for a, b in pairs)
+    return ratio(lambda: direct_effects(clip, pixels).heads(), lambda: clip.encode_image(pixels), repeats)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 
 import interp_utils as iu
 from interp_utils.sandbox import world
-from interp_utils.sandbox.render import GLYPHS
+from interp_utils.sandbox.render import GLYPHS, restyle
 from interp_utils.sandbox.scenes import draw_scene
 
 SEEDS = st.integers(0, 2**31)
@@ -69,6 +69,28 @@ def test_styles_take_the_colour_away():
     assert (sepia[..., 0] > sepia[..., 2]).mean() > 0.99
     photo = iu.sandbox.render(replace(spec, style="photo")).pixels.astype(int)
     assert (photo[..., 1] > photo[..., 0]).mean() > 0.2, "a meadow is green"
+
+
+def test_styles_that_training_never_saw():
+    assert set(iu.sandbox.UNSEEN_STYLES) == {"sketch", "negative"} and {"sketch", "negative"}.isdisjoint(world.FACTORS["style"])
+    for seed in range(5):
+        pixels = iu.sandbox.render(seed).pixels
+        negative = restyle(pixels, "negative")
+        assert (negative.astype(int) + pixels == 255).all() and np.array_equal(restyle(negative, "negative"), pixels)
+        sketch = restyle(pixels, "sketch")
+        assert sketch.shape == pixels.shape and sketch.dtype == negative.dtype == np.uint8
+        assert (sketch == sketch[..., :1]).all(), "a sketch has no colour"
+        assert np.array_equal(restyle(pixels[:, ::-1], "sketch"), sketch[:, ::-1]), "and no direction"
+    flat = np.full((64, 64, 3), 90, np.uint8)
+    assert (restyle(flat, "sketch") == 255).all(), "where nothing changes, the paper stays white, up to the rim"
+    flat[20:40, 20:40] = 250
+    sketch = restyle(flat, "sketch")[..., 0]
+    near = np.zeros((64, 64), bool)
+    near[19:41, 19:41] = True
+    near[21:39, 21:39] = False
+    assert (sketch[~near] == 255).all() and (sketch[near] < 255).mean() > 0.4 and sketch.min() < 50
+    with pytest.raises(ValueError, match="unknown style 'cubist'; choose one of sketch, negative"):
+        restyle(flat, "cubist")
 
 
 def test_textures_differ():

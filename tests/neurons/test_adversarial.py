@@ -1,0 +1,236 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interp_utils.neurons import (
+    SparseTexts,
+    attack,
+    class_direction,
+    drop_synonyms,
+    sandbox_painter,
+    similar_words,
+    spurious_words,
+    template_writer,
+)
+from interp_utils.sandbox import FACTORS, prompts, render
+from interp_utils.sandbox.paint import describe, paint, read
+from interp_utils.sandbox.world import OBJECTS
+
+OPTIONAL = {factor: st.sampled_from(values) for factor, values in FACTORS.items() if factor != "object"}
+
+
+@st.composite
+def facts(draw):
+    """An object and some of what `describe` can say of it; a second object goes with one copy of the first."""
+    found = {"object": draw(st.sampled_from(OBJECTS))}
+    for factor, values in OPTIONAL.items():
+        if draw(st.booleans()):
+            found[factor] = draw(values)
+    if "count" not in found and draw(st.booleans()):
+        found["second"] = draw(st.sampled_from([name for name in OBJECTS if name != found["object"]]))
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(facts())
+def test_a_description_is_read_as_it_was_meant(meant):
+    seen = read(describe(meant))
+    expected = [("object" if factor == "second" else factor, value) for factor, value in meant.items()]
+    assert sorted(map(str, seen)) == sorted(map(str, expected))
+    assert [value for factor, value in seen if factor == "object"][0] == meant["object"], "the true object comes first"
+    assert read("  " + describe(meant).upper().replace(" ", "  ") + "!") == seen
+
+
+@settings(max_examples=60, deadline=None)
+@given(facts(), st.integers(0, 1000))
+def test_a_painted_image_shows_what_is_named(meant, seed):
+    images = paint(describe(meant), 2, seed)
+    for image in images:
+        assert all(getattr(image.factors, factor) == value for factor, value in meant.items())
+        assert image.factors.second == meant.get("second")
+        assert len(image.masks) == (2 if "second" in meant else image.factors.count)
+    again = paint(describe(meant), 3, seed)
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(images, again))
+    assert not np.array_equal(again[0].pixels, again[2].pixels)
+
+
+def test_descriptions_in_plain_words():
+    assert describe({"object": "dog", "scene": "sea"}) == "a dog on the sea"
+    whole = {"object": "fish", "count": 3, "texture": "dotted", "colour": "red", "place": "left", "scene": "room", "style": "sepia"}
+    assert describe(whole) == "a sepia photo of three dotted red fish on the left in a room"
+    assert describe({"object": "scissors", "second": "apple"}) == "a pair of scissors and an apple"
+    assert read("An ice cream among trees, below snowy peaks") == [
+        ("object", "ice cream"),
+        ("scene", "forest"),
+        ("scene", "mountains"),
+    ]
+    assert read("a caravan, a starling and a category") == [], "parts of words mean nothing"
+    for factor, values in FACTORS.items():
+        for value in values:
+            for text in prompts(factor, value):
+                assert (factor, value) in read(text), text
+
+
+def test_what_is_not_said_is_left_to_chance():
+    images = [image.factors for image in paint("a red cat", 60, 5)]
+    assert {(spec.object, spec.colour) for spec in images} == {("cat", "red")}
+    assert {spec.scene for spec in images} == set(FACTORS["scene"]) and {spec.count for spec in images} == {1, 2, 3, 4, 5}
+    assert not {spec.seed for spec in images} & {image.factors.seed for image in paint("a red cat", 60, 6)}
+    pair = paint("a red dog and a blue cat", 1)[0].factors
+    assert (pair.object, pair.colour, pair.second, pair.second_colour, pair.count) == ("dog", "red", "cat", "blue", 1)
+    assert paint("a dog beside another dog")[0].factors.second is None
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("something red", "names no object of the sandbox; name one of fish"),
+        ("", "names no object"),
+        ("a dog, a cat and a horse", "names 'cat' and 'horse'; one image can show only one"),
+        ("a dog on the sea in the forest", "names 'sea' and 'forest'"),
+        ("two dogs, five dogs", "names 2 and 5"),
+        ("a striped dog, plain", "names 'striped' and 'solid'"),
+    ],
+)
+def test_what_cannot_be_painted_is_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        paint(text)
+
+
+WORDS = [text for fact in [("scene", "sea"), ("colour", "red"), ("count", 3), ("texture", "striped")] for text in prompts(*fact)]
+WORDS += ["a ship", "cats", "a tool", "a dog", "fish", "something unheard of"]
+
+
+def test_the_writer_says_the_true_object_and_only_what_the_words_name():
+    meant = {fact for word in WORDS for fact in read(word)}
+    tools = {("object", name) for name in ("hammer", "wrench", "scissors", "key")}
+    seen = set()
+    for seed in range(3):
+        descriptions = template_writer(WORDS, "dog", "ship", 50, seed)
+        assert len(descriptions) == 50
+        for text in descriptions:
+            found = read(text)
+            assert found[0][1] == "dog" or found[0][0] != "object"
+            assert ("object", "dog") in found and ("object", "ship") not in found and "ship" not in text
+            assert set(found) - {("object", "dog")} <= meant | tools
+            image = paint(text)[0].factors
+            assert image.object == "dog" and image.second in (None, "cat", "fish", "hammer", "wrench", "scissors", "key")
+            seen |= set(found)
+        assert descriptions == template_writer(WORDS, "dog", "ship", 50, seed)
+        assert descriptions != template_writer(WORDS, "dog", "ship", 50, seed + 10)
+    assert seen >= {("scene", "sea"), ("colour", "red"), ("count", 3), ("texture", "striped"), ("object", "cat")} | tools
+    assert template_writer([], "dog", "ship", 2, 0) == ["a dog"] * 2
+    assert template_writer(["an animal of the land"], "dog", "ship", 1, 0) == ["a dog"]
+    member = template_writer(["land animals"], "dog", "cat", 40, 0)
+    assert set(member) == {f"a dog and a {name}" for name in ("horse", "spider", "bird")}, "neither the true nor the wrong one"
+
+
+def test_synonyms_are_dropped():
+    vectors = {"truck": [1, 0], "lorry": [0.8, 0.6], "road": [0.6, 0.8], "Trucker": [0, 1], "leaf": [-1, 0], "street": [0.59, 0.81]}
+
+    def encode(texts):
+        return F.normalize(torch.tensor([vectors[text] for text in texts], dtype=torch.float), dim=1)
+
+    words = ["street", "lorry", "Trucker", "leaf", "road", "truck"]
+    assert drop_synonyms(words, "truck", encode, threshold=0.595) == ["street", "leaf"]
+    assert drop_synonyms(words, "truck", encode, threshold=0.7) == ["street", "leaf", "road"], "the order is kept"
+    assert drop_synonyms(words, "truck", encode, threshold=0.7, n=1) == ["street"]
+    assert drop_synonyms(words, "truck", encode, threshold=2) == ["street", "lorry", "leaf", "road"], "names of the class go always"
+
+
+def test_words_of_neurons_and_words_of_texts(sandbox):
+    vector = class_direction(sandbox, "dog", "ship")
+    torch.testing.assert_close(vector, sandbox.encode_text(["ship"])[0] - sandbox.encode_text(["dog"])[0], atol=1e-5, rtol=1e-5)
+    generator = torch.Generator().manual_seed(0)
+    directions = F.normalize(torch.randn(30, sandbox.d_embed, generator=generator), dim=1)
+    indices = torch.stack([torch.randperm(12, generator=generator)[:3] for _ in range(30)])
+    weights = torch.randn(30, 3, generator=generator)
+    names = [f"text {j}" for j in range(12)]
+    texts = SparseTexts(names, torch.randn(12, sandbox.d_embed, generator=generator), directions, indices, weights)
+    match = directions @ vector
+    for k, neurons in ((5, None), (30, None), (5, torch.tensor([3, 8]))):
+        chosen = match.abs().argsort(descending=True)[:k] if neurons is None else neurons
+        scores = torch.zeros(12)
+        for n in chosen.tolist():
+            for j, gamma in zip(indices[n].tolist(), weights[n].tolist()):
+                scores[j] += gamma * match[n]
+        expected = [names[j] for j in scores.argsort(descending=True).tolist() if scores[j] > 0]
+        assert spurious_words(texts, vector, k, neurons) == expected and 0 < len(expected) < 12
+    order = (texts.atoms @ vector).argsort(descending=True).tolist()
+    assert similar_words(names, texts.atoms, vector) == [names[j] for j in order]
+
+
+def test_an_attack_equals_a_plain_computation(sandbox):
+    told = []
+
+    def writer(words, true, wrong, n, seed):
+        told.append((list(words), true, wrong, n, seed))
+        return [*template_writer(words, true, wrong, n, seed), "a cat", "a dog and a ship", "A DOG in a room"]
+
+    found = attack(sandbox, "dog", "ship", WORDS, writer, sandbox_painter, n_texts=4, per_text=3, seed=2)
+    assert told == [(WORDS, "dog", "ship", 50, 2)]
+    assert len(found.images) == len(found.descriptions) == len(found.scores) == 12
+    written = {text for text in writer(WORDS, "dog", "ship", 50, 2) if "dog" in text.lower() and "ship" not in text}
+    assert set(found.descriptions) <= written
+    shown, induced = (sandbox.encode_text([name])[0] for name in ("dog", "ship"))
+    for image, score in zip(found.images, found.scores):
+        whole = F.normalize(sandbox.encode_image(sandbox.preprocess(image)[None])[0], dim=0)
+        assert score.item() == pytest.approx((whole @ induced - whole @ shown).item(), abs=1e-5)
+    assert found.success == pytest.approx(100 * np.mean([score > 0 for score in found.scores.tolist()]))
+    again = attack(sandbox, "dog", "ship", WORDS, template_writer, sandbox_painter, n_texts=4, per_text=3, seed=2)
+    repeated = attack(sandbox, "dog", "ship", WORDS, template_writer, sandbox_painter, n_texts=4, per_text=3, seed=2)
+    assert again.descriptions == repeated.descriptions and torch.equal(again.scores, repeated.scores)
+    other = attack(sandbox, "dog", "ship", WORDS, template_writer, sandbox_painter, n_texts=4, per_text=3, seed=3)
+    assert other.descriptions != again.descriptions
+
+
+def test_all_attacking_images_show_the_true_object_and_never_the_wrong_one(sandbox):
+    for true, wrong in (("dog", "ship"), ("hammer", "wrench"), ("letter A", "digit 4")):
+        drawn = []
+
+        def painter(descriptions, per_text, seed, drawn=drawn):
+            images = [paint(text, per_text, seed + 1000 * k) for k, text in enumerate(descriptions)]
+            drawn += [image.factors for few in images for image in few]
+            own = sandbox_painter(descriptions, per_text, seed)
+            assert all(np.array_equal(np.asarray(a), b.pixels) for few, many in zip(own, images) for a, b in zip(few, many))
+            return own
+
+        found = attack(sandbox, true, wrong, WORDS + prompts("object", wrong), template_writer, painter, 5, 2)
+        assert len(drawn) == len(found.images) == 10 and len({spec.seed for spec in drawn}) == 10
+        assert {spec.object for spec in drawn} == {true} and wrong not in {spec.second for spec in drawn}
+        assert all(np.array_equal(np.asarray(image), render(spec).pixels) for image, spec in zip(found.images, drawn))
+
+
+def test_images_of_the_wrong_thing_would_fool_it(sandbox):
+    """The score says what it should: images of a ship score above zero, images of a dog below."""
+
+    def paint_instead(name):
+        return lambda descriptions, per_text, seed: sandbox_painter([f"a {name}"] * len(descriptions), per_text, seed)
+
+    honest = attack(sandbox, "dog", "ship", ["a key"], template_writer, paint_instead("dog"), 4, 5)
+    cheated = attack(sandbox, "dog", "ship", ["a key"], template_writer, paint_instead("ship"), 4, 5)
+    assert honest.success < 15 and cheated.success > 85
+    assert attack(sandbox, "dog", "ship", ["a key"], template_writer, sandbox_painter, 99, 1).descriptions
+
+
+def test_an_attack_without_words_or_descriptions(sandbox):
+    with pytest.raises(ValueError, match="no words to write about"):
+        attack(sandbox, "dog", "ship", [], template_writer, sandbox_painter)
+    for useless in ("a cat in a room", "a dog on a ship"):
+        with pytest.raises(ValueError, match="none of 50 descriptions names 'dog' and not 'ship'; the first: .'" + useless):
+            attack(sandbox, "dog", "ship", ["x"], lambda *_, text=useless: [text] * 50, sandbox_painter)
+    with pytest.raises(ValueError, match="none of 0 descriptions"):
+        attack(sandbox, "dog", "ship", ["x"], lambda *_: [], sandbox_painter)
+
+
+def test_the_writer_does_not_touch_the_global_random_state():
+    random.seed(1)
+    before = random.random()
+    random.seed(1)
+    template_writer(WORDS, "dog", "ship", 5, 0)
+    assert random.random() == before

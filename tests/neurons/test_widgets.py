@@ -1,0 +1,84 @@
+import io
+from datetime import datetime
+
+import pytest
+import torch
+from PIL import Image
+
+import interp_utils as iu
+from interp_utils import neurons, widgets
+
+
+@pytest.fixture(scope="module")
+def fitted(sandbox):
+    images = iu.datasets.load_task("sandbox-train", sandbox.preprocess, 60).images
+    orders = [neurons.second_order(sandbox, layer, relative=True) for layer in (5, 6)]
+    neurons.fit(orders, images, top=8)
+    pool = iu.texts.load_pool("sandbox", 60)
+    features = sandbox.encode_text(pool.texts)
+    texts = {order.layer: neurons.sparse_texts(order.directions, features, pool.texts, 6) for order in orders}
+    return images, orders, texts
+
+
+def test_neuron_explorer_at_both_ends(fitted, sandbox):
+    images, orders, texts = fitted
+    explorer = widgets.neuron_explorer(images, orders, texts, layer=5)
+    seen = set()
+    for layer in (5, 6):
+        explorer.controls["layer"].value = layer
+        for neuron in (0, sandbox.d_mlp - 1):
+            explorer.controls["neuron"].value = neuron
+            first, weight = texts[layer].of(neuron, 1)[0]
+            assert explorer.alt.startswith(f"L{layer}N{neuron} writes {'+' if weight > 0 else '-'}“{first}”")
+            assert explorer.png[:4] == b"\x89PNG" and "<img alt=" in explorer.view.value
+            seen.add(explorer.png)
+    assert len(seen) == 4, "moving a control did not change the picture"
+
+
+def test_bad_neurons_and_layers_are_refused(fitted, sandbox):
+    images, orders, texts = fitted
+    with pytest.raises(IndexError, match="no neuron 512: layer 5 has 512"):
+        widgets.draw_neuron(images, orders[0], texts[5], 512)
+    with pytest.raises(RuntimeError, match="call fit"):
+        widgets.draw_neuron(images, neurons.second_order(sandbox, 5), texts[5], 0)
+    with pytest.raises(ValueError, match="texts for each layer"):
+        widgets.neuron_explorer(images, orders, {5: texts[5]})
+
+
+def test_concept_explorer_marks_what_is_true(fitted):
+    images, orders, texts = fitted
+    explorer = widgets.concept_explorer(orders[0], texts[5], images)
+    for image in (0, 11):
+        explorer.controls["image"].value = image
+        found = neurons.discover_concepts(orders[0], texts[5], images[image][0][None])[0]
+        assert explorer.alt.startswith(f"{len(found.active)} of 512 neurons are active and speak for “{found.texts[0][0]}”")
+        facts = {text.casefold(): fact for fact in iu.sandbox.captions.FACTS for text in iu.sandbox.prompts(*fact)}
+        holds = iu.sandbox.captions.facts_of(images.specs[image])
+        assert f"{sum(facts[text.casefold()] in holds for text, _ in found.texts)} of 10 texts are true" in explorer.alt
+
+
+@pytest.mark.parametrize("version", [7, 8])
+def test_own_image_from_either_ipywidgets(fitted, version):
+    file = io.BytesIO()
+    drawn = iu.sandbox.paint("two red dogs on the beach")[0].image
+    drawn.save(file, "PNG")
+    content = {"name": "mine.png", "content": memoryview(file.getvalue())}
+    value = {"mine.png": content} if version == 7 else (content,)
+    assert list(widgets.uploaded(value).convert("RGB").getdata()) == list(drawn.getdata())
+    images, orders, texts = fitted
+    explorer = widgets.concept_explorer(orders[0], texts[5], images)
+    before = explorer.view.value
+    explorer.controls["image"].value = "my own image"
+    assert "choose a file first" in explorer.status.value and explorer.view.value == before
+    if version == 8:
+        explorer.controls["image"].value = 0
+        explorer.controls["own"].value = [{**content, "type": "image/png", "size": 1, "last_modified": datetime(2026, 1, 1)}]
+        assert explorer.controls["image"].value == "my own image" and "Error" not in explorer.status.value
+        assert explorer.view.value != before and "texts are true" not in explorer.alt
+
+
+def test_photographs_fit_too(fitted, sandbox):
+    _, orders, texts = fitted
+    photo = Image.fromarray((torch.rand(90, 120, 4) * 255).byte().numpy(), "RGBA")
+    figure, sentence = widgets.draw_concepts(orders[0], texts[5], sandbox.preprocess(photo))
+    assert "neurons are active" in sentence and figure.png()[:4] == b"\x89PNG"
