@@ -17,10 +17,8 @@ from ..sandbox.captions import prompts
 from ..sandbox.paint import describe, paint, read
 from ..sandbox.world import CATEGORIES
 from .concepts import contribution_scores, important_neurons
+from .generate import Painter, Writer
 from .sparse import SparseTexts
-
-Writer = Callable[[Sequence[str], str, str, int, int], list[str]]  # words, true, wrong, n, seed -> descriptions
-Painter = Callable[[Sequence[str], int, int], list[list[Image.Image]]]  # descriptions, images of each, seed -> images
 
 
 def class_direction(clip: Clip, true: str, wrong: str) -> Tensor:

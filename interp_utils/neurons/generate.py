@@ -99,7 +99,7 @@ def image_model(
 ) -> Painter:
     """A painter of descriptions, `painter(descriptions, per_text, seed) -> list[list[Image]]`: per_text RGB images of each.
 
-    model_id: a text-to-image model of the Hugging Face Hub, or its folder. The default (released script) takes 34 GB; on small
+    model_id: a text-to-image model of the Hugging Face Hub, or its folder. The default takes 34 GB; on small
     GPUs take "stabilityai/sd-turbo" with size=512. steps, guidance, size (pixels): None is the model's own. The thesis's model is
     `image_model("DeepFloyd/IF-I-XL-v1.0", None, None, None, dtype=torch.float16, upscaler="DeepFloyd/IF-II-L-v1.0")`, gated: 64,
     then 256 pixels, with a small mark of its makers in a corner, which the released script leaves out. upscaler is for

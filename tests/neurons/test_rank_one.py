@@ -142,6 +142,15 @@ def test_first_direction_is_the_first_singular_vector_with_the_majority_sign(see
         torch.testing.assert_close(turned, direction @ turn, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(1, 5, 9), (1, 9, 5), (1, 5, 5)])
+def test_rows_of_zeros_have_no_direction(shape):
+    rows = torch.cat([torch.zeros(shape), torch.ones(shape)])
+    direction, share = first_direction(rows)
+    assert not direction[0].any() and share[0] == 0
+    torch.testing.assert_close(direction[1], torch.full(shape[2:], shape[2] ** -0.5))
+    assert share[1].item() == pytest.approx(1)
+
+
 def test_unlike_layers_are_not_fitted_together(clip, images):
     for other in (
         second_order(clip, 1, "split"),

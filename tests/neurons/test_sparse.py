@@ -118,6 +118,19 @@ def test_dependent_atoms_end_with_nothing_left(kind):
     assert (nothing[0] == -1).all() and not nothing[1].any()
 
 
+def test_what_no_atom_can_say_stays_unsaid():
+    """Atoms of rank 3 and targets outside of their span: three picks, and the projection on the span is what is rebuilt."""
+    targets, atoms = draw(8, n=4, atoms=3, width=6)
+    pool = torch.cat([atoms, torch.randn(20, 3, dtype=torch.double, generator=torch.Generator().manual_seed(2)) @ atoms])
+    indices, weights = omp(targets, pool, 6)
+    assert (indices[:, :3] >= 0).all() and (indices[:, 3:] == -1).all()
+    projection = targets @ torch.linalg.pinv(atoms) @ atoms
+    texts = SparseTexts([], pool, targets, indices, weights)
+    for size in (3, 4, 6):
+        torch.testing.assert_close(texts.reconstruct(size), projection)
+    torch.testing.assert_close(dense(indices, weights, 23) @ pool, projection)
+
+
 def test_float32_is_close():
     targets, atoms = draw(4, n=20, atoms=200, width=64)
     exact, rough = omp(targets, atoms, 10), omp(targets.float(), atoms, 10)
