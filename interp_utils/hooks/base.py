@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,18 @@ from ..models import Clip
 
 @contextmanager
 def forward_hooks(hooks: list[tuple[nn.Module, Callable]]) -> Iterator[None]:
-    """Install forward hooks for the duration of a `with` block; they are gone after it, also after an exception."""
-    handles = []
+    """Install forward hooks for the duration of a `with` block; they are gone after it, also after an exception.
+
+    They see only what the installing thread runs: JupyterLab may run the callbacks of two widgets on one model at once.
+    """
+    owner, handles = get_ident(), []
+
+    def only_here(hook):
+        return lambda *args: hook(*args) if get_ident() == owner else None
+
     try:
         for module, hook in hooks:
-            handles.append(module.register_forward_hook(hook))
+            handles.append(module.register_forward_hook(only_here(hook)))
         yield
     finally:
         for handle in handles:

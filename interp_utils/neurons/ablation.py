@@ -12,7 +12,7 @@ from ..models import Clip
 from ..moments import Moments
 from ..stream import Batch, feed
 from .indirect import encode_without
-from .rank_one import batch_effects, batch_flow
+from .rank_one import batch_effects, batch_flow, check_alike
 from .second_order import Lines, SecondOrder
 from .sparse import SparseTexts
 
@@ -39,9 +39,10 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
     """The four ablations of figure 3.3 for fitted layers, from one pass over images (pixels, label).
 
     classifier: [C, E]. Nothing is run again: stored effects are replaced in the representation. Images whose effect is
-    "large" are those beyond the threshold that `fit` found on its own images, as in the published code.
+    "large" are those beyond the threshold that `fit` found on its own images, as in the published code. Raises ValueError where
+    the layers are of different models, conventions or units, or a label is no row of the classifier.
     """
-    scores, significant = Moments(), Moments()
+    clip, scores, significant = check_alike(orders), Moments(), Moments()
 
     def view(batch: Batch) -> Tensor:
         whole = _representation(batch, orders)
@@ -58,7 +59,7 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
         rows += [sum(layer[kind] for layer in changes) for kind in range(len(KINDS))]
         return torch.stack([_right_and_margin(whole - row, batch, classifier) for row in rows], 1)
 
-    feed(orders[0].clip, images, [(scores, view)], **options)
+    feed(clip, images, [(scores, view)], **options)
     (baseline, *rest), n = scores.mean.tolist(), len(KINDS)
     by_layer, together = rest[:-n], rest[-n:]
     curves = [{kind: [row[what] for row in by_layer[k::n]] for k, kind in enumerate(KINDS)} for what in (0, 1)]

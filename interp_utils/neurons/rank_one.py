@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..hooks import NeuronFlow, record_neurons
+from ..models import Clip
 from ..moments import Moments, TopK
 from ..stream import Batch, feed
 from .second_order import Effects, Lines, SecondOrder
@@ -37,9 +38,7 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
     memory needed does not grow with the number of images. options: those of `feed`.
     Raises ValueError where the layers are of different models, conventions or units.
     """
-    clip = orders[0].clip
-    if any((order.clip, order.ln, order.relative) != (clip, orders[0].ln, orders[0].relative) for order in orders):
-        raise ValueError("fit layers together only if they are of one model, with the same ln and relative")
+    clip = check_alike(orders)
     means = [(Moments(), Moments()) for _ in orders]
     parts = [(mean[0], _view(orders, k, lambda effects, _: effects.coefficients)) for k, mean in enumerate(means)]
     parts += [(mean[1], _view(orders, k, lambda effects, _: effects.shares)) for k, mean in enumerate(means)]
@@ -121,6 +120,14 @@ def spread(order: SecondOrder, images, **options) -> Spread:
         (values.sum(-1).square() / values.square().sum(-1).clamp(min=1e-300)).float(),
         values.shape[-1],
     )
+
+
+def check_alike(orders: Sequence[SecondOrder]) -> Clip:
+    """The model of some layers. Raises ValueError where they are of different models, conventions or units."""
+    clip, ln, relative = orders[0].clip, orders[0].ln, orders[0].relative
+    if any((order.clip, order.ln, order.relative) != (clip, ln, relative) for order in orders):
+        raise ValueError("take layers together only if they are of one model, with the same ln and relative")
+    return clip
 
 
 def batch_flow(batch: Batch, orders: Sequence[SecondOrder]) -> NeuronFlow:

@@ -191,6 +191,8 @@ def test_bad_input(clip, images, classifier):
         ablation_curves([order], images, classifier[:3])
     with pytest.raises(ValueError, match="label 4, but the classifier has 3"):
         text_ablation(order, images, classifier[:3], pools(order), [1])
+    with pytest.raises(ValueError, match="of one model, with the same ln and relative"):
+        ablation_curves([order, *fitted(clip, (1,), relative=False)], images, classifier)
     unlabelled = TensorDataset(images.tensors[0], torch.full((24,), -1))
     with pytest.raises(ValueError, match="label -1, .* have no labels"):
         ablation_curves([order], unlabelled, classifier)
