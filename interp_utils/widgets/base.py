@@ -3,6 +3,7 @@
 import base64
 import html
 from collections.abc import Callable
+from threading import RLock
 
 import ipywidgets
 
@@ -18,6 +19,7 @@ class Explorer(ipywidgets.VBox):
 
     def __init__(self, draw: Callable[..., tuple[plots.Picture, str]], **controls: ipywidgets.Widget):
         self.draw, self.controls = draw, controls
+        self._one_at_a_time = RLock()  # JupyterLab may handle two events at once; the last must win
         self.view, self.status = ipywidgets.HTML(), ipywidgets.HTML()
         self.view.add_class("iu-view")
         self.status.add_class("iu-status")
@@ -27,18 +29,19 @@ class Explorer(ipywidgets.VBox):
         self.refresh()
 
     def refresh(self, change=None) -> None:
-        try:
-            figure, self.alt = self.draw(**{name: control.value for name, control in self.controls.items()})
-        except Exception as error:
-            self.alt = f"{type(error).__name__}: {error}"
-            self.status.value = f"<b>{html.escape(self.alt)}</b>"
-            if change is None:
-                raise
-            return
-        self.png = figure.png()
-        source = base64.b64encode(self.png).decode()
-        self.view.value = f'<img alt="{html.escape(self.alt)}" style="max-width: 100%" src="data:image/png;base64,{source}">'
-        self.status.value = html.escape(self.alt)
+        with self._one_at_a_time:
+            try:
+                figure, self.alt = self.draw(**{name: control.value for name, control in self.controls.items()})
+            except Exception as error:
+                self.alt = f"{type(error).__name__}: {error}"
+                self.status.value = f"<b>{html.escape(self.alt)}</b>"
+                if change is None:
+                    raise
+                return
+            self.png = figure.png()
+            source = base64.b64encode(self.png).decode()
+            self.view.value = f'<img alt="{html.escape(self.alt)}" style="max-width: 100%" src="data:image/png;base64,{source}">'
+            self.status.value = html.escape(self.alt)
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
