@@ -68,12 +68,14 @@ class NamingScore:
 
 
 def naming_score(drives: Drives, named: Tensor) -> NamingScore:
-    """Compare the facts that texts name, bool [M, F], with those that drive the neurons. Chance: the texts of any neuron."""
+    """Compare the facts that texts name, bool [M, F], with those that drive the neurons. Chance: the texts of any neuron.
+
+    Where nothing is named, or nothing drives, the share is 0.
+    """
     named, driven = named.double(), drives.driven.double()
     hits, dealt = (named * driven).sum(), (named.mean(0) * driven.sum(0)).sum()
-    return NamingScore(
-        *(found.item() for found in (hits / named.sum(), dealt / named.sum(), hits / driven.sum(), dealt / driven.sum()))
-    )
+    n_named, n_driven = named.sum().clamp(min=1), driven.sum().clamp(min=1)
+    return NamingScore(*(share.item() for share in (hits / n_named, dealt / n_named, hits / n_driven, dealt / n_driven)))
 
 
 def named_facts(texts: SparseTexts, k: int = 4, neurons: Sequence[int] | None = None) -> Tensor:

@@ -35,7 +35,8 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
 
     The mean b is over all images. The direction is the first principal direction of the effects phi - b on the `top` images
     where they are longest (of fewer images: on all), without centring them again, with the sign that most of them have. The
-    memory needed does not grow with the number of images. options: those of `feed`.
+    memory needed does not grow with the number of images. A DataLoader must not shuffle if `top_images` is to number the dataset.
+    options: those of `feed`.
     Raises ValueError where the layers are of different models, conventions or units.
     """
     clip = check_alike(orders)

@@ -50,22 +50,29 @@ def describe(facts: dict[str, object]) -> str:
 def paint(text: str, n: int = 1, seed: int = 0) -> list[Rendered]:
     """Draw n images of a description such as "two red dogs on the beach"; what it does not say is drawn at random.
 
-    A second kind of object stands beside one copy of the first, and a second colour is its colour. Raises ValueError where the
-    description names no object, three kinds of object, or two values of another factor.
+    A colour belongs to the object that comes next. A second kind of object stands beside one copy of the first. Raises
+    ValueError where the description names no object, three kinds of object, two kinds and a number, or two values of one factor.
     """
-    facts, given = list(dict.fromkeys(read(text))), {}
-    for factor, value in facts:
-        if factor in given and factor in ("object", "colour"):
-            factor = "second" if factor == "object" else "second_colour"
-        if factor in given:
-            raise ValueError(f"{text!r} names {given[factor]!r} and {value!r}; one image can show only one of them")
-        given[factor] = value
+    given, colour = {}, None
+    for factor, value in read(text):
+        if factor == "colour":
+            clash = colour if colour not in (None, value) else None
+            colour = value
+        elif factor == "object":
+            slot = "object" if given.get("object", value) == value else "second"
+            clash = given[slot] if given.get(slot, value) != value else None
+            given[slot] = value
+            if colour is not None:
+                given["colour" if slot == "object" else "second_colour"], colour = colour, None
+        else:
+            clash = given[factor] if given.get(factor, value) != value else None
+            given[factor] = value
+        if clash is not None:
+            raise ValueError(f"{text!r} names {clash!r} and {value!r}; one image can show only one of them")
     if "object" not in given:
         raise ValueError(f"{text!r} names no object of the sandbox; name one of {', '.join(OBJECTS)}")
-    if "second" in given:
-        given["count"] = 1
-    images = []
-    for k in range(n):
-        number = PAINTED + seed * 10**5 + k
-        images.append(render(balanced(number, **given)))
-    return images
+    if colour is not None:  # "a dog, something red"
+        given.setdefault("colour", colour)
+    if "second" in given and given.setdefault("count", 1) != 1:
+        raise ValueError(f"{text!r} names two kinds of object and the number {given['count']}; say one or the other")
+    return [render(balanced(PAINTED + seed * 10**5 + k, **given)) for k in range(n)]

@@ -69,7 +69,7 @@ def test_descriptions_in_plain_words():
         ("scene", "forest"),
         ("scene", "mountains"),
     ]
-    assert read("a caravan, a starling and a category") == [], "parts of words mean nothing"
+    assert read("a caravan, a starling, a bobcat and a bulldog") == [], "parts of words mean nothing"
     for factor, values in FACTORS.items():
         for value in values:
             for text in prompts(factor, value):
@@ -234,3 +234,20 @@ def test_the_writer_does_not_touch_the_global_random_state():
     random.seed(1)
     template_writer(WORDS, "dog", "ship", 5, 0)
     assert random.random() == before
+
+
+def test_a_colour_belongs_to_the_object_that_comes_next():
+    for text, first, second in (
+        ("a dog and a blue cat", ("dog", None), ("cat", "blue")),
+        ("a red dog and a ship", ("dog", "red"), ("ship", None)),
+        ("a red dog and a red ship", ("dog", "red"), ("ship", "red")),
+        ("a dog, something green", ("dog", "green"), (None, None)),
+    ):
+        for drawn in iu.sandbox.paint(text, 4):
+            spec = drawn.factors
+            assert (spec.object, spec.second) == (first[0], second[0])
+            assert first[1] in (None, spec.colour) and second[1] in (None, spec.second_colour)
+    assert len({drawn.factors.colour for drawn in iu.sandbox.paint("a dog and a blue cat", 20)}) > 3
+    for text in ("a red blue dog", "two dogs and a cat"):
+        with pytest.raises(ValueError, match="names"):
+            iu.sandbox.paint(text)
