@@ -243,11 +243,11 @@ def test_a_colour_belongs_to_the_object_that_comes_next():
         ("a red dog and a red ship", ("dog", "red"), ("ship", "red")),
         ("a dog, something green", ("dog", "green"), (None, None)),
     ):
-        for drawn in iu.sandbox.paint(text, 4):
+        for drawn in paint(text, 4):
             spec = drawn.factors
             assert (spec.object, spec.second) == (first[0], second[0])
             assert first[1] in (None, spec.colour) and second[1] in (None, spec.second_colour)
-    assert len({drawn.factors.colour for drawn in iu.sandbox.paint("a dog and a blue cat", 20)}) > 3
+    assert len({drawn.factors.colour for drawn in paint("a dog and a blue cat", 20)}) > 3
     for text in ("a red blue dog", "two dogs and a cat"):
         with pytest.raises(ValueError, match="names"):
-            iu.sandbox.paint(text)
+            paint(text)
