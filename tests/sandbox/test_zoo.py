@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from interp_utils.sandbox.zoo import (
@@ -11,6 +12,7 @@ from interp_utils.sandbox.zoo import (
     big_gan,
     data,
     models,
+    projected,
     report,
     style_gan,
     train_clip_resnet,
@@ -21,14 +23,22 @@ from interp_utils.sandbox.zoo import (
     training,
 )
 
+
+def small_resnet():
+    torch.manual_seed(0)
+    resnet = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=0, stem_width=4, channels=(4, 4, 4, 4))
+    resnet.maxpool = nn.Identity()
+    return resnet
+
+
 RECIPES = {  # module, function that draws a batch, run(out), parts that a stop must not change
     "supervised": (train_supervised, "training_batch", lambda out: [train_supervised.run(out, 3, 4)]),
     "mae": (train_mae, "training_batch", lambda out: train_mae.run(out, 3, 4)),
     "clip_resnet": (train_clip_resnet, "training_batch", lambda out: [train_clip_resnet.run(out, 3, 4).visual]),
     "dino_vit": (train_dino, "training_batch", lambda out: [train_dino.run("vit", out, 3, 4)]),
     "dino_resnet": (train_dino, "training_batch", lambda out: [train_dino.run("resnet", out, 3, 4)]),
-    "big": (train_generators, "generator_batch", lambda out: [train_generators.run("big", out, 3, 4)]),
-    "style": (train_generators, "generator_batch", lambda out: [train_generators.run("style", out, 3, 4)]),
+    "big": (train_generators, "generator_batch", lambda out: [train_generators.run("big", small_resnet(), out, 3, 8)]),
+    "style": (train_generators, "generator_batch", lambda out: [train_generators.run("style", small_resnet(), out, 3, 8)]),
 }
 
 
@@ -137,12 +147,29 @@ def test_style_generator_truncation_noise_and_styles():
     assert style_gan.StyleGenerator(0, 8, {4: 8, 8: 8})(z).shape == (3, 3, 8, 8), "without classes"
 
 
-def test_gradient_penalty_is_the_squared_gradient_norm():
-    def linear(images, kinds):
-        return images.flatten(1) @ torch.full((3 * 4,), 2.0)
+def test_discriminator_reads_frozen_maps_and_projects_on_the_kind():
+    torch.manual_seed(0)
+    resnet = small_resnet()
+    discriminator = projected.ProjectedDiscriminator(resnet, 2, width=8).eval()
+    images, kinds = torch.randn(8, 3, 64, 64), torch.eye(2)[[0] * 8]
+    assert discriminator(images, kinds).shape == (8, 5 * 16)
+    assert not any(p.requires_grad for p in resnet.parameters()) and not resnet.training
+    assert all(not key.startswith("frozen") for key in discriminator.state_dict())
+    assert not torch.equal(discriminator(images, kinds), discriminator(images, 1 - kinds))
+    before = discriminator(images, kinds)
+    resnet.layer4[0].bn2.bias.add_(1)
+    after = discriminator(images, kinds)
+    assert torch.equal(before[:, :64], after[:, :64]), "the first four heads do not see the last stage"
+    assert not torch.equal(before[:, 64:], after[:, 64:]), "the last head does"
 
-    penalty = train_generators.gradient_penalty(linear, torch.randn(5, 3, 2, 2), None)
-    assert penalty.item() == pytest.approx(4.0 * 12)
+
+def test_sameness_shows_in_the_spread_of_a_group():
+    maps = torch.randn(16, 4, 2, 2)
+    maps[8:] = maps[8]  # the second group is one image eight times
+    spread = projected.with_spread(maps)[:, -1]
+    assert spread.shape == (16, 2, 2) and spread[:8].min() > 0.5 and spread[8:].max() < 1e-3
+    kinds = data.kinds_of(range(64))
+    assert all(len(set(kinds[k : k + 8])) == 1 for k in range(0, 64, 8)) and set(kinds) == set(range(len(KINDS)))
 
 
 def test_big_generator_uses_every_chunk_and_the_class():
@@ -167,7 +194,7 @@ def test_settling_measures_the_statistics_of_the_average():
     assert (ready(z, c) - in_training).abs().mean() < 0.02 < (before.eval()(z, c) - in_training).abs().mean()
     torch.testing.assert_close(ready(z, c)[:1], ready(z[:1], c[:1]), msg="an image must not depend on its batch")
     style = train_generators.settle(style_gan.StyleGenerator(len(KINDS), 8, {4: 8, 8: 8}))
-    w = style.mapping(torch.randn(2000, 8), torch.eye(len(KINDS))[[2]].expand(2000, -1))
+    w = style.mapping(torch.randn(2000, 8), data.one_hot([2] * 2000))
     torch.testing.assert_close(w.mean(0), style.mapping.w_mean[2], atol=0.1, rtol=0)
 
 

@@ -1,14 +1,12 @@
-"""A class-conditional generator for 64 x 64 images in BigGAN's manner, and its discriminator, written from the papers.
+"""A class-conditional generator for 64 x 64 images in BigGAN's manner, written from the paper.
 
 Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis" (2019): a shared class embedding, z cut
-into one chunk per block, conditional batch norm, residual blocks, hinge loss. Discriminator: spectral norm (Miyato et al.
-2018) and class projection (Miyato and Koyama 2018). Left out at this size: self-attention and the generator's spectral norm.
+into one chunk per block, conditional batch norm, residual blocks. Left out at this size: self-attention and spectral norm.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 CHANNELS = (192, 128, 96, 64, 32)  # at 4, 8, 16, 32 and 64 pixels
 CHUNK = 16  # of z, for the first layer and for each block
@@ -66,34 +64,3 @@ class BigGenerator(nn.Module):
         for block, condition in zip(self.blocks, conditions[1:]):
             x = block(x, condition)
         return self.conv_to_rgb(F.relu(self.bn(x))).float().tanh()
-
-
-class Down(nn.Module):
-    """Residual block that halves the size; the first one works on pixels and starts without a ReLU."""
-
-    def __init__(self, c_in: int, c_out: int, first: bool = False):
-        super().__init__()
-        self.first = first
-        self.conv_0 = spectral_norm(nn.Conv2d(c_in, c_out, 3, padding=1))
-        self.conv_1 = spectral_norm(nn.Conv2d(c_out, c_out, 3, padding=1))
-        self.skip = spectral_norm(nn.Conv2d(c_in, c_out, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_1(F.relu(self.conv_0(x if self.first else F.relu(x))))
-        return F.avg_pool2d(h, 2) + self.skip(F.avg_pool2d(x, 2))
-
-
-class BigDiscriminator(nn.Module):
-    """Images [B, 3, 64, 64] and class weights [B, kinds] -> realness [B]. It reads squares of 2 x 2 pixels, to be quick."""
-
-    def __init__(self, kinds: int, channels: tuple[int, ...] = CHANNELS):
-        super().__init__()
-        widths = (12, *reversed(channels[:-1]))
-        self.blocks = nn.Sequential(*(Down(a, b, first=a == 12) for a, b in zip(widths, widths[1:])))
-        self.last = spectral_norm(nn.Conv2d(widths[-1], widths[-1], 3, padding=1))
-        self.out = spectral_norm(nn.Linear(widths[-1], 1))
-        self.embed = spectral_norm(nn.Linear(kinds, widths[-1], bias=False))
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        x = F.relu(self.last(F.relu(self.blocks(F.pixel_unshuffle(x, 2))))).float().sum((2, 3))
-        return self.out(x)[:, 0].float() + (self.embed(c) * x).sum(1)

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from ...models import load_clip
+from .. import clip as sandbox_clip
 from ..tasks import HIDDEN, zero_shot_classifier
 from ..world import FACTORS
 from .data import KINDS, balanced_images
@@ -87,3 +88,36 @@ def recognised(images: Tensor, kinds: Tensor) -> dict[str, float]:
     confidence = (clip.model.logit_scale.exp() * scores).softmax(1).gather(1, right[:, None]).mean().item()
     shares = {kind: correct[kinds == k].mean().item() for k, kind in enumerate(KINDS) if (kinds == k).any()}
     return {"all": correct.mean().item(), "confidence": confidence, **shares}
+
+
+@torch.no_grad()
+def told(images: Tensor, factor: str) -> dict:
+    """How often the sandbox CLIP gives each value of a factor to images in -1..1: does a generator vary it?"""
+    clip = load_clip("sandbox", device="cpu")
+    classifier = zero_shot_classifier(clip, factor)
+    guesses = torch.cat([(clip.encode_image(2 * part) @ classifier.T).argmax(1) for part in images.split(200)])
+    shares = torch.bincount(guesses, minlength=len(classifier)) / len(images)
+    return {value: round(share.item(), 2) for value, share in zip(FACTORS[factor], shares)}
+
+
+def main():
+    from .models import load
+    from .train_generators import samples
+    from .train_mae import error_report
+
+    def show(name: str, numbers: dict[str, float]) -> None:
+        print(name, {key: round(value, 3) for key, value in numbers.items()}, flush=True)
+
+    for name in ("resnet", "dino_resnet", "dino_vit", "mae_vit", "clip_resnet"):
+        show(f"{name}, linear probe", linear_probe(load(name)))
+    show("clip_resnet, zero-shot", zero_shot(load("clip_resnet"), sandbox_clip.tokenizer()))
+    show("mae, squared error", error_report(load("mae_vit"), load("mae_decoder")))
+    for name in ("big_gan", "style_gan"):
+        images, kinds = samples(load(name), 200, seed=3)
+        show(f"{name}, recognised", recognised(images, kinds))
+        scenes, colours, places = (told(images, factor) for factor in ("scene", "colour", "place"))
+        print(f"{name}, what CLIP sees:", scenes, colours, places)
+
+
+if __name__ == "__main__":
+    main()

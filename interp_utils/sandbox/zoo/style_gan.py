@@ -1,9 +1,9 @@
-"""A style-based generator for 64 x 64 images and its discriminator, written from the papers.
+"""A style-based generator for 64 x 64 images, written from the papers.
 
 Karras et al., "A Style-Based Generator Architecture for GANs" (2019), and "Analyzing and Improving the Image Quality of
-StyleGAN" (2020): mapping network, learned constant, modulated and demodulated convolutions, noise, skip ToRGB outputs,
-residual discriminator with minibatch standard deviation. Classes enter as in "Training GANs with Limited Data" (2020): an
-embedding beside z, and a projection of the discriminator's output on a mapped class.
+StyleGAN" (2020): mapping network, learned constant, modulated and demodulated convolutions, noise, skip ToRGB outputs.
+Classes enter as in "Training GANs with Limited Data" (2020), by an embedding beside z. Left out: path length regularisation
+and style mixing, which serve larger trainings.
 """
 
 import math
@@ -36,25 +36,6 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight * self.scale, self.bias * self.lr)
-
-
-class EqualConv2d(nn.Module):
-    """Convolution with an equalised learning rate, whose output is scaled by `gain`; `down` blurs and halves the size.
-
-    A leaky ReLU passes a positive gain on, so the gain behind it costs nothing when it is in the weights before it.
-    """
-
-    def __init__(self, c_in: int, c_out: int, size: int, gain: float = 1.0, down: bool = False, bias: bool = True):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(c_out, c_in, size, size))
-        self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
-        self.scale, self.gain, self.down, self.pad = gain / math.sqrt(c_in * size**2), gain, down, size // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight * self.scale, None if self.bias is None else self.bias * self.gain
-        if self.down:
-            return F.conv2d(blur(x, pad=(self.pad + 1, self.pad + 1)), weight, bias, stride=2)
-        return F.conv2d(x, weight, bias, padding=self.pad)
 
 
 def blur(x: Tensor, pad: tuple[int, int], gain: float = 1.0) -> Tensor:
@@ -210,38 +191,3 @@ class StyleGenerator(nn.Module):
     def forward(self, z: Tensor, c: Tensor | None = None, truncation: float = 1.0, noise: str = "random") -> Tensor:
         w = self.mapping(z, c)
         return self.synthesis(self.mapping.truncate(w, c, truncation), noise)
-
-
-class ResidualDown(nn.Module):
-    def __init__(self, c_in: int, c_out: int):
-        super().__init__()
-        self.conv0 = EqualConv2d(c_in, c_in, 3, GAIN)
-        self.conv1 = EqualConv2d(c_in, c_out, 3, GAIN / math.sqrt(2), down=True)  # the sum of two branches, over sqrt(2)
-        self.skip = EqualConv2d(c_in, c_out, 1, 1 / math.sqrt(2), bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        low = self.skip(F.avg_pool2d(x, 2))
-        return F.leaky_relu(self.conv1(F.leaky_relu(self.conv0(x), 0.2)), 0.2) + low
-
-
-class StyleDiscriminator(nn.Module):
-    """Images [B, 3, 64, 64] and class weights [B, kinds] -> realness [B]. It reads squares of 2 x 2 pixels, to be quick."""
-
-    def __init__(self, kinds: int, channels: dict[int, int] = CHANNELS, d_class: int = 64):
-        super().__init__()
-        sizes = sorted(channels, reverse=True)[1:]
-        self.from_rgb = EqualConv2d(12, channels[sizes[0]], 3, GAIN)
-        self.blocks = nn.Sequential(*(ResidualDown(channels[size], channels[below]) for size, below in zip(sizes, sizes[1:])))
-        self.conv = EqualConv2d(channels[4] + 1, channels[4], 3)
-        self.linear = EqualLinear(channels[4] * 16, channels[4])
-        self.out = EqualLinear(channels[4], d_class if kinds else 1)
-        self.embed = EqualLinear(kinds, d_class) if kinds else None
-
-    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        x = self.blocks(F.leaky_relu(self.from_rgb(F.pixel_unshuffle(x, 2)), 0.2))
-        # One more map: how much the images of a small group differ, so that sameness shows.
-        group = min(8, len(x))
-        spread = x.float().unflatten(0, (group, -1)).var(0, correction=0).add(1e-8).sqrt().mean((1, 2, 3))
-        x = torch.cat([x, spread.repeat(group)[:, None, None, None].expand(-1, 1, *x.shape[2:]).to(x.dtype)], 1)
-        x = self.out(activate(self.linear(activate(self.conv(x)).flatten(1)))).float()
-        return x[:, 0] if self.embed is None else (x * unit_scale(self.embed(c).float())).sum(1) / math.sqrt(x.shape[1])

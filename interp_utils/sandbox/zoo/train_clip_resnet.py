@@ -23,7 +23,7 @@ from .models import BUILDERS, save
 from .report import zero_shot
 from .training import Checkpoint, arguments, loop, set_rate
 
-STEPS, SIZE, RATE = 2500, 128, 2e-3
+STEPS, SIZE, RATE = 1000, 128, 2e-3
 
 
 def build() -> nn.Module:

@@ -18,7 +18,7 @@ from .models import BUILDERS, save
 from .report import linear_probe
 from .training import Checkpoint, arguments, loop, set_rate
 
-STEPS, SIZE, RATE = 2500, 96, 2e-3
+STEPS, SIZE, RATE = 700, 96, 2e-3
 
 
 def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 500) -> nn.Module:
