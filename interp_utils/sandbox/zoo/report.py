@@ -113,6 +113,7 @@ def main():
     show("clip_resnet, zero-shot", zero_shot(load("clip_resnet"), sandbox_clip.tokenizer()))
     show("mae, squared error", error_report(load("mae_vit"), load("mae_decoder")))
     for name in ("big_gan", "style_gan"):
+        show(f"{name}, recognised with z within -1..1", recognised(*samples(load(name), 200, seed=3, limit=1)))
         images, kinds = samples(load(name), 200, seed=3)
         show(f"{name}, recognised", recognised(images, kinds))
         scenes, colours, places = (told(images, factor) for factor in ("scene", "colour", "place"))

@@ -21,11 +21,11 @@ from .models import BUILDERS, save
 from .report import linear_probe
 from .training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 
-STEPS, SIZE, RATE = {"vit": 4000, "resnet": 3000}, 64, {"vit": 1e-3, "resnet": 2e-3}
-LARGE, SMALL = (2, 64, (0.4, 1.0)), (4, 32, (0.1, 0.4))  # number of crops, side in pixels, share of the image's area
+STEPS, SIZE, RATE = {"vit": 500, "resnet": 400}, 64, {"vit": 1e-3, "resnet": 2e-3}
+LARGE, SMALL = (2, 64, (0.4, 1.0)), (4, 32, (0.15, 0.4))  # number of crops, side in pixels, share of the image's area
 PROTOTYPES = 512
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
-KEEP_CENTRE, KEEP_TEACHER = 0.9, 0.99
+KEEP_CENTRE, KEEP_TEACHER = 0.9, 0.985
 
 
 def crops(pixels: Tensor, side: int, area: tuple[float, float]) -> Tensor:
@@ -106,7 +106,7 @@ def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 500) ->
     optimizer = torch.optim.AdamW(trained, lr=RATE[kind], weight_decay=0.05)
 
     def update(step: int) -> dict[str, float]:
-        set_rate(optimizer, RATE[kind], step, steps, warm=200)
+        set_rate(optimizer, RATE[kind], step, steps, warm=100)
         pixels, _ = training_batch(step, size)
         large, small = (torch.cat([jitter(crops(pixels, side, area)) for _ in range(n)]) for n, side, area in (LARGE, SMALL))
         with torch.autocast("cpu", torch.bfloat16):

@@ -23,7 +23,7 @@ from .report import recognised
 from .style_gan import StyleGenerator
 from .training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 
-STEPS, SIZE = {"big": 3500, "style": 3500}, 32
+STEPS, SIZE = {"big": 2200, "style": 1600}, 32
 RATES = {"big": (5e-4, 1e-3), "style": (6e-3, 2e-3)}  # of generator and discriminator
 AVERAGE_OVER = 5_000  # images over which the moving average of the generator halves the past
 NOISE_RATE = 0.002  # relative learning rate of noise strengths, which in so short a training would grow and hide the objects
@@ -105,11 +105,12 @@ def settle(average: nn.Module, batches: int = 40) -> nn.Module:
 
 
 @torch.no_grad()
-def samples(generator: nn.Module, per_kind: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images [kinds * per_kind, 3, 64, 64] in -1..1 and their kinds, integers."""
+def samples(generator: nn.Module, per_kind: int, seed: int, limit: float | None = None) -> tuple[Tensor, Tensor]:
+    """Images [kinds * per_kind, 3, 64, 64] in -1..1 and their kinds, integers. limit: where the normal z is cut off."""
     torch.manual_seed(seed)
     labels = torch.arange(generator.kinds).repeat_interleave(per_kind)
-    z = torch.randn(len(labels), generator.d_z)
+    z = torch.empty(len(labels), generator.d_z)
+    z = z.normal_() if limit is None else nn.init.trunc_normal_(z, a=-limit, b=limit)
     c = one_hot(labels)
     return torch.cat([generator(a, b) for a, b in zip(z.split(100), c.split(100))]).clamp(-1, 1), labels
 

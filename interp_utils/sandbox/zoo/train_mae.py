@@ -17,7 +17,7 @@ from .models import PATCH, MaskedDecoder, save, vit
 from .report import linear_probe
 from .training import Checkpoint, arguments, loop, set_rate
 
-STEPS, SIZE, RATE = 5000, 128, 1.5e-3
+STEPS, SIZE, RATE = 1200, 128, 1.5e-3
 MASKED = 0.75
 
 
@@ -63,7 +63,7 @@ def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 500) -> tu
     optimizer = torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()], lr=RATE, betas=(0.9, 0.95), weight_decay=0.05)
 
     def update(step: int) -> dict[str, float]:
-        set_rate(optimizer, RATE, step, steps, warm=200)
+        set_rate(optimizer, RATE, step, steps, warm=100)
         pixels, _ = training_batch(step, size)
         with torch.autocast("cpu", torch.bfloat16):
             tokens, kept = encode(encoder.train(), pixels)
