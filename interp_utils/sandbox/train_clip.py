@@ -137,18 +137,21 @@ class LabelLoss(nn.Module):
         return loss + 2 * F.cross_entropy(self.patch(x[:, 1:]).flatten(0, 1), patches.gather(1, keep).flatten(), weight)
 
 
+def contrast_loss(scores: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of scores [texts, images] both ways, where all pairs that are `true` (bool) share the probability."""
+    target = true.float()
+    return sum(
+        F.cross_entropy(logits, share / share.sum(1, keepdim=True)) for logits, share in ((scores, target), (scores.T, target.T))
+    )
+
+
 class ContrastLoss(nn.Module):
     def forward(self, model, batch, drop):
         pixels, tokens, true = batch
         x, _ = tokens_after_dropping(model.visual, pixels, drop)
         images = F.normalize(x[:, 0] @ model.visual.proj, dim=-1)
         texts = model.encode_text(tokens, normalize=True)
-        logits = model.logit_scale.exp().clamp(max=60) * texts @ images.T
-        target = true.float()
-        return sum(
-            F.cross_entropy(scores, share / share.sum(1, keepdim=True))
-            for scores, share in ((logits, target), (logits.T, target.T))
-        )
+        return contrast_loss(model.logit_scale.exp().clamp(max=60) * texts @ images.T, true)
 
 
 def optimizer_for(model, heads, lr):
