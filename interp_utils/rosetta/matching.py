@@ -15,7 +15,7 @@ from .resizing import LayerMaps
 
 CONSTANT = 1e-6  # a unit whose standard deviation is below this share of its mean does not vary
 
-CHUNK = 8  # images whose maps are rearranged at a time; more is hardly faster and needs more memory
+IMAGES, VALUES = 8, 2**24  # maps are rearranged for so many images, or values if that is more, at a time, to bound memory
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,11 @@ class Correlation:
             device = maps_a[0].device if maps_a[0].device.type != "mps" else "cpu"  # MPS has no float64
             self.sums = {name: total.to(device) for name, total in self.sums.items()}
             self.dtype = torch.promote_types(maps_a[0].dtype, torch.float32)
-        for start in range(0, len(maps_a[0]), CHUNK):
-            self._add([maps[start : start + CHUNK] for maps in maps_a], [maps[start : start + CHUNK] for maps in maps_b])
+        chunk = max(IMAGES, VALUES // sum(maps[0].numel() for maps in (*maps_a, *maps_b)))
+        for parts in zip(*(maps.split(chunk) for maps in (*maps_a, *maps_b))):
+            self._add(parts[: len(maps_a)], parts[len(maps_a) :])
 
-    def _add(self, maps_a: list[Tensor], maps_b: list[Tensor]) -> None:
+    def _add(self, maps_a: Sequence[Tensor], maps_b: Sequence[Tensor]) -> None:
         layers_b = [LayerMaps(maps) for maps in maps_b]
         for i, maps in enumerate(maps_a):
             a = LayerMaps(maps)
@@ -86,8 +87,9 @@ class Correlation:
                 mean_a, squares_a = a.moments(large)
                 mean_b, squares_b = b.moments(large)
                 product = a.reduced(small) @ b.reduced(small).to(a.rows).T
-                means = (a.offset.double() + mean_a, b.offset.double() + mean_b)
-                self._absorb(i, j, a.n, *means, squares_a, squares_b, product, (mean_a, mean_b))
+                parts = a.offset, b.offset, mean_a, mean_b, squares_a, squares_b
+                offset_a, offset_b, mean_a, mean_b, *squares = (part.to(self.sums["cross"].device).double() for part in parts)
+                self._absorb(i, j, a.n, offset_a + mean_a, offset_b + mean_b, *squares, product, (mean_a, mean_b))
         self.count += len(maps_a[0])
 
     def merge(self, other: "Correlation") -> None:

@@ -4,6 +4,8 @@ Bilinear resizing U is linear and acts on rows and columns in turn. So <U a, b> 
 weighted sum over the small one, and the squares are a quadratic form of it, with U^T U.
 """
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch import Tensor
 Size = tuple[int, int]
 
 
+@lru_cache(maxsize=256)
 def resizing_matrix(small: int, large: int) -> Tensor:
     """Bilinear resizing along one axis (align_corners=False) as a matrix, [large, small], float64."""
     return F.interpolate(torch.eye(small, dtype=torch.float64)[None], size=large, mode="linear", align_corners=False)[0].T
@@ -45,12 +48,13 @@ class LayerMaps:
     def moments(self, size: Size) -> tuple[Tensor, Tensor]:
         """Mean and sum of squared deviations from it, [U] each, of the maps resized to `size`; mean less `offset`."""
         if size not in self._moments:
-            rows, (up, across) = self.rows, (resizing_matrix(*pair).to(self.rows) for pair in zip(self.size, size))
-            count = self.n * size[0] * size[1]
-            mean = torch.einsum("uhw,h,w->u", rows.sum(1), up.sum(0), across.sum(0)) / count
+            rows, count = self.rows, self.n * size[0] * size[1]
             if size == self.size:
+                mean = rows.mean((1, 2, 3))
                 squares = torch.linalg.vector_norm(rows.flatten(2), dim=2).square().sum(1)
             else:
+                up, across = (resizing_matrix(*pair).to(rows) for pair in zip(self.size, size))
+                mean = torch.einsum("uhw,h,w->u", rows.sum(1), up.sum(0), across.sum(0)) / count
                 spread = (rows @ (across.T @ across)) @ rows.mT  # [U, n, h, h], products of two rows of a map
                 squares = torch.einsum("unhH,hH->u", spread, up.T @ up)
             self._moments[size] = mean, (squares - count * mean.square()).clamp(min=0)
