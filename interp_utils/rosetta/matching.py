@@ -1,0 +1,205 @@
+"""Which units of two models light up in the same places: Pearson correlation of activation maps (thesis, section 4.3)."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .resizing import LayerMaps
+
+CONSTANT = 1e-6  # a unit whose standard deviation is below this share of its mean does not vary
+
+IMAGES, VALUES = 8, 2**24  # maps are rearranged for so many images, or values if that is more, at a time, to bound memory
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of some layers of a model, numbered through."""
+
+    model: str
+    layers: tuple[str, ...]
+    counts: tuple[int, ...]  # units of each layer
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def slices(self) -> list[slice]:
+        """The numbers of each layer's units."""
+        ends = [0, *accumulate(self.counts)]
+        return [slice(start, end) for start, end in zip(ends, ends[1:])]
+
+    @property
+    def names(self) -> list[str]:
+        """Layer and place in it of each unit, such as "layer3.17"."""
+        return [f"{layer}.{k}" for layer, count in zip(self.layers, self.counts) for k in range(count)]
+
+
+class Correlation:
+    """Pearson correlation of all units of two models over all images and positions (thesis, eqs. 4.1 and 4.2).
+
+    Maps of different size are compared at the larger one, under bilinear resizing. Everything is a running sum: the result
+    depends neither on the order of the images nor on the batches, and parts `merge`. Eq. 4.2 as printed lacks the factor
+    1 / (n m^2 - 1) that makes it a correlation.
+    """
+
+    def __init__(self, a: Units, b: Units):
+        self.a, self.b, self.count, self.dtype = a, b, 0, torch.float32
+        empty = {
+            "cross": (len(a), len(b)),
+            "mean_a": (len(a), len(b.layers)), "squares_a": (len(a), len(b.layers)),  # on the grid that each layer of b asks for
+            "mean_b": (len(b), len(a.layers)), "squares_b": (len(b), len(a.layers)),
+            "positions": (len(a.layers), len(b.layers)),
+        }  # fmt: skip
+        self.sums = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in empty.items()}
+
+    def update(self, maps_a: Sequence[Tensor], maps_b: Sequence[Tensor]) -> None:
+        """Add a batch: for each layer of either model its maps [n, units, h, w].
+
+        Raises ValueError for other layers or units than those of the batches before, and for values that are not finite.
+        """
+        _check(maps_a, self.a), _check(maps_b, self.b)
+        if len({len(maps) for maps in (*maps_a, *maps_b)}) != 1:
+            raise ValueError(f"need maps of equally many images, got {[len(maps) for maps in (*maps_a, *maps_b)]}")
+        if self.count == 0:
+            device = maps_a[0].device if maps_a[0].device.type != "mps" else "cpu"  # MPS has no float64
+            self.sums = {name: total.to(device) for name, total in self.sums.items()}
+            self.dtype = torch.promote_types(maps_a[0].dtype, torch.float32)
+        chunk = max(IMAGES, VALUES // sum(maps[0].numel() for maps in (*maps_a, *maps_b)))
+        for parts in zip(*(maps.split(chunk) for maps in (*maps_a, *maps_b))):
+            self._add(parts[: len(maps_a)], parts[len(maps_a) :])
+
+    def _add(self, maps_a: Sequence[Tensor], maps_b: Sequence[Tensor]) -> None:
+        layers_b = [LayerMaps(maps) for maps in maps_b]
+        for i, maps in enumerate(maps_a):
+            a = LayerMaps(maps)
+            for j, b in enumerate(layers_b):
+                small, large = (tuple(map(choose, a.size, b.size)) for choose in (min, max))
+                if self.count and self.sums["positions"][i, j] != large[0] * large[1]:
+                    raise ValueError(f"the maps of {self.a.layers[i]} and {self.b.layers[j]} changed their size between batches")
+                self.sums["positions"][i, j] = large[0] * large[1]
+                mean_a, squares_a = a.moments(large)
+                mean_b, squares_b = b.moments(large)
+                product = a.reduced(small) @ b.reduced(small).to(a.rows).T
+                parts = a.offset, b.offset, mean_a, mean_b, squares_a, squares_b
+                offset_a, offset_b, mean_a, mean_b, *squares = (part.to(self.sums["cross"].device).double() for part in parts)
+                self._absorb(i, j, a.n, offset_a + mean_a, offset_b + mean_b, *squares, product, (mean_a, mean_b))
+        self.count += len(maps_a[0])
+
+    def merge(self, other: "Correlation") -> None:
+        """Add what another pass has gathered, over other images. Raises ValueError if it is about other units."""
+        if (self.a, self.b) != (other.a, other.b):
+            raise ValueError("cannot merge correlations of different models, layers or units")
+        if self.count == 0:
+            self.sums, self.dtype = {name: total.clone() for name, total in other.sums.items()}, other.dtype
+        elif other.count:
+            if not torch.equal(self.sums["positions"], other.sums["positions"].to(self.sums["positions"])):
+                raise ValueError("cannot merge correlations of maps of different size")
+            for i, rows in enumerate(self.a.slices):
+                for j, columns in enumerate(self.b.slices):
+                    means = (other.sums["mean_a"][rows, j], other.sums["mean_b"][columns, i])
+                    squares = (other.sums["squares_a"][rows, j], other.sums["squares_b"][columns, i])
+                    self._absorb(i, j, other.count, *means, *squares, other.sums["cross"][rows, columns])
+        self.count += other.count
+
+    def _absorb(self, i, j, n, mean_a, mean_b, squares_a, squares_b, product, about=None) -> None:
+        """Add sums of a pair of layers over n images, by the rule for merging two samples (Chan et al. 1979).
+
+        about: deviations from the means of the points about which `product` was taken, where those are not the means.
+        """
+        rows, columns, sums = self.a.slices[i], self.b.slices[j], self.sums
+        new, old = (images * sums["positions"][i, j].item() for images in (n, self.count))
+        cross = sums["cross"][rows, columns]
+        sides = ("a", mean_a, squares_a, (rows, j)), ("b", mean_b, squares_b, (columns, i))
+        shifts = []
+        for side, mean, squares, place in sides:
+            shift = mean.to(cross) - sums[f"mean_{side}"][place]
+            sums[f"squares_{side}"][place] += squares.to(cross) + new * old / (new + old) * shift.square()
+            sums[f"mean_{side}"][place] += new / (new + old) * shift
+            shifts.append(shift)
+        left, right = [new * old / (new + old) * shifts[0]], [shifts[1]]
+        if about is not None:
+            left.append(-new * about[0].to(cross)), right.append(about[1].to(cross))
+        cross += product.to(cross.device)
+        cross.addmm_(torch.stack(left, 1), torch.stack(right))
+
+    @property
+    def matrix(self) -> Tensor:
+        """[units of a, units of b], computed anew each time; 0 for a unit that never varies."""
+        return self._cosine()
+
+    def cosine(self, centre_a: Tensor, centre_b: Tensor) -> Tensor:
+        """Cosine of the maps less given numbers, [units] each, instead of their means on the common grid."""
+        return self._cosine((centre_a, centre_b))
+
+    def _cosine(self, centres: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        if self.count == 0:
+            raise ValueError("no images have been seen yet; call update first")
+        sums, result = self.sums, torch.zeros_like(self.sums["cross"], dtype=self.dtype)
+        for i, rows in enumerate(self.a.slices):
+            for j, columns in enumerate(self.b.slices):
+                n, cross = self.count * sums["positions"][i, j].item(), sums["cross"][rows, columns]
+                scales, means = [], []
+                for side, place, units in (("a", (rows, j), rows), ("b", (columns, i), columns)):
+                    mean, squares = sums[f"mean_{side}"][place], sums[f"squares_{side}"][place]
+                    floor = n * (CONSTANT * mean).square()
+                    if centres is not None:
+                        mean = mean - centres["ab".index(side)][units].to(mean)
+                        squares = squares + n * mean.square()
+                    means.append(mean)
+                    scales.append(torch.where(squares > floor, squares, torch.inf).rsqrt())
+                if centres is not None:
+                    cross = torch.addr(cross, *means, alpha=n)
+                result[rows, columns] = cross * scales[0][:, None] * scales[1]
+        return result.clamp_(-1, 1)
+
+    def save(self, path: str | Path) -> None:
+        """Write all sums as safetensors."""
+        facts = {"a": asdict(self.a), "b": asdict(self.b), "count": self.count, "double": self.dtype == torch.float64}
+        save_file({name: total.contiguous() for name, total in self.sums.items()}, path, {"correlation": json.dumps(facts)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Correlation":
+        """What `save` wrote, on the CPU. Raises ValueError for another file."""
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get("correlation", "null"))
+            if facts is None:
+                raise ValueError(f"{path} holds no correlation; write one with Correlation.save")
+            sums = {name: file.get_tensor(name) for name in file.keys()}
+        sides = (Units(side["model"], tuple(side["layers"]), tuple(side["counts"])) for side in (facts["a"], facts["b"]))
+        found = cls(*sides)
+        found.sums, found.count, found.dtype = sums, facts["count"], torch.float64 if facts["double"] else torch.float32
+        return found
+
+
+def correlate_maps(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Exact Pearson correlation [A, C] of two layers' units over all images and positions (thesis, eq. 4.2).
+
+    batches: pairs of maps [n, A, h, w] and [n, C, k, l] of the same images; compared at the larger size under bilinear
+    resizing. A unit that never varies has correlation 0. Raises ValueError for no batches, or maps that do not fit.
+    """
+    found = None
+    for maps_a, maps_b in batches:
+        if maps_a.ndim != 4 or maps_b.ndim != 4:
+            raise ValueError(f"need maps [n, units, h, w], got {list(maps_a.shape)} and {list(maps_b.shape)}")
+        if found is None:
+            found = Correlation(Units("a", ("maps",), (maps_a.shape[1],)), Units("b", ("maps",), (maps_b.shape[1],)))
+        found.update([maps_a], [maps_b])
+    if found is None:
+        raise ValueError("need at least one batch of maps")
+    return found.matrix
+
+
+def _check(maps: Sequence[Tensor], units: Units) -> None:
+    shapes = [list(layer.shape) for layer in maps]
+    if [shape[1] for shape in shapes if len(shape) == 4] != list(units.counts) or len(shapes) != len(units.counts):
+        raise ValueError(f"need maps [n, units, h, w] of {dict(zip(units.layers, units.counts))}, got shapes {shapes}")
+    for name, layer in zip(units.layers, maps):
+        if layer.numel() == 0 or not layer.sum(dtype=torch.float32).isfinite():
+            raise ValueError(f"the maps of {units.model}, layer {name}, are empty or not finite; check the images and the weights")

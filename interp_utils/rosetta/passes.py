@@ -1,0 +1,96 @@
+"""One pass of images through two or more models, to correlate all their units."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from ..moments import Moments
+from ..stream import Batch, feed
+from .matching import Correlation, Units
+from .units import Generator, UnitModel
+
+
+class PublishedCorrelation:
+    """The similarity that the published code computes instead of eq. 4.2: a cosine for each batch, averaged over batches.
+
+    Maps are centred on their mean over the whole dataset (on their own grid) and divided by a standard deviation, which cancels
+    in a cosine. It depends on how images fall into batches. Units that never vary get 0.
+    """
+
+    def __init__(self, a: Units, b: Units, centre_a: Tensor, centre_b: Tensor):
+        self.a, self.b, self.centres, self.total, self.batches = a, b, (centre_a, centre_b), 0, 0
+
+    def update(self, maps_a: Sequence[Tensor], maps_b: Sequence[Tensor]) -> None:
+        """Add a batch, as `Correlation.update`."""
+        batch = Correlation(self.a, self.b)
+        batch.update(maps_a, maps_b)
+        self.total, self.batches = self.total + batch.cosine(*self.centres), self.batches + 1
+
+    @property
+    def matrix(self) -> Tensor:
+        """[units of a, units of b]"""
+        return self.total / self.batches
+
+
+def correlate(
+    a: UnitModel | Generator,
+    b: UnitModel | Generator | Sequence[UnitModel | Generator],
+    inputs: Sequence,
+    batch_size: int = 16,
+    shuffled: bool = False,
+    published: bool = False,
+):
+    """Correlate all units of two models in one pass (thesis, eqs. 4.1 and 4.2): a `Correlation`, or a list for several b.
+
+    inputs: images in 0..1 (a tensor [N, 3, H, W], a dataset of images or of (image, target), a `DataLoader`), or for a
+    generator the latents that `a.sample(n, seed)` gave; then b sees what a draws, cut off at 0 and 1. b may be a itself.
+    shuffled: b sees, for each image, another one of the batch: the control that shows what correlates without any content.
+    published: the per-batch cosine of the published code instead, in two passes (see `PublishedCorrelation`).
+    Raises ValueError for no inputs, TypeError for a generator as b that is not a.
+    """
+    several = isinstance(b, Sequence)
+    others = list(b) if several else [b]
+    for other in others:
+        if other is not a and not isinstance(other, UnitModel):
+            raise TypeError(f"b must see images, or be a itself; got {other!r}")
+    drawn = isinstance(a, Generator)
+    if drawn and not (isinstance(inputs, tuple) and all(isinstance(part, Tensor) for part in inputs)):
+        raise ValueError("a generator needs latents as its `sample` gives them: correlate(g, d, g.sample(1600))")
+    dataset = TensorDataset(*inputs) if drawn else inputs
+
+    def see(batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        if not drawn:
+            return batch.pixels, a(batch.pixels)
+        images, maps = a(batch.pixels) if batch.targets is None else a(batch.pixels, batch.targets)
+        return images.clamp(0, 1), maps
+
+    def maps_of(model, batch: Batch) -> list[Tensor]:
+        images, maps = batch.once("a", lambda: see(batch))
+        return maps if model is a else batch.once(id(model), lambda: model(images))
+
+    def pair(other):
+        def view(batch: Batch):
+            maps_a, maps_b = maps_of(a, batch), maps_of(other, batch)
+            if shuffled:
+                if len(batch.pixels) == 1:
+                    raise ValueError("a batch of one image cannot be shuffled; choose a batch_size that leaves no single image")
+                maps_b = [maps.roll(1, 0) for maps in maps_b]
+            return maps_a, maps_b
+
+        return view
+
+    if not published:
+        found = [Correlation(a.units, other.units) for other in others]
+    else:
+        models = {id(model): model for model in (a, *others)}
+        means = {key: Moments() for key in models}
+
+        def mean(model):
+            return lambda batch: torch.cat([maps.mean((2, 3)) for maps in maps_of(model, batch)], 1)
+
+        feed(a, dataset, [(means[key], mean(model)) for key, model in models.items()], batch_size=batch_size)
+        found = [PublishedCorrelation(a.units, b.units, means[id(a)].mean, means[id(b)].mean) for b in others]
+    feed(a, dataset, [(statistic, pair(other)) for statistic, other in zip(found, others)], batch_size=batch_size)
+    return found if several else found[0]

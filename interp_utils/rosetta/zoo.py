@@ -1,0 +1,144 @@
+"""The models of chapter 4 by name: what to load, which layers hold its units, and how it wants its images."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+
+import open_clip
+import timm
+import torch
+from timm.layers import Mlp
+from timm.models.resnet import ResNet
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ..models import best_device
+from ..sandbox import clip as sandbox_clip
+from .units import Generator, UnitModel, truncated_latents
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+DINO_URL = "https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth"
+SANDBOX = ("resnet", "dino_resnet", "clip_resnet", "dino_vit", "mae_vit", "big_gan", "style_gan")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model as its library builds it, beside what a `UnitModel` needs to know of it."""
+
+    model: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int
+    licence: str
+    source: str
+
+
+def _timm(name: str, pretrained: bool) -> Loaded:
+    model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    config, data = model.pretrained_cfg, timm.data.resolve_model_data_config(model)
+    source = f"hf-hub:{config['hf_hub_id']}" if config.get("hf_hub_id") else config.get("url", "")
+    return Loaded(model, data["mean"], data["std"], data["input_size"][-1], config.get("license") or "unknown", source)
+
+
+def _dino_resnet50(pretrained: bool) -> Loaded:
+    loaded = _timm("resnet50", False)
+    if pretrained:
+        state = torch.hub.load_state_dict_from_url(DINO_URL, map_location="cpu", weights_only=True)
+        loaded.model.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
+    return Loaded(loaded.model, loaded.mean, loaded.std, 224, "apache-2.0", DINO_URL)
+
+
+def _clip_rn50(pretrained: bool) -> Loaded:
+    config = open_clip.get_pretrained_cfg("RN50-quickgelu", "openai")
+    model = open_clip.create_model("RN50-quickgelu", pretrained="openai" if pretrained else None)
+    return Loaded(model.visual, config["mean"], config["std"], 224, "mit", config["url"])  # its address holds the SHA-256
+
+
+def _sandbox(name: str, pretrained: bool) -> Loaded:
+    from ..sandbox import zoo  # the recipes of these models are only needed by those who use them
+
+    model = zoo.load(name) if pretrained else zoo.BUILDERS[name]()
+    source = f"data/sandbox/{name}.safetensors"
+    return Loaded(getattr(model, "visual", model), sandbox_clip.MEAN, sandbox_clip.STD, 64, "mit", source)
+
+
+LOADERS: dict[str, Callable[[bool], Loaded]] = {
+    "resnet50": partial(_timm, "resnet50.tv_in1k"),  # the weights of torchvision's IMAGENET1K_V1
+    "dino_resnet50": _dino_resnet50,
+    "dino_vitb16": partial(_timm, "vit_base_patch16_224.dino"),
+    "mae_vitb16": partial(_timm, "vit_base_patch16_224.mae"),
+    "clip_rn50": _clip_rn50,
+    **{f"sandbox/{name}": partial(_sandbox, name) for name in SANDBOX},
+}
+
+
+def load_unit_model(name: str, device=None, pretrained: bool = True) -> UnitModel | Generator:
+    """A model of chapter 4, frozen and in eval mode, with its units: outputs of the stages of a ResNet, hidden units of a ViT.
+
+    name: one of "resnet50", "dino_resnet50", "dino_vitb16", "mae_vitb16" (CC-BY-NC), "clip_rn50", "sandbox/<name>", or
+    "timm/<any ResNet or ViT of timm>". "sandbox/big_gan" and "sandbox/style_gan" draw and come as a `Generator`.
+    device: by default the best there is. pretrained: False gives random weights, the untrained control.
+    Raises ValueError for an unknown name, NotImplementedError for an architecture without such units.
+    """
+    if name in LOADERS:
+        loaded = LOADERS[name](pretrained)
+    elif name.startswith("timm/") and timm.is_model(name.removeprefix("timm/")):
+        loaded = _timm(name.removeprefix("timm/"), pretrained)
+    else:
+        known = [*LOADERS, *(f"timm/{model}" for model in timm.list_models())]
+        near = ", ".join(get_close_matches(name, known, n=3, cutoff=0.4)) or "none"
+        raise ValueError(f"unknown model {name!r}; use one of {', '.join(LOADERS)} or timm/<name> (close: {near})")
+    device = torch.device(device) if device is not None else best_device()
+    model = loaded.model.eval().requires_grad_(False).to(device)
+    if not pretrained:
+        _open_blocks(model)
+    about = {"name": name, "licence": loaded.licence, "source": loaded.source}
+    if name in ("sandbox/big_gan", "sandbox/style_gan"):
+        return _sandbox_generator(model, about)
+    layers, to_map = unit_layers(model, name)
+    return UnitModel(model, layers, loaded.mean, loaded.std, loaded.size, to_map, **about)
+
+
+def unit_layers(model: nn.Module, name: str = "this model") -> tuple[list[str], Callable[[Tensor], Tensor] | None]:
+    """Names of the layers whose units the thesis matches, and how their output becomes maps (None: it is maps).
+
+    A ResNet has the outputs of its four stages, after the ReLU; a ViT the hidden units of its MLPs, after the GELU.
+    Raises NotImplementedError for other architectures.
+    """
+    if isinstance(model, ResNet | open_clip.modified_resnet.ModifiedResNet):
+        return list(STAGES), None
+    if isinstance(model, VisionTransformer) and all(isinstance(getattr(b, "mlp", None), Mlp) for b in model.blocks):
+        layers = [f"blocks.{k}.mlp.act" for k in range(len(model.blocks))]
+        return layers, partial(tokens_to_map, prefix=model.num_prefix_tokens, grid=tuple(model.patch_embed.grid_size))
+    raise NotImplementedError(
+        f"{name} is a {type(model).__name__}; units are known of timm's ResNet, open_clip's ModifiedResNet and timm's "
+        "VisionTransformer with plain MLPs. For others make a UnitModel(model, layers, ..., to_map) yourself"
+    )
+
+
+def _open_blocks(model: nn.Module) -> None:
+    """Give batch norms that start at zero, which ends each residual block, a weight of one: else random blocks do nothing."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.weight is not None and not module.weight.any():
+            nn.init.ones_(module.weight)
+
+
+def tokens_to_map(tokens: Tensor, prefix: int, grid: tuple[int, int]) -> Tensor:
+    """Tokens [B, prefix + h * w, units], the class token and registers first -> maps [B, units, h, w]."""
+    if tokens.shape[1] != prefix + grid[0] * grid[1]:
+        raise ValueError(f"need {prefix} tokens and a grid of {grid[0]} x {grid[1]}, got {tokens.shape[1]} tokens")
+    return tokens[:, prefix:].mT.unflatten(2, grid)
+
+
+def _sandbox_generator(model: nn.Module, about: dict[str, str]) -> Generator:
+    """The layers of the published code: BigGAN's convolutions, StyleGAN2's activations and outputs to RGB."""
+    if about["name"] == "sandbox/big_gan":
+        layers = [name for name, _ in model.named_modules() if "conv" in name]
+        return Generator(model, layers, truncated_latents(model.d_z, model.kinds), **about)
+    pattern = r"synthesis\.(convs\.\d+\.activate|to_rgbs\.\d+\.conv)"
+    layers = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
+    sampler = truncated_latents(model.d_z, model.kinds)
+    # Fixed noise, so that the same latents always give the same image.
+    return Generator(model, layers, sampler, draw=lambda model, z, c: model(z, c, noise="fixed"), **about)
