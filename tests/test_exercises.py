@@ -27,6 +27,19 @@ WRONG = {  # answers that a reader may well give
         "return ((heat.clamp(min=0) > heat.clamp(min=0).mean()) == mask).float().mean().item()",
         "guess = heat > 0.5\n    return ((guess & mask).sum() / (guess | mask).sum()).item()",
     ],
+    "unit_correlation": [
+        "rows = [torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] for a, b in zip(first, second)]\n"
+        "    return torch.stack(rows).mean().item()",
+        "a, b = first.flatten(), second.flatten()\n    return (a @ b / (a.norm() * b.norm())).item()",
+    ],
+    "mutual_neighbours": [
+        "return {(a, c) for a, row in enumerate(corr.topk(k, dim=1).indices.tolist()) for c in row}",
+        "return {(a, int(corr[a].argmax())) for a in range(len(corr)) if corr[:, corr[a].argmax()].argmax() == a}",
+    ],
+    "resizing_matrix": [
+        "return torch.nn.functional.interpolate(torch.eye(m)[None], size=n, mode='linear', align_corners=True)[0].T",
+        "return torch.nn.functional.interpolate(torch.eye(m)[None], size=n, mode='linear', align_corners=False)[0]",
+    ],
     "hold_still": [
         "activations[..., n] = means[:, n]\n    return activations",
         "held = activations.clone()\n    held[..., n] = means[:, n].mean()\n    return held",

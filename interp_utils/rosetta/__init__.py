@@ -4,11 +4,12 @@ from .buddies import best_buddies, buddy_summary, stability
 from .dictionary import Dictionary, Rosetta, build_dictionary
 from .matching import Correlation, Units, correlate_maps
 from .passes import PublishedCorrelation, correlate
+from .truth import drawn_images, factor_shares, mask_iou, unit_map
 from .units import Generator, UnitModel, truncated_latents
 from .zoo import load_unit_model, unit_layers
 
 __all__ = [
     "Correlation", "Dictionary", "Generator", "PublishedCorrelation", "Rosetta", "UnitModel", "Units", "best_buddies",
-    "build_dictionary", "buddy_summary", "correlate", "correlate_maps", "load_unit_model", "stability", "truncated_latents",
-    "unit_layers",
+    "buddy_summary", "build_dictionary", "correlate", "correlate_maps", "drawn_images", "factor_shares", "load_unit_model",
+    "mask_iou", "stability", "truncated_latents", "unit_layers", "unit_map",
 ]  # fmt: skip

@@ -1,0 +1,124 @@
+"""Widgets of chapter 4."""
+
+import ipywidgets
+import torch
+from torch import Tensor
+
+from .. import plots
+from ..rosetta import Correlation, Dictionary, Generator, UnitModel, best_buddies, unit_map
+from .base import Explorer
+
+Reference = UnitModel | Generator
+Inputs = Tensor | tuple[Tensor, ...]  # images in 0..1, or the latents that a generator sampled
+_STYLE = {"style": {"description_width": "60px"}}
+
+
+def draw_units(reference: Reference, models: dict[str, UnitModel], inputs: Inputs, units: dict[str, int]) -> plots.Picture:
+    """Images, one a row, beside the map of one unit in each model.
+
+    models: by name, the reference left out; units: the number of the unit to show, by model, the reference's included. Maps are
+    less their mean and divided by their standard deviation over the images shown.
+    """
+    with torch.no_grad():
+        images, own = reference(*inputs) if isinstance(reference, Generator) else (inputs, reference(inputs))
+    images, maps = images.clamp(0, 1), {}
+    for name, number in units.items():
+        source, seen = (reference, own) if name == reference.name else (models[name], models[name](images))
+        chosen = unit_map(seen, source.units, number).float().cpu()
+        title = f"{name.removeprefix('sandbox/')} {source.units.names[number]}"
+        maps[title] = (chosen - chosen.mean()) / chosen.std().clamp(min=1e-6)
+    return plots.method_maps(list(images.cpu()), maps)
+
+
+def draw_concept(
+    reference: Reference,
+    models: dict[str, UnitModel],
+    inputs: Inputs,
+    dictionary: Dictionary,
+    concept: int,
+    entry: int,
+) -> tuple[plots.Picture, str]:
+    """One Rosetta unit of a concept in every model on the same images, with a sentence (thesis, figures 4.1, 4.2, C.4 to C.11).
+
+    entry: which of the concept's units, the strongest first; of fewer, the last. Raises IndexError for a concept that is not there.
+    """
+    concepts = dictionary.concepts()
+    if not 0 <= concept < len(concepts):
+        raise IndexError(f"no concept {concept}: the dictionary has {len(concepts)}")
+    entries = concepts[concept]
+    chosen = entries[min(entry, len(entries) - 1)]
+    place = dictionary.units.tolist().index(chosen.number)
+    units = {reference.name: chosen.number} | dict(zip(dictionary.models, dictionary.partners[place].tolist()))
+    figure = draw_units(reference, models, inputs, units)
+    said = ", ".join(f"{name.removeprefix('sandbox/')} {chosen.correlations[name]:.2f}" for name in dictionary.models)
+    return figure, f"concept {concept}, {len(entries)} units; {chosen.unit} correlates with its partners: {said}"
+
+
+def dictionary_explorer(reference: Reference, models: dict[str, UnitModel], inputs: Inputs, dictionary: Dictionary) -> Explorer:
+    """Pick a concept and one of its units; see that unit and its partners in every model."""
+    concepts = dictionary.concepts()
+    if not concepts:
+        raise ValueError("the dictionary is empty: no unit has a partner in every model; mine more images or raise k")
+
+    def draw(concept: int, entry: int) -> tuple[plots.Picture, str]:
+        return draw_concept(reference, models, inputs, dictionary, concept, entry)
+
+    most = max(map(len, concepts)) - 1
+    return Explorer(
+        draw,
+        concept=ipywidgets.IntSlider(0, 0, len(concepts) - 1, description="concept", continuous_update=False, **_STYLE),
+        entry=ipywidgets.IntSlider(0, 0, max(most, 1), description="unit", continuous_update=False, **_STYLE),
+    )
+
+
+def draw_partners(
+    reference: Reference,
+    models: dict[str, UnitModel],
+    inputs: Inputs,
+    matches: dict[str, Correlation],
+    model: str,
+    unit: int,
+    k: int = 5,
+) -> tuple[plots.Picture, str]:
+    """A unit of one model and its partners in the others, found through the reference's unit nearest to it, with a sentence.
+
+    matches: correlations of the reference with each model, by the model's name. Raises IndexError for a unit that is not there.
+    """
+    own = matches[model].matrix
+    if not 0 <= unit < own.shape[1]:
+        raise IndexError(f"no unit {unit}: {model} has {own.shape[1]}")
+    through = own[:, unit].argmax().item()
+    units = {model: unit, reference.name: through}
+    units |= {name: match.matrix[through].argmax().item() for name, match in matches.items() if name != model}
+    parts = []
+    for name, match in matches.items():
+        value = match.matrix[through, units[name]].item()
+        buddies = (best_buddies(match.matrix, k) == torch.tensor([through, units[name]])).all(1).any().item()
+        parts.append(
+            f"{name.removeprefix('sandbox/')} {match.b.names[units[name]]} {value:.2f}{'' if buddies else ' (no best buddies)'}"
+        )
+    figure = draw_units(reference, models, inputs, units)
+    return figure, f"through {matches[model].a.names[through]} of {reference.name.removeprefix('sandbox/')}: " + ", ".join(parts)
+
+
+def unit_explorer(
+    reference: Reference,
+    models: dict[str, UnitModel],
+    inputs: Inputs,
+    matches: dict[str, Correlation],
+    start: tuple[str, int] | None = None,
+) -> Explorer:
+    """Pick a unit in one model; see it beside its partners in all others."""
+    if set(matches) != set(models) or not models:
+        raise ValueError(f"need a correlation for each model, got models {sorted(models)} and correlations {sorted(matches)}")
+
+    def draw(model: str, unit: int) -> tuple[plots.Picture, str]:
+        return draw_partners(reference, models, inputs, matches, model, unit)
+
+    model, unit = start or (next(iter(models)), 0)
+    most = min(match.matrix.shape[1] for match in matches.values()) - 1
+    return Explorer(
+        draw,
+        model=ipywidgets.Dropdown(options=list(models), value=model, description="model", **_STYLE),
+        unit=ipywidgets.BoundedIntText(min(unit, most), 0, most, description="unit", **_STYLE),
+    )

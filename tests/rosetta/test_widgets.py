@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from interp_utils import rosetta, widgets
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    reference = rosetta.load_unit_model("sandbox/big_gan", "cpu")
+    models = {name: rosetta.load_unit_model(name, "cpu") for name in ("sandbox/resnet", "sandbox/clip_resnet")}
+    found = rosetta.correlate(reference, [*models.values(), reference], reference.sample(24, seed=0))
+    matches = dict(zip(models, found))
+    return reference, models, reference.sample(2, seed=3), matches, rosetta.build_dictionary(found[:2], found[2])
+
+
+def test_dictionary_explorer_at_both_ends(zoo):
+    reference, models, latents, _, dictionary = zoo
+    explorer, seen = widgets.dictionary_explorer(reference, models, latents, dictionary), set()
+    concepts = dictionary.concepts()
+    for concept in (0, len(concepts) - 1):
+        explorer.controls["concept"].value = concept
+        for entry in (0, explorer.controls["entry"].max):
+            explorer.controls["entry"].value = entry
+            unit = concepts[concept][min(entry, len(concepts[concept]) - 1)]
+            assert explorer.alt.startswith(f"concept {concept}, {len(concepts[concept])} units; {unit.unit} correlates")
+            assert f"resnet {unit.correlations['sandbox/resnet']:.2f}" in explorer.alt
+            seen.add(explorer.png)
+    assert len(seen) >= 2, "moving a control did not change the picture"
+
+
+def test_unit_explorer_goes_through_the_reference(zoo):
+    reference, models, latents, matches, _ = zoo
+    explorer = widgets.unit_explorer(reference, models, latents, matches, ("sandbox/resnet", 3))
+    for model in models:
+        explorer.controls["model"].value = model
+        for unit in (0, explorer.controls["unit"].max):
+            explorer.controls["unit"].value = unit
+            through = matches[model].matrix[:, unit].argmax().item()
+            assert explorer.alt.startswith(f"through {reference.units.names[through]} of big_gan: ")
+            for name, match in matches.items():
+                partner = unit if name == model else match.matrix[through].argmax().item()
+                value = match.matrix[through, partner].item()
+                assert f"{name.removeprefix('sandbox/')} {match.b.names[partner]} {value:.2f}" in explorer.alt
+                pair = torch.tensor([through, partner])
+                buddies = (rosetta.best_buddies(match.matrix) == pair).all(1).any()
+                said = explorer.alt.split(f"{match.b.names[partner]} {value:.2f}")[1].startswith(" (no best buddies)")
+                assert said != bool(buddies)
+
+
+def test_a_reference_that_sees_works_on_images(zoo):
+    _, models, _, _, _ = zoo
+    one, two = models.values()
+    images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    match, own = rosetta.correlate(one, [two, one], images)
+    dictionary = rosetta.build_dictionary([match], own)
+    figure, sentence = widgets.draw_concept(one, {two.name: two}, images[:2], dictionary, 0, 0)
+    assert sentence.startswith("concept 0,") and figure.png()[:4] == b"\x89PNG"
+
+
+def test_what_is_not_there_is_refused(zoo):
+    reference, models, latents, matches, dictionary = zoo
+    with pytest.raises(IndexError, match="no concept 999"):
+        widgets.draw_concept(reference, models, latents, dictionary, 999, 0)
+    with pytest.raises(IndexError, match="no unit 480: sandbox/resnet has 480"):
+        widgets.draw_partners(reference, models, latents, matches, "sandbox/resnet", 480)
+    with pytest.raises(ValueError, match="a correlation for each model"):
+        widgets.unit_explorer(reference, models, latents, {})
