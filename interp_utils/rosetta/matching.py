@@ -67,9 +67,13 @@ class Correlation:
         _check(maps_a, self.a), _check(maps_b, self.b)
         if len({len(maps) for maps in (*maps_a, *maps_b)}) != 1:
             raise ValueError(f"need maps of equally many images, got {[len(maps) for maps in (*maps_a, *maps_b)]}")
+        pairs = [[[max(pair) for pair in zip(a.shape[2:], b.shape[2:])] for b in maps_b] for a in maps_a]
+        positions = torch.tensor(pairs, dtype=torch.float64).prod(2)  # of each pair of layers, on their common grid
+        if self.count and not torch.equal(positions, self.sums["positions"].cpu()):
+            raise ValueError("the maps changed their size between batches")
         if self.count == 0:
             device = maps_a[0].device if maps_a[0].device.type != "mps" else "cpu"  # MPS has no float64
-            self.sums = {name: total.to(device) for name, total in self.sums.items()}
+            self.sums = {name: total.to(device) for name, total in self.sums.items()} | {"positions": positions.to(device)}
             self.dtype = torch.promote_types(maps_a[0].dtype, torch.float32)
         chunk = max(IMAGES, VALUES // sum(maps[0].numel() for maps in (*maps_a, *maps_b)))
         for parts in zip(*(maps.split(chunk) for maps in (*maps_a, *maps_b))):
@@ -81,9 +85,6 @@ class Correlation:
             a = LayerMaps(maps)
             for j, b in enumerate(layers_b):
                 small, large = (tuple(map(choose, a.size, b.size)) for choose in (min, max))
-                if self.count and self.sums["positions"][i, j] != large[0] * large[1]:
-                    raise ValueError(f"the maps of {self.a.layers[i]} and {self.b.layers[j]} changed their size between batches")
-                self.sums["positions"][i, j] = large[0] * large[1]
                 mean_a, squares_a = a.moments(large)
                 mean_b, squares_b = b.moments(large)
                 product = a.reduced(small) @ b.reduced(small).to(a.rows).T
