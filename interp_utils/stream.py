@@ -74,6 +74,7 @@ def feed(
 ) -> None:
     """Pass over the images once and update many statistics.
 
+    clip: the model, or any other that has a `device`, which is all that is read here; views run it as they like.
     images: a dataset of (pixels, target) pairs, or of pixels alone, or a `DataLoader` over one (its batches are taken as they
     come, and numbered so). statistics: pairs of a statistic (see `moments`) and a
     function of the `Batch` that gives the arguments of its `update`, one tensor or a tuple. numbers: the images to take, by

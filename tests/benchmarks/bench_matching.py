@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
-from bench_direct_effects import peak_bytes
+from measure import peak_bytes
 
 from interp_utils.rosetta import Correlation, Units, load_unit_model
 
