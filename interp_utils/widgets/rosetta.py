@@ -25,8 +25,8 @@ def draw_units(reference: Reference, models: dict[str, UnitModel], inputs: Input
     for name, number in units.items():
         source, seen = (reference, own) if name == reference.name else (models[name], models[name](images))
         chosen = unit_map(seen, source.units, number).float().cpu()
-        title = f"{name.removeprefix('sandbox/')} {source.units.names[number]}"
-        maps[title] = (chosen - chosen.mean()) / chosen.std().clamp(min=1e-6)
+        unit = source.units.names[number].replace(".mlp.act", "")
+        maps[f"{name.removeprefix('sandbox/')} {unit}"] = (chosen - chosen.mean()) / chosen.std().clamp(min=1e-6)
     return plots.method_maps(list(images.cpu()), maps)
 
 
