@@ -84,19 +84,17 @@ def draw_partners(
 
     matches: correlations of the reference with each model, by the model's name. Raises IndexError for a unit that is not there.
     """
-    own = matches[model].matrix
-    if not 0 <= unit < own.shape[1]:
-        raise IndexError(f"no unit {unit}: {model} has {own.shape[1]}")
-    through = own[:, unit].argmax().item()
+    if not 0 <= unit < len(matches[model].b):
+        raise IndexError(f"no unit {unit}: {model} has {len(matches[model].b)}")
+    corr = {name: match.matrix.cpu() for name, match in matches.items()}
+    through = corr[model][:, unit].argmax().item()
     units = {model: unit, reference.name: through}
-    units |= {name: match.matrix[through].argmax().item() for name, match in matches.items() if name != model}
+    units |= {name: each[through].argmax().item() for name, each in corr.items() if name != model}
     parts = []
-    for name, match in matches.items():
-        value = match.matrix[through, units[name]].item()
-        buddies = (best_buddies(match.matrix, k) == torch.tensor([through, units[name]])).all(1).any().item()
-        parts.append(
-            f"{name.removeprefix('sandbox/')} {match.b.names[units[name]]} {value:.2f}{'' if buddies else ' (no best buddies)'}"
-        )
+    for name, each in corr.items():
+        buddies = (best_buddies(each, k) == torch.tensor([through, units[name]])).all(1).any().item()
+        said = f"{name.removeprefix('sandbox/')} {matches[name].b.names[units[name]]} {each[through, units[name]]:.2f}"
+        parts.append(said if buddies else f"{said} (no best buddies)")
     figure = draw_units(reference, models, inputs, units)
     return figure, f"through {matches[model].a.names[through]} of {reference.name.removeprefix('sandbox/')}: " + ", ".join(parts)
 
@@ -116,9 +114,8 @@ def unit_explorer(
         return draw_partners(reference, models, inputs, matches, model, unit)
 
     model, unit = start or (next(iter(models)), 0)
-    most = min(match.matrix.shape[1] for match in matches.values()) - 1
-    return Explorer(
-        draw,
-        model=ipywidgets.Dropdown(options=list(models), value=model, description="model", **_STYLE),
-        unit=ipywidgets.BoundedIntText(min(unit, most), 0, most, description="unit", **_STYLE),
-    )
+    most = {name: len(match.b) - 1 for name, match in matches.items()}
+    choose = ipywidgets.Dropdown(options=list(models), value=model, description="model", **_STYLE)
+    number = ipywidgets.BoundedIntText(unit, 0, most[model], description="unit", **_STYLE)
+    choose.observe(lambda change: setattr(number, "max", most[change["new"]]), "value")  # before the figure is drawn anew
+    return Explorer(draw, model=choose, unit=number)

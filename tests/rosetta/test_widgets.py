@@ -33,6 +33,7 @@ def test_unit_explorer_goes_through_the_reference(zoo):
     explorer = widgets.unit_explorer(reference, models, latents, matches, ("sandbox/resnet", 3))
     for model in models:
         explorer.controls["model"].value = model
+        assert explorer.controls["unit"].max == len(matches[model].b) - 1, "every unit of the model can be picked"
         for unit in (0, explorer.controls["unit"].max):
             explorer.controls["unit"].value = unit
             through = matches[model].matrix[:, unit].argmax().item()
