@@ -48,7 +48,7 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
         whole = _representation(batch, orders)
         changes, shares = [], []
         for k, order in enumerate(orders):
-            fitted = order._fit()
+            fitted = order.rank_one
             centred = batch_effects(batch, orders, k).less(fitted.centre)
             large = (centred.norms() > fitted.thresholds).to(whole)
             every, beyond = centred.summed(), centred.summed(large)
@@ -99,7 +99,7 @@ def text_ablation(
     """
     if coefficient not in COEFFICIENTS:
         raise ValueError(f"coefficient must be one of {', '.join(COEFFICIENTS)}, got {coefficient!r}")
-    fitted, scores, tables = order._fit(), Moments(), []
+    fitted, scores, tables = order.rank_one, Moments(), []
     for texts in pools.values():
         for size in sizes:
             rebuilt = texts.reconstruct(size).to(order.values)

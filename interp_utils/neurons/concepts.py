@@ -46,7 +46,7 @@ def discover_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, k:
     that is among the top 100 of the fitted images; it counts with that length. signed=True counts with x, the coefficient
     along its direction, instead: then a neuron that writes against its direction speaks against its texts.
     """
-    fitted = order._fit()
+    fitted = order.rank_one
     centred = order.on(pixels).less(fitted.centre)
     norms = centred.norms()
     importance = centred.along(fitted.lines) if signed else norms

@@ -41,7 +41,7 @@ def drives(
     tail) at most `level`, for all neurons and facts together (Bonferroni). order: fitted.
     """
     specs = [balanced(10**9 + seed * 10**7 + k) for k in range(n_images)]
-    fitted, rows = order._fit(), Rows()
+    fitted, rows = order.rank_one, Rows()
 
     def along(batch):
         return batch_effects(batch, [order], 0).less(fitted.centre).along(fitted.lines), batch.numbers

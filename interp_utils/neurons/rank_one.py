@@ -102,7 +102,7 @@ def spread(order: SecondOrder, images, **options) -> Spread:
     A second-order effect lies in a space of at most K = (later layers) x H dimensions, whatever the image, so some
     concentration is no finding. With ln="split" the residue, which all neurons share, is left out.
     """
-    fitted, covariance, projections = order._fit(), Moments(second=True), Moments()
+    fitted, covariance, projections = order.rank_one, Moments(second=True), Moments()
 
     def coordinates(effects: Effects, _):
         return torch.einsum("bkm,mjk->bmj", effects.coefficients - fitted.centre.coefficients, order.factor)

@@ -93,19 +93,21 @@ class SecondOrder:
     @property
     def directions(self) -> Tensor:
         """r_n, the unit direction of each neuron, [M, E]."""
-        return self._fit().directions
+        return self.rank_one.directions
 
     @property
     def mean(self) -> Tensor:
         """b_n, the mean effect of each neuron over the fitted images, [M, E]."""
-        return self._fit().mean
+        return self.rank_one.mean
 
     @property
     def thresholds(self) -> Tensor:
         """Distance from the mean from which on an effect is among the `top` largest of the fitted images, [M]."""
-        return self._fit().thresholds
+        return self.rank_one.thresholds
 
-    def _fit(self):
+    @property
+    def rank_one(self):
+        """All that `fit` found, a `RankOne`. Raises RuntimeError before it ran."""
         if self.fitted is None:
             raise RuntimeError("no direction yet; call fit(images) first")
         return self.fitted

@@ -25,7 +25,7 @@ def draw_neuron(
     images: the dataset that the layer was fitted on; texts: of the layer's directions. Raises IndexError for a neuron that is
     not there, RuntimeError for a layer that is not fitted.
     """
-    fitted = order._fit()
+    fitted = order.rank_one
     if not 0 <= neuron < len(fitted.directions):
         raise IndexError(f"no neuron {neuron}: layer {order.layer} has {len(fitted.directions)}")
     name, said = f"L{order.layer}N{neuron}", texts.of(neuron, n_texts)

@@ -35,7 +35,7 @@ def planted(sandbox, monkeypatch):
 
     monkeypatch.setattr(polysemy, "batch_effects", batch_effects)
     fitted = SimpleNamespace(centre=None, lines=None)
-    return SimpleNamespace(clip=sandbox, seed=0, _fit=lambda: fitted)
+    return SimpleNamespace(clip=sandbox, seed=0, rank_one=fitted)
 
 
 def test_the_planted_facts_are_found_and_no_others(planted):
