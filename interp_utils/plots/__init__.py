@@ -3,9 +3,10 @@
 from .base import Picture, Table, curve_row, image_grid, layer_curve, method_maps, show_map, text_maps, unnormalise
 from .heads import factor_bars, head_maps, head_view, neighbour_view, span_view
 from .neurons import concept_view, fooled_view, histogram, neuron_view, text_bars, value_bars
+from .rosetta import edit_row, image_rows, show_image
 
 __all__ = [
-    "Picture", "Table", "concept_view", "curve_row", "factor_bars", "fooled_view", "head_maps", "head_view", "histogram",
-    "image_grid", "layer_curve", "method_maps", "neighbour_view", "neuron_view", "show_map", "span_view", "text_bars",
-    "text_maps", "unnormalise", "value_bars",
+    "Picture", "Table", "concept_view", "curve_row", "edit_row", "factor_bars", "fooled_view", "head_maps", "head_view",
+    "histogram", "image_grid", "image_rows", "layer_curve", "method_maps", "neighbour_view", "neuron_view",
+    "show_image", "show_map", "span_view", "text_bars", "text_maps", "unnormalise", "value_bars",
 ]  # fmt: skip

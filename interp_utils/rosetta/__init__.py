@@ -2,14 +2,19 @@
 
 from .buddies import best_buddies, buddy_summary, stability
 from .dictionary import Dictionary, Rosetta, build_dictionary
+from .editing import Edit, copy_paste, edit, set_units, shift, zoom
+from .guidance import Guidance, Pairs, matched_pairs, own_pairs, rosetta_pairs
+from .inversion import Inversion, PerceptualDistance, invert, schedule
 from .matching import Correlation, Units, correlate_maps
 from .passes import PublishedCorrelation, correlate
 from .truth import drawn_images, factor_shares, mask_iou, unit_map
-from .units import Generator, UnitModel, truncated_latents
+from .units import Generator, UnitModel, style_space, truncated_latents
 from .zoo import load_unit_model, unit_layers
 
 __all__ = [
-    "Correlation", "Dictionary", "Generator", "PublishedCorrelation", "Rosetta", "UnitModel", "Units", "best_buddies",
-    "buddy_summary", "build_dictionary", "correlate", "correlate_maps", "drawn_images", "factor_shares", "load_unit_model",
-    "mask_iou", "stability", "truncated_latents", "unit_layers", "unit_map",
+    "Correlation", "Dictionary", "Edit", "Generator", "Guidance", "Inversion", "Pairs", "PerceptualDistance",
+    "PublishedCorrelation", "Rosetta", "UnitModel", "Units", "best_buddies", "buddy_summary", "build_dictionary", "copy_paste",
+    "correlate", "correlate_maps", "drawn_images", "edit", "factor_shares", "invert", "load_unit_model", "mask_iou",
+    "matched_pairs", "own_pairs", "rosetta_pairs", "schedule", "set_units", "shift", "stability", "style_space",
+    "truncated_latents", "unit_layers", "unit_map", "zoom",
 ]  # fmt: skip

@@ -68,7 +68,7 @@ class UnitModel(_Recorded):
 
     layers: names of submodules; to_map: from their output to maps, None where it is one. Images are square and of any size;
     they are resized to `size` pixels as the published code does (bicubic, without antialiasing) and normalised by mean and std.
-    Maps come without gradients, from hooks that are gone afterwards.
+    Maps come from hooks that are gone afterwards.
     """
 
     def __init__(
@@ -113,11 +113,15 @@ class UnitModel(_Recorded):
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (images - mean) / std
 
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """Maps [B, units, h, w] of each layer, of images [B, 3, side, side] in 0..1."""
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Maps [B, units, h, w] of each layer, of images [B, 3, side, side] in 0..1; differentiable in the images."""
         pixels = self.normalised(images)
         return self._record(lambda: self.model(pixels))[1]
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """The same without gradients."""
+        return self.maps(images)
 
 
 class Generator(_Recorded):
@@ -165,6 +169,23 @@ class Generator(_Recorded):
             raise ValueError(f"{self.name} must draw images [B, 3, H, W], got {what}")
         low, high = self.image_range
         return (images - low) / (high - low), maps
+
+
+def style_space(generator: Generator, mapping: Callable, synthesis: Callable) -> Generator:
+    """The same generator with styles in place of z: its latents are (w,), or (w, ...) as `mapping` gives them.
+
+    mapping: (model, z, c or None) -> w; synthesis: (model, w) -> images.
+    """
+
+    @torch.no_grad()
+    def sampler(n: int, random: torch.Generator, kind: int | None) -> tuple[Tensor, ...]:
+        z, *c = (part.to(generator.device) for part in generator.sampler(n, random, kind))
+        return (mapping(generator.model, z, c[0] if c else None),)
+
+    return Generator(
+        generator.model, generator.layers, sampler, lambda model, w, c: synthesis(model, w), generator.image_range,
+        f"{generator.name}, style space", generator.licence, generator.source,
+    )  # fmt: skip
 
 
 def truncated_latents(d_z: int, kinds: int = 0) -> Sampler:

@@ -66,3 +66,38 @@ def test_what_is_not_there_is_refused(zoo):
         widgets.draw_partners(reference, models, latents, matches, "sandbox/resnet", 480)
     with pytest.raises(ValueError, match="a correlation for each model"):
         widgets.unit_explorer(reference, models, latents, {})
+
+
+def test_edit_explorer_at_its_extremes(zoo, monkeypatch):
+    reference, _, latents, matches, dictionary = zoo
+    own = rosetta.correlate(reference, reference, reference.sample(24, seed=0))
+    steps = []
+    real = widgets.editing.edit
+
+    def short(*args, **options):
+        steps.append(options["steps"])
+        return real(*args, **(options | {"steps": 3}))
+
+    monkeypatch.setattr(widgets.editing, "edit", short)
+    explorer = widgets.edit_explorer(reference, own, dictionary, latents)
+    assert explorer.alt.startswith(f"shift right, all concepts, {len(dictionary)} units")
+    pictures = {explorer.png}
+    for what in ("remove", "strengthen", "copy and paste", "zoom in"):
+        explorer.controls["what"].value = what
+        explorer.controls["concept"].value = len(dictionary.concepts()) - 1
+        assert explorer.alt.startswith(f"{what}, concept {len(dictionary.concepts()) - 1}, ")
+        explorer.controls["image"].value = explorer.controls["image"].max
+        pictures.add(explorer.png)
+    assert len(pictures) == 5 and set(steps) == {40}
+    with pytest.raises(ValueError, match="unknown edit 'melt'"):
+        widgets.draw_edit(reference, own, dictionary, latents, "melt", None, 0)
+    with pytest.raises(IndexError, match="no image 2"):
+        widgets.draw_edit(reference, own, dictionary, latents, "remove", None, 2)
+
+
+def test_a_longer_edit_agrees_more_with_what_was_asked_for(zoo):
+    reference, _, latents, _, dictionary = zoo
+    own = rosetta.correlate(reference, reference, reference.sample(24, seed=0))
+    _, sentence = widgets.draw_edit(reference, own, dictionary, latents, "shift right", None, 0, steps=15)
+    before, after = (float(part.split()[-2]) for part in sentence.split("maps ")[1].split(", "))
+    assert after > before

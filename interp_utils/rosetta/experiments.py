@@ -1,0 +1,117 @@
+"""Table 4.1 and the edits of figures 4.7 and 4.8 on many images, measured. A generator is optimised for each: minutes to hours."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..models import Clip
+from .editing import Change, edit
+from .guidance import Guidance, Pairs
+from .inversion import PerceptualDistance, invert
+from .judges import ObjectMasks, factor_probabilities, places
+from .quality import image_quality
+from .units import Generator, UnitModel
+
+Results = dict[str, dict[str, Tensor]]  # condition -> measure -> value of each image
+
+
+def inversion_table(
+    generator: Generator,
+    guided_by: dict[str, list[tuple[UnitModel, Pairs]]],
+    images: Tensor,
+    start: tuple[Tensor, ...],
+    seen_by: UnitModel,
+    distance: Callable[[Tensor, Tensor], Tensor],
+    batch_size: int = 25,
+    **options,
+) -> Results:
+    """Quality of inversions of the same images from the same starts under several guidances (thesis, table 4.1).
+
+    guided_by: name -> models with their pairs, an empty list for the perceptual loss alone; images: [N, 3, H, W] in 0..1; start:
+    latents of N rows; seen_by: whose maps the perceptual loss compares; distance: the judge, another network than that.
+    options: those of `invert`. Gives PSNR, SSIM and distance of each image.
+    """
+    found: Results = {name: {} for name in guided_by}
+    for rows in tqdm(torch.arange(len(images)).split(batch_size), desc="images"):
+        targets, latents = images[rows].to(generator.device), tuple(part[rows] for part in start)
+        loss = PerceptualDistance(seen_by, targets)
+        for name, models in guided_by.items():
+            guides = [Guidance(pairs, model(targets)) for model, pairs in models]
+            result = invert(generator, guides, latents, loss, **options)
+            for measure, values in image_quality(result.images, targets, distance).items():
+                found[name].setdefault(measure, []).append(values.cpu())
+    return {name: {measure: torch.cat(parts) for measure, parts in measures.items()} for name, measures in found.items()}
+
+
+class Judged:
+    """What the judges say of drawn images: the object's place and size, and the probability of values that CLIP had first seen."""
+
+    def __init__(self, masks: ObjectMasks, clip: Clip, images: Tensor):
+        self.masks, self.clip = masks, clip
+        self.values = {factor: factor_probabilities(clip, images, factor).argmax(1) for factor in ("object", "scene", "colour")}
+        self.middle, self.area = places(masks(images.clamp(0, 1)) > 0.5)
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Of each image: how far the object moved "right" and "down" in shares of the side, its "growth", and as shares of 1
+        whether CLIP still names the same "object", "scene" and "colour"."""
+        middle, area = places(self.masks(images.clamp(0, 1)) > 0.5)
+        moved = middle - self.middle
+        same = {
+            factor: (factor_probabilities(self.clip, images, factor).argmax(1) == first).float()
+            for factor, first in self.values.items()
+        }
+        return {"right": moved[:, 0], "down": moved[:, 1], "growth": area / self.area, **same}
+
+
+def edit_table(
+    generator: Generator,
+    pairs: dict[str, Pairs],
+    latents: tuple[Tensor, ...],
+    changes: dict[str, Change],
+    masks: ObjectMasks,
+    clip: Clip,
+    pixel_changes: dict[str, Change] | None = None,
+    **options,
+) -> Results:
+    """What edits did to drawn images, for several sets of units, and for none: "edit, units" -> measure -> [B] (see `Judged`).
+
+    pairs: name -> units (`own_pairs`); changes: name -> change of maps; pixel_changes: the changes that make sense for pixels
+    too; there the image itself is changed in the same way and its pixels are what the latent has to match, without any unit.
+    """
+    found: Results = {}
+    with torch.no_grad():
+        before, _ = generator(*latents)
+    judged = Judged(masks, clip, before.cpu())
+    for name, change in tqdm(changes.items(), desc="edits"):
+        for units, chosen in pairs.items():
+            found[f"{name}, {units}"] = judged(edit(generator, chosen, latents, change, **options).after.cpu())
+        if pixel_changes and name in pixel_changes:
+            (target,) = pixel_changes[name]([before])
+
+            def error(images: Tensor, target: Tensor = target) -> Tensor:
+                return (images - target).square().mean((1, 2, 3))
+
+            allowed = {key: value for key, value in options.items() if key != "form"}
+            result = invert(generator, [], latents, error, origin=latents[0].to(generator.device), **allowed)
+            found[f"{name}, pixels"] = judged(result.images.cpu())
+    return found
+
+
+def save_results(results: Results, path: str | Path) -> None:
+    """Write results as safetensors."""
+    save_file({f"{name}|{measure}": values for name, row in results.items() for measure, values in row.items()}, path)
+
+
+def load_results(path: str | Path) -> Results:
+    """What `save_results` wrote. Raises FileNotFoundError with what to do where there is none."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"no saved results at {path}; set RECOMPUTE = True in the notebook to compute them")
+    found: Results = {}
+    for key, values in load_file(path).items():
+        name, measure = key.split("|")
+        found.setdefault(name, {})[measure] = values
+    return found

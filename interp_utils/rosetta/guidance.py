@@ -1,0 +1,128 @@
+"""Matched units as a goal: how well a generator's maps agree with given maps of their partners (thesis, eq. 4.6)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .buddies import best_buddies
+from .dictionary import Dictionary
+from .matching import Correlation, Units
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P units of a generator (a) and their partners in another model (b), with statistics of both over the mining images.
+
+    Statistics are those of maps resized to the common grid of a pair, as `Correlation` gathers them.
+    """
+
+    a: Units
+    b: Units
+    numbers: Tensor  # [P, 2], unit of a and unit of b
+    means: Tensor  # [P, 2]
+    stds: Tensor  # [P, 2]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, chosen) -> "Pairs":
+        """The pairs at some places: a slice, a list or a tensor of integers or booleans."""
+        return Pairs(self.a, self.b, self.numbers[chosen], self.means[chosen], self.stds[chosen])
+
+
+def matched_pairs(match: Correlation, numbers: Tensor | None = None, k: int = 5, rule: str = "mutual") -> Pairs:
+    """The best buddies of a correlation, or the pairs [P, 2] that `numbers` lists, with the statistics that eq. 4.6 needs.
+
+    A unit that never varied has no statistics to normalise by: best buddies leave it out. Raises ValueError if `numbers` has
+    such a unit, or if there is no pair.
+    """
+    layer_a, layer_b = (torch.repeat_interleave(torch.tensor(side.counts)) for side in (match.a, match.b))
+    listed = numbers is not None
+    numbers = torch.as_tensor(numbers).cpu() if listed else best_buddies(match.matrix.cpu(), k, rule)
+    if numbers.numel() == 0 or numbers.ndim != 2 or numbers.shape[1] != 2:
+        raise ValueError(f"need pairs [P, 2] of units of {match.a.model} and {match.b.model}, got {list(numbers.shape)}")
+    rows, columns = numbers.T
+    sums = {name: total.cpu() for name, total in match.sums.items()}
+    n = match.count * sums["positions"][layer_a[rows], layer_b[columns]]
+    means = torch.stack([sums["mean_a"][rows, layer_b[columns]], sums["mean_b"][columns, layer_a[rows]]], 1)
+    squares = torch.stack([sums["squares_a"][rows, layer_b[columns]], sums["squares_b"][columns, layer_a[rows]]], 1)
+    stds = (squares / n[:, None]).sqrt()
+    varies = (stds > 1e-6 * means.abs()).all(1) & (stds > 0).all(1)
+    if listed and not varies.all():
+        names = [(match.a.names[a], match.b.names[b]) for a, b in numbers[~varies].tolist()]
+        raise ValueError(f"these units never varied over the mining images: {names}; leave them out")
+    if not varies.any():
+        raise ValueError(f"{match.a.model} and {match.b.model} have no pair of units that vary; mine more images")
+    return Pairs(match.a, match.b, numbers[varies], means[varies].float(), stds[varies].float())
+
+
+def rosetta_pairs(dictionary: Dictionary, matches: Sequence[Correlation]) -> list[Pairs]:
+    """The Rosetta units (eq. 4.4) as pairs with each model of the dictionary, from the correlations it was built of."""
+    by_model = {match.b.model: match for match in matches}
+    columns = dictionary.partners.T
+    return [matched_pairs(by_model[m], torch.stack([dictionary.units, column], 1)) for m, column in zip(dictionary.models, columns)]
+
+
+def own_pairs(own: Correlation, units: Tensor) -> Pairs:
+    """Units of a generator as their own partners, for edits of its maps. own: its correlation with itself; units: [P] numbers."""
+    units = torch.as_tensor(units)
+    return matched_pairs(own, torch.stack([units, units], 1))
+
+
+class Guidance:
+    """L_act of eq. 4.6 for fixed targets: the partners' maps of the image that a generator shall come near to.
+
+    pairs: which units; targets: the maps of all layers of `pairs.b` for B images, [B, units, h, w] each, or for one image, which
+    then is the target of every latent. form: "dataset", as the thesis writes it, normalises both maps by their mean and standard
+    deviation over the mining images and takes the mean over positions (the thesis prints a sum, which would weigh large maps
+    more); "instance", as the published code, divides by the norms of the two maps at hand.
+    Raises ValueError for targets of other layers or units, and for an unknown form.
+    """
+
+    def __init__(self, pairs: Pairs, targets: Sequence[Tensor], form: str = "dataset"):
+        if form not in ("dataset", "instance"):
+            raise ValueError(f"form must be 'dataset' or 'instance', got {form!r}")
+        counts = [maps.shape[1] for maps in targets]
+        if counts != list(pairs.b.counts):
+            raise ValueError(f"need maps of {dict(zip(pairs.b.layers, pairs.b.counts))}, got {counts} units a layer")
+        self.pairs, self.form, self.parts = pairs, form, []
+        for i, rows in enumerate(pairs.a.slices):
+            for j, columns in enumerate(pairs.b.slices):
+                a, b = pairs.numbers.T
+                members = ((rows.start <= a) & (a < rows.stop) & (columns.start <= b) & (b < columns.stop)).nonzero()[:, 0]
+                if len(members):
+                    maps = targets[j].detach()[:, b[members] - columns.start]
+                    self.parts.append([i, a[members] - rows.start, members, maps, None])
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def scores(self, maps: Sequence[Tensor]) -> Tensor:
+        """The term of each pair, [B, P], for the generator's maps of all layers. Differentiable in the maps."""
+        found = []
+        for part in self.parts:
+            layer, rows, members, raw, target = part
+            ours = maps[layer][:, rows]
+            size = [max(pair) for pair in zip(ours.shape[2:], raw.shape[2:])]
+            if target is None or list(target.shape[2:]) != size or target.device != ours.device:
+                target = part[4] = self._normalised(_resized(raw.to(ours), size), members, 1)
+            ours = self._normalised(_resized(ours, size), members, 0)
+            if self.form == "instance":
+                found.append(F.cosine_similarity(ours.flatten(2), target.flatten(2).expand(len(ours), -1, -1), dim=2))
+            else:
+                found.append((ours * target).mean((2, 3)))
+        order = torch.cat([part[2] for part in self.parts]).argsort()
+        return torch.cat(found, 1)[:, order.to(found[0].device)]
+
+    def _normalised(self, maps: Tensor, members: Tensor, side: int) -> Tensor:
+        mean, std = (values[members, side].to(maps)[:, None, None] for values in (self.pairs.means, self.pairs.stds))
+        return (maps - mean) / std
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if list(maps.shape[2:]) == list(size):
+        return maps
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,60 @@
+"""What became of a drawn image, whose truth is not known: where its object is, how large, and what the sandbox CLIP sees."""
+
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from .. import sandbox
+from ..models import Clip
+from .units import UnitModel
+
+
+class ObjectMasks:
+    """Masks of the object, from a logistic regression for each position on a model's maps, fitted where the masks are known.
+
+    model: its layers are resized to the largest of them. images: [n, 3, side, side] in 0..1; masks: [n, side, side], bool, as
+    `drawn_images` gives them; per_image: how many positions of each image the regression sees.
+    """
+
+    def __init__(self, model: UnitModel, images: Tensor, masks: Tensor, per_image: int = 100, seed: int = 0):
+        self.model = model
+        x = self._features(images)
+        y = F.adaptive_avg_pool2d(masks.float()[:, None], x.shape[1:3])[:, 0] >= 0.5
+        chosen = torch.rand(x.shape[:3], generator=torch.Generator().manual_seed(seed)).flatten(1).topk(per_image).indices
+        x = x.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, x.shape[3])).flatten(0, 1)
+        self.shift, self.scale = x.mean(0), x.std(0).clamp(min=1e-6)
+        y = y.flatten(1).gather(1, chosen).flatten()
+        fit = LogisticRegression(C=0.01, max_iter=200).fit(((x - self.shift) / self.scale).numpy(), y.numpy())
+        self.weight, self.bias = torch.from_numpy(fit.coef_[0]).float(), float(fit.intercept_[0])
+
+    def _features(self, images: Tensor) -> Tensor:
+        maps = [torch.cat(parts) for parts in zip(*(self.model(part) for part in images.split(100)))]
+        size = max(layer.shape[2] for layer in maps)
+        maps = [F.interpolate(layer.float().cpu(), size=(size, size), mode="bilinear", align_corners=False) for layer in maps]
+        return torch.cat(maps, 1).movedim(1, 3)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Probability that the object covers a position, [B, side, side]."""
+        logits = ((self._features(images) - self.shift) / self.scale) @ self.weight + self.bias
+        return F.interpolate(logits[:, None], size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0].sigmoid()
+
+
+def places(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Middle of each mask [B, H, W], of probabilities or bools, across and down in shares of the side [B, 2], and its area [B].
+
+    The middle of an empty mask is nan.
+    """
+    masks = masks.float()
+    area = masks.mean((1, 2))
+    across, down = (torch.arange(size, dtype=torch.float32).add(0.5).div(size) for size in (masks.shape[2], masks.shape[1]))
+    middle = torch.stack([(masks * across).mean((1, 2)), (masks * down[:, None]).mean((1, 2))], 1)
+    return middle / area[:, None], area
+
+
+def factor_probabilities(clip: Clip, images: Tensor, factor: str) -> Tensor:
+    """What the sandbox CLIP makes of images in 0..1: probabilities [B, values] of the values of a factor."""
+    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (sandbox.clip.MEAN, sandbox.clip.STD))
+    embeddings = F.normalize(clip.encode_image((images.clamp(0, 1) - mean) / std), dim=-1)
+    scores = embeddings @ sandbox.zero_shot_classifier(clip, factor).T
+    return (clip.model.logit_scale.exp() * scores).softmax(1).cpu()

@@ -1,0 +1,76 @@
+"""The editor of chapter 4: change what a generator draws through the units that it shares with other models."""
+
+import ipywidgets
+import torch
+from torch import Tensor
+
+from .. import plots
+from ..rosetta import Correlation, Dictionary, Generator, copy_paste, edit, own_pairs, set_units, shift, unit_map, zoom
+from .base import Explorer
+
+MOVES = {
+    "shift right": shift(0.25), "shift left": shift(-0.25), "shift down": shift(down=0.25), "shift up": shift(down=-0.25),
+    "zoom in": zoom(2), "copy and paste": copy_paste(),
+}  # fmt: skip
+ON_CONCEPT = {"remove": "minimum", "strengthen": 3.0}
+ALL = "all concepts"
+
+
+def draw_edit(
+    generator: Generator,
+    own: Correlation,
+    dictionary: Dictionary,
+    latents: tuple[Tensor, ...],
+    what: str,
+    concept: int | None,
+    image: int,
+    steps: int = 40,
+    lr: float = 0.05,
+) -> tuple[plots.Picture, str]:
+    """One drawn image before and after an edit, with the map of a unit before, as asked for, and after; with a sentence.
+
+    own: the generator's correlation with itself; latents: what draws the images; what: one of MOVES or ON_CONCEPT;
+    concept: whose units are edited, None for all Rosetta units. Copy and paste starts from another latent, as in the thesis.
+    Raises ValueError for an unknown edit, IndexError for a concept or an image that is not there.
+    """
+    if what not in MOVES and what not in ON_CONCEPT:
+        raise ValueError(f"unknown edit {what!r}; choose one of {', '.join([*MOVES, *ON_CONCEPT])}")
+    concepts = dictionary.concepts()
+    if not 0 <= image < len(latents[0]) or (concept is not None and not 0 <= concept < len(concepts)):
+        raise IndexError(f"no image {image} or concept {concept}: there are {len(latents[0])} images and {len(concepts)} concepts")
+    entries = concepts[concept] if concept is not None else [entry for each in concepts for entry in each]
+    numbers = [entry.number for entry in entries]
+    change = MOVES.get(what) or set_units(generator.units, numbers, ON_CONCEPT[what])
+    latent = tuple(part[image : image + 1] for part in latents)
+    start = (generator.sample(1, seed=image)[0], *latent[1:]) if what == "copy and paste" else None
+    done = edit(generator, own_pairs(own, torch.tensor(numbers)), latent, change, start, steps=steps, lr=lr)
+    with torch.no_grad():
+        _, first = generator(*latent)
+    maps = [unit_map(each, generator.units, numbers[0])[0].cpu() for each in (first, done.targets, done.result.maps)]
+    titles = ["before", "after", f"{entries[0].unit} before", "asked for", "after"]
+    figure = plots.edit_row([done.before[0].cpu(), done.after[0].cpu()], maps, titles)
+    match = done.result.history["match"].mean(1)
+    of = ALL if concept is None else f"concept {concept}"
+    return (
+        figure,
+        f"{what}, {of}, {len(numbers)} units: agreement with the edited maps {match[0]:.2f} before, {match[-1]:.2f} after",
+    )
+
+
+def edit_explorer(generator: Generator, own: Correlation, dictionary: Dictionary, latents: tuple[Tensor, ...]) -> Explorer:
+    """Pick an edit, the concept to edit, and an image; see it before and after. Each edit is an optimisation of some seconds."""
+    concepts = dictionary.concepts()
+    if not concepts:
+        raise ValueError("the dictionary is empty: no unit has a partner in every model; mine more images or raise k")
+
+    def draw(what: str, concept: int | None, image: int) -> tuple[plots.Picture, str]:
+        return draw_edit(generator, own, dictionary, latents, what, concept, image)
+
+    names = [(ALL, None), *((f"concept {k}: {each[0].unit}", k) for k, each in enumerate(concepts))]
+    style = {"style": {"description_width": "60px"}}
+    return Explorer(
+        draw,
+        what=ipywidgets.Dropdown(options=[*MOVES, *ON_CONCEPT], value="shift right", description="edit", **style),
+        concept=ipywidgets.Dropdown(options=names, value=None, description="units", **style),
+        image=ipywidgets.IntSlider(0, 0, max(len(latents[0]) - 1, 1), description="image", continuous_update=False, **style),
+    )

@@ -1,0 +1,46 @@
+"""The judges of drawn images agree with rendered ones, of which everything is known."""
+
+import pytest
+import torch
+
+from interp_utils import load_clip, rosetta, sandbox
+from interp_utils.rosetta import judges
+
+FIRST = 10**9
+
+
+def rendered(start, n):
+    specs = [sandbox.zoo.data.generator_spec(FIRST + start + k) for k in range(n)]
+    return specs, *rosetta.drawn_images(specs)
+
+
+def test_object_masks_find_objects_they_were_not_fitted_to():
+    model = rosetta.load_unit_model("sandbox/clip_resnet", device="cpu")
+    _, images, masks = rendered(0, 80)
+    judge = judges.ObjectMasks(model, images, masks)
+    _, images, masks = rendered(5000, 40)
+    found = judge(images)
+    assert found.shape == masks.shape
+    iou = ((found > 0.5) & masks).sum((1, 2)) / ((found > 0.5) | masks).sum((1, 2))
+    assert iou.mean() > 0.6
+    (middle, area), (true_middle, true_area) = judges.places(found > 0.5), judges.places(masks)
+    assert (middle - true_middle).abs().mean() < 0.03
+    assert (area / true_area).median() == pytest.approx(1, abs=0.25)
+
+
+def test_places_are_shares_of_the_side():
+    masks = torch.zeros(2, 8, 16)
+    masks[0, 2:4, 4:8] = 1
+    middle, area = judges.places(masks)
+    torch.testing.assert_close(middle[0], torch.tensor([6 / 16, 3 / 8]))
+    assert area[0] == 8 / 128 and middle[1].isnan().all()
+
+
+def test_factor_probabilities_name_what_is_there():
+    specs, images, _ = rendered(9000, 30)
+    clip = load_clip("sandbox", device="cpu")
+    for factor in ("object", "scene"):
+        found = judges.factor_probabilities(clip, images, factor)
+        torch.testing.assert_close(found.sum(1), torch.ones(30))
+        right = torch.tensor([sandbox.FACTORS[factor].index(getattr(spec, factor)) for spec in specs])
+        assert (found.argmax(1) == right).float().mean() > 0.9
