@@ -58,3 +58,19 @@ def factor_probabilities(clip: Clip, images: Tensor, factor: str) -> Tensor:
     embeddings = F.normalize(clip.encode_image((images.clamp(0, 1) - mean) / std), dim=-1)
     scores = embeddings @ sandbox.zero_shot_classifier(clip, factor).T
     return (clip.model.logit_scale.exp() * scores).softmax(1).cpu()
+
+
+def same_place(a: Tensor, b: Tensor) -> list[float]:
+    """Pearson correlation over images of where the objects of two sets of masks [B, H, W] are: across, and down.
+
+    Images in which one of the two has no object are left out.
+    """
+    first, second = places(a)[0], places(b)[0]
+    both = (first.isfinite() & second.isfinite()).all(1)
+    return [torch.corrcoef(torch.stack([first[both, axis], second[both, axis]]))[0, 1].item() for axis in (0, 1)]
+
+
+def share_named(clip: Clip, images: Tensor, names: list[str]) -> float:
+    """Share of images [B, 3, H, W] in 0..1 whose object the sandbox CLIP names as expected, among all kinds of object."""
+    guesses = factor_probabilities(clip, images, "object").argmax(1)
+    return (guesses == torch.tensor([sandbox.FACTORS["object"].index(name) for name in names])).float().mean().item()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..moments import GroupMeans, Rows
 from ..sandbox import FACTORS, render
+from ..sandbox.render import restyle
 from ..sandbox.tasks import factor_label
 from ..sandbox.world import Spec
 from ..stream import feed
@@ -15,10 +16,14 @@ from .matching import Units
 from .units import UnitModel
 
 
-def drawn_images(specs: Sequence[Spec]) -> tuple[Tensor, Tensor]:
-    """Sandbox images [n, 3, 64, 64] in 0..1 and the masks of their objects [n, 64, 64], bool."""
+def drawn_images(specs: Sequence[Spec], style: str | None = None) -> tuple[Tensor, Tensor]:
+    """Sandbox images [n, 3, 64, 64] in 0..1 and the masks of their objects [n, 64, 64], bool.
+
+    style: None, or "sketch" or "negative", in which no model was trained.
+    """
     drawn = [render(spec) for spec in specs]
-    images = torch.stack([torch.from_numpy(image.pixels) for image in drawn]).movedim(-1, 1).float() / 255
+    pixels = [image.pixels if style is None else restyle(image.pixels, style) for image in drawn]
+    images = torch.stack([torch.from_numpy(each) for each in pixels]).movedim(-1, 1).float() / 255
     return images, torch.stack([torch.from_numpy(image.mask) for image in drawn])
 
 

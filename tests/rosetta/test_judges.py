@@ -44,3 +44,28 @@ def test_factor_probabilities_name_what_is_there():
         torch.testing.assert_close(found.sum(1), torch.ones(30))
         right = torch.tensor([sandbox.FACTORS[factor].index(getattr(spec, factor)) for spec in specs])
         assert (found.argmax(1) == right).float().mean() > 0.9
+
+
+def test_the_same_place_correlates_and_a_mirrored_one_does_not():
+    _, images, masks = rendered(3000, 30)
+    assert judges.same_place(masks, masks) == pytest.approx([1, 1])
+    across, down = judges.same_place(masks, masks.flip(2))
+    assert across == pytest.approx(-1, abs=1e-3) and down == pytest.approx(1)
+    empty = masks.clone()
+    empty[3] = False
+    assert judges.same_place(masks, empty) == pytest.approx([1, 1])
+
+
+def test_share_named_counts_what_clip_says():
+    specs, images, _ = rendered(4000, 20)
+    clip = load_clip("sandbox", device="cpu")
+    names = [spec.object for spec in specs]
+    assert judges.share_named(clip, images, names) > 0.9
+    assert judges.share_named(clip, images, ["ship"] * 20) < 0.1
+
+
+def test_unseen_styles_keep_the_masks():
+    specs, images, masks = rendered(6000, 2)
+    negative, same = rosetta.drawn_images(specs, "negative")
+    torch.testing.assert_close(negative, 1 - images)
+    assert torch.equal(same, masks)
