@@ -1,6 +1,6 @@
 """Models as lists of units with activation maps: any that see, and any that draw."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -10,13 +10,17 @@ from torch import Tensor, nn
 from ..hooks import forward_hooks
 from .matching import Units
 
+ToMap = Callable[[Tensor], Tensor]
 Sampler = Callable[[int, torch.Generator, int | None], tuple[Tensor, ...]]
 
 
 class _Recorded:
-    """A model and its named layers; each layer's output becomes maps [B, units, h, w]."""
+    """A model and its named layers; each layer's output becomes maps [B, units, h, w].
 
-    def __init__(self, model: nn.Module, layers: Sequence[str], to_map: Callable[[Tensor], Tensor] | None, name: str):
+    to_map: one function for all layers, or one for each layer that needs it, by name; None where outputs are maps.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str], to_map: ToMap | Mapping[str, ToMap] | None, name: str):
         if any(module.training for module in model.modules()):
             raise ValueError(f"{name} is in training mode; call model.eval() first")
         known = dict(model.named_modules())
@@ -44,7 +48,8 @@ class _Recorded:
 
         def keep(layer):
             def hook(module, args, output):
-                maps = output if self.to_map is None else self.to_map(output)
+                to_map = self.to_map.get(layer) if isinstance(self.to_map, Mapping) else self.to_map
+                maps = output if to_map is None else to_map(output)
                 if not isinstance(maps, Tensor) or maps.ndim != 4:
                     what = list(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
                     raise NotImplementedError(f"layer {layer} of {self.name} gives {what}, not maps [B, units, h, w]")
@@ -66,7 +71,8 @@ class _Recorded:
 class UnitModel(_Recorded):
     """An untouched model that sees: images [B, 3, H, W] in 0..1 -> for each layer its units' maps [B, units, h, w].
 
-    layers: names of submodules; to_map: from their output to maps, None where it is one. Images are square and of any size;
+    layers: names of submodules; to_map: from their output to maps, None where it is one, or a dict of such functions by layer
+    (a layer that is not in it gives maps). Images are square and of any size;
     they are resized to `size` pixels as the published code does (bicubic, without antialiasing) and normalised by mean and std.
     Maps come from hooks that are gone afterwards.
     """
@@ -78,7 +84,7 @@ class UnitModel(_Recorded):
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
         size: int = 224,
-        to_map: Callable[[Tensor], Tensor] | None = None,
+        to_map: ToMap | Mapping[str, ToMap] | None = None,
         name: str = "custom",
         licence: str = "",
         source: str = "",
@@ -128,7 +134,8 @@ class Generator(_Recorded):
     """An untouched model that draws: latents -> images [B, 3, H, W] in 0..1, and for each layer its units' maps.
 
     draw: (model, z, c) -> images in `image_range`, where c is None for a model without classes. sampler: (n, torch generator,
-    class or None) -> (z,) or (z, c) with n rows each. Calls are differentiable in the latents, as inversion needs it.
+    class or None) -> (z,) or (z, c) with n rows each. to_map: from a layer's output to its maps, as for a `UnitModel`. Calls are
+    differentiable in the latents, as inversion needs it.
     """
 
     def __init__(
@@ -141,8 +148,9 @@ class Generator(_Recorded):
         name: str = "custom",
         licence: str = "",
         source: str = "",
+        to_map: ToMap | Mapping[str, ToMap] | None = None,
     ):
-        super().__init__(model, layers, None, name)
+        super().__init__(model, layers, to_map, name)
         self.sampler, self.draw, self.image_range, self.licence, self.source = sampler, draw, image_range, licence, source
 
     def __repr__(self) -> str:
@@ -184,7 +192,7 @@ def style_space(generator: Generator, mapping: Callable, synthesis: Callable) ->
 
     return Generator(
         generator.model, generator.layers, sampler, lambda model, w, c: synthesis(model, w), generator.image_range,
-        f"{generator.name}, style space", generator.licence, generator.source,
+        f"{generator.name}, style space", generator.licence, generator.source, generator.to_map,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..models import best_device
 from ..sandbox import clip as sandbox_clip
+from .generators import GENERATORS
 from .units import Generator, UnitModel, truncated_latents
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -78,19 +79,23 @@ def load_unit_model(name: str, device=None, pretrained: bool = True) -> UnitMode
     """A model of chapter 4, frozen and in eval mode, with its units: outputs of the stages of a ResNet, hidden units of a ViT.
 
     name: one of "resnet50", "dino_resnet50", "dino_vitb16", "mae_vitb16" (CC-BY-NC), "clip_rn50", "sandbox/<name>", or
-    "timm/<any ResNet or ViT of timm>". "sandbox/big_gan" and "sandbox/style_gan" draw and come as a `Generator`.
+    "timm/<any ResNet or ViT of timm>". "sandbox/big_gan" and "sandbox/style_gan" draw and come as a `Generator`, and so do
+    "biggan_deep256", "stylegan2_cat", "stylegan2_horse" and "stylegan_xl" (the last three for non-commercial use).
     device: by default the best there is. pretrained: False gives random weights, the untrained control.
     Raises ValueError for an unknown name, NotImplementedError for an architecture without such units.
     """
+    device = torch.device(device) if device is not None else best_device()
+    if name in GENERATORS:
+        model, options = GENERATORS[name](pretrained)
+        return Generator(model.eval().requires_grad_(False).to(device), name=name, **options)
     if name in LOADERS:
         loaded = LOADERS[name](pretrained)
     elif name.startswith("timm/") and timm.is_model(name.removeprefix("timm/")):
         loaded = _timm(name.removeprefix("timm/"), pretrained)
     else:
-        known = [*LOADERS, *(f"timm/{model}" for model in timm.list_models())]
+        known = [*LOADERS, *GENERATORS, *(f"timm/{model}" for model in timm.list_models())]
         near = ", ".join(get_close_matches(name, known, n=3, cutoff=0.4)) or "none"
-        raise ValueError(f"unknown model {name!r}; use one of {', '.join(LOADERS)} or timm/<name> (close: {near})")
-    device = torch.device(device) if device is not None else best_device()
+        raise ValueError(f"unknown model {name!r}; use one of {', '.join([*LOADERS, *GENERATORS])} or timm/<name> (close: {near})")
     model = loaded.model.eval().requires_grad_(False).to(device)
     if not pretrained:
         _open_blocks(model)

@@ -28,9 +28,9 @@ from .training import Checkpoint, arguments, average_into, frozen_copy, loop, se
 
 STEPS, SIZE = {"big": 2000, "style": 2200}, 32
 ALONE = {"big": 500, "style": 1000}  # the first steps, which only reconstruct
-RATES = {"big": (1e-3, 1e-3, 1e-3), "style": (1e-2, 2e-3, 1e-3)}  # of generator, discriminator and encoder
+RATES = {"big": (5e-4, 1e-3, 1e-3), "style": (6e-3, 2e-3, 1e-3)}  # of generator, discriminator and encoder
 NAT, MAPS = 3e-4, 0.1  # what a nat of z and the error of the ResNet's maps weigh beside the error of pixels
-PRESSURE = 2.0  # norm of the discriminator's gradient at the images beside that of the reconstruction
+PRESSURE = 0.7  # norm of the discriminator's gradient at the images beside that of the reconstruction
 R1, R1_EVERY = 0.02, 16  # Karras et al. 2020: 0.0002 * pixels / batch
 AVERAGE_OVER = 5_000  # images over which the moving average of the generator halves the past
 NOISE_RATE = 0.002  # relative learning rate of noise strengths, which in so short a training would grow and hide the objects

@@ -1,0 +1,274 @@
+"""Weights survive the way through a file in each public format, written here by stand-ins for the original programs."""
+
+import io
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+import interp_utils as iu
+from interp_utils.rosetta import convert_nvidia_pickle, load_weights, read_nvidia_pickle, read_torch_file
+from interp_utils.rosetta.generators import BigGAN, BigGANConfig, StyleGAN2, StyleGAN2Config, StyleGANXL, StyleGANXLConfig
+
+BUILDERS = {
+    "big": lambda: BigGAN(BigGANConfig(blocks=((4, 2, True), (2, 1, False)), attention=1, width=8, d_z=6, kinds=5)),
+    "style": lambda: StyleGAN2(StyleGAN2Config(size=16, d=6, most_channels=8, base=96, mapping_layers=3)),
+    "xl": lambda: StyleGANXL(StyleGANXLConfig((16,), 4, 4, d_z=5, d=6, kinds=4, d_class=7, most_channels=8, base=256)),
+}
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def build(name, filled=True):
+    model = BUILDERS[name]().eval()
+    if filled:
+        for key, value in model.state_dict().items():
+            if not key.endswith("_filter"):
+                value.normal_()
+    return model
+
+
+@pytest.fixture
+def nvidia(monkeypatch):
+    """Names as in NVIDIA's programs, which are importable only while a file is written."""
+
+    def _reconstruct_persistent_obj(meta):
+        raise AssertionError("the file's code was run")
+
+    class EasyDict(dict):
+        pass
+
+    class Network:
+        pass
+
+    made = {"torch_utils.persistence": _reconstruct_persistent_obj, "dnnlib.util": EasyDict, "dnnlib.tflib.network": Network}
+    for path, thing in made.items():
+        thing.__module__, thing.__qualname__ = path, thing.__name__
+        for k in range(1, path.count(".") + 2):
+            name = ".".join(path.split(".")[:k])
+            monkeypatch.setitem(sys.modules, name, sys.modules.get(name) or types.ModuleType(name))
+        setattr(sys.modules[path], thing.__name__, thing)
+    return types.SimpleNamespace(rebuild=_reconstruct_persistent_obj, EasyDict=EasyDict, Network=Network)
+
+
+def persistent_dump(content, nvidia, protocol, meta=dict):
+    """A pickle in the format of NVIDIA's persistence: modules beside torch's own carry their source and their attributes."""
+
+    class Pickler(pickle.Pickler):
+        def reducer_override(self, thing):
+            if isinstance(thing, nn.Module) and not type(thing).__module__.startswith("torch."):
+                source = "import os\nraise SystemError('source code was run')"
+                about = meta(type="class", version=6, module_src=source, class_name=type(thing).__name__, state=thing.__dict__)
+                return nvidia.rebuild, (about,)
+            return NotImplemented
+
+    file = io.BytesIO()
+    Pickler(file, protocol).dump(content)
+    return file.getvalue()
+
+
+def assert_equal(found, expected):
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], expected[name]) and found[name].dtype == expected[name].dtype for name in expected)
+
+
+class Odd(nn.Module):
+    """Parts whose storage is not plain: views, halves, integers, shared and absent weights, a buffer that is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.turned = nn.Parameter(torch.randn(3, 4).T)
+        self.part = nn.Parameter(torch.randn(10)[2:7], requires_grad=False)
+        self.tied = self.turned
+        self.register_buffer("halves", torch.randn(3).half())
+        self.register_buffer("steps", torch.tensor(7))
+        self.register_buffer("absent", None)
+        self.register_buffer("passing", torch.ones(2), persistent=False)
+        self.body = nn.ModuleList([nn.Embedding(2, 3), nn.BatchNorm2d(2)])
+        self.gone = None
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_nvidia_pickles_give_their_state_dicts(nvidia, protocol, tmp_path):
+    first, second = Odd(), build("style")
+    extra = nvidia.EasyDict(class_name="training.dataset.ImageFolderDataset", path="/data")
+    content = {"G": first, "D": None, "G_ema": second, "training_set_kwargs": extra, "augment_pipe": None, "progress": 3.5}
+    path = tmp_path / "network.pkl"
+    path.write_bytes(persistent_dump(content, nvidia, protocol, dict if protocol % 2 else nvidia.EasyDict))
+    found = iu.rosetta.read_nvidia_pickle(path)
+    assert list(found) == ["G", "G_ema"]
+    assert_equal(found["G"], first.state_dict())
+    assert "passing" not in found["G"] and list(found["G_ema"]) == list(second.state_dict())
+    assert_equal(found["G_ema"], second.state_dict())
+    assert list(read_nvidia_pickle(path, ["G"])) == ["G"]
+    with pytest.raises(pickle.UnpicklingError, match=r"no network D; it holds \{G: torch_utils.*D: NoneType"):
+        read_nvidia_pickle(path, ["D"])
+
+
+@pytest.mark.parametrize("name", ["style", "xl"])
+def test_nvidia_pickles_load_strictly_and_are_converted_once(nvidia, name, tmp_path):
+    model, path = build(name), tmp_path / "net.pkl"
+    path.write_bytes(persistent_dump({"G": None, "G_ema": model}, nvidia, 4))
+    copy = build(name, filled=False)
+    load_weights(copy, path)
+    assert_equal(copy.state_dict(), model.state_dict())
+    converted = tmp_path / "net.G_ema.safetensors"
+    assert_equal(load_file(converted), model.state_dict())
+    before = converted.stat().st_mtime_ns
+    assert convert_nvidia_pickle(path) == converted and converted.stat().st_mtime_ns == before
+    other = build(name)
+    path.write_bytes(persistent_dump({"G_ema": other}, nvidia, 4))
+    load_weights(copy, path)  # another pickle of the same name is converted anew
+    assert_equal(copy.state_dict(), other.state_dict())
+    elsewhere = convert_nvidia_pickle(path, tmp_path / "elsewhere.safetensors")
+    with safe_open(elsewhere, "pt") as file:
+        assert len(file.metadata()["source_sha256"]) == 64
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["elsewhere.safetensors", "net.G_ema.safetensors", "net.pkl"]
+
+
+def test_a_pickle_without_an_expected_weight_is_refused_and_leaves_nothing(nvidia, tmp_path):
+    model, path = build("xl"), tmp_path / "net.pkl"
+    layer = model.synthesis.plan[0].name
+    del getattr(model.synthesis, layer)._buffers["magnitude_ema"]
+    path.write_bytes(persistent_dump({"G_ema": model}, nvidia, 4))
+    with pytest.raises(pickle.UnpicklingError, match=f"lacks 1 weights, such as synthesis.{layer}.magnitude_ema"):
+        load_weights(build("xl"), path)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.pkl"]
+
+
+@pytest.mark.parametrize("modern", [True, False])
+@pytest.mark.parametrize("name", BUILDERS)
+def test_files_of_torch_save_load_strictly(name, modern, tmp_path):
+    model, path = build(name), tmp_path / "pytorch_model.bin"
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=modern)
+    copy = build(name, filled=False)
+    load_weights(copy, path)
+    assert_equal(copy.state_dict(), model.state_dict())
+    state = dict(model.state_dict())
+    dropped = list(state)[3]
+    del state[dropped]
+    torch.save(state, path)
+    with pytest.raises(RuntimeError, match=f'Missing key.*"{dropped}"'):
+        load_weights(copy, path)
+    torch.save(list(state), path)
+    with pytest.raises(ValueError, match="holds list, not a dict"):
+        load_weights(copy, path)
+
+
+def rosinality(model):
+    """A StyleGAN2's weights as rosinality's program names and shapes them, for 16 pixels."""
+    ours, theirs = model.state_dict(), {}
+    for k in range(3):
+        for field in ("weight", "bias"):
+            theirs[f"style.{k + 1}.{field}"] = ours[f"mapping.fc{k}.{field}"]
+    theirs["input.input"] = ours["synthesis.b4.const"][None]
+    convs = {"conv1": "b4.conv1", "convs.0": "b8.conv0", "convs.1": "b8.conv1", "convs.2": "b16.conv0", "convs.3": "b16.conv1"}
+    for k, (there, here) in enumerate(convs.items()):
+        theirs[f"{there}.activate.bias"] = ours[f"synthesis.{here}.bias"]
+        theirs[f"{there}.noise.weight"] = ours[f"synthesis.{here}.noise_strength"][None]
+        theirs[f"noises.noise_{k}"] = ours[f"synthesis.{here}.noise_const"][None, None]
+        if here.endswith("conv0"):
+            theirs[f"{there}.conv.blur.kernel"] = 4 * ours[f"synthesis.{here}.resample_filter"]
+    rgbs = {"to_rgb1": "b4.torgb", "to_rgbs.0": "b8.torgb", "to_rgbs.1": "b16.torgb"}
+    for there, here in rgbs.items():
+        theirs[f"{there}.bias"] = ours[f"synthesis.{here}.bias"][None, :, None, None]
+    for there, here in (convs | rgbs).items():
+        theirs[f"{there}.conv.weight"] = ours[f"synthesis.{here}.weight"][None]
+        for field in ("weight", "bias"):
+            theirs[f"{there}.conv.modulation.{field}"] = ours[f"synthesis.{here}.affine.{field}"]
+    return {"g_ema": theirs, "latent_avg": ours["mapping.w_avg"]}
+
+
+def test_rosinalitys_files_load_into_a_style_gan2(tmp_path):
+    model, copy, path = build("style"), build("style", filled=False), tmp_path / "stylegan2-cat-config-f.pt"
+    content = rosinality(model)
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    load_weights(copy, path)
+    assert_equal(copy.state_dict(), model.state_dict())
+    del content["latent_avg"]
+    torch.save(content, path)
+    load_weights(copy, path)
+    z = torch.randn(20_000, 6)
+    torch.testing.assert_close(copy.mapping.w_avg, model.mapping(z)[:, 0].mean(0), atol=0.05, rtol=0.05)
+    content["g_ema"]["convs.2.conv.weight"] = content["g_ema"]["convs.2.conv.weight"][:, :3]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"convs.2.conv.weight has shape \[1, 3, 8, 3, 3\], but our synthesis.b16.conv0.weight"):
+        load_weights(copy, path)
+    del content["g_ema"]["noises.noise_1"]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="lacks noises.noise_1, which is our synthesis.b8.conv0.noise_const"):
+        load_weights(copy, path)
+
+
+def tensorflow(model, nvidia):
+    """The same as the networks of a TensorFlow file: dense weights [in, out], convolutions [rows, columns, in, out]."""
+    ours = {name: value.numpy() for name, value in model.state_dict().items()}
+
+    def network(variables, **components):
+        made = nvidia.Network()
+        made.__dict__ = {
+            "version": 4, "name": "G", "static_kwargs": nvidia.EasyDict(resolution=16), "build_module_src": "raise SystemError",
+            "build_func_name": "G_main", "variables": variables, "components": nvidia.EasyDict(components),
+        }  # fmt: skip
+        return made
+
+    mapping = []
+    for k in range(3):
+        mapping.append((f"Dense{k}/weight", np.ascontiguousarray(ours[f"mapping.fc{k}.weight"].T)))
+        mapping.append((f"Dense{k}/bias", ours[f"mapping.fc{k}.bias"]))
+    synthesis = [("4x4/Const/const", ours["synthesis.b4.const"][None])]
+    names = {"b4.conv1": "4x4/Conv", "b8.conv0": "8x8/Conv0_up", "b8.conv1": "8x8/Conv1", "b16.conv0": "16x16/Conv0_up",
+             "b16.conv1": "16x16/Conv1", "b4.torgb": "4x4/ToRGB", "b8.torgb": "8x8/ToRGB", "b16.torgb": "16x16/ToRGB"}  # fmt: skip
+    for k, (here, there) in enumerate(names.items()):
+        weight = ours[f"synthesis.{here}.weight"]
+        weight = np.transpose(weight[:, :, ::-1, ::-1] if there.endswith("_up") else weight, (2, 3, 1, 0))
+        synthesis += [(f"{there}/weight", weight), (f"{there}/bias", ours[f"synthesis.{here}.bias"])]
+        synthesis.append((f"{there}/mod_weight", ours[f"synthesis.{here}.affine.weight"].T))
+        synthesis.append((f"{there}/mod_bias", ours[f"synthesis.{here}.affine.bias"] - 1))
+        if "ToRGB" not in there:
+            synthesis.append((f"{there}/noise_strength", np.float32(ours[f"synthesis.{here}.noise_strength"])))
+            synthesis.append((f"noise{k}", ours[f"synthesis.{here}.noise_const"][None, None]))
+    parts = {"mapping": network(mapping), "synthesis": network(synthesis)}
+    return network([("dlatent_avg", ours["mapping.w_avg"]), ("lod", np.float32(0))], **parts)
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_tensorflow_files_load_into_a_style_gan2(nvidia, protocol, tmp_path):
+    model, path = build("style"), tmp_path / "stylegan2-cat-config-f.pkl"
+    networks = (tensorflow(build("style"), nvidia), nvidia.Network(), tensorflow(model, nvidia))
+    path.write_bytes(pickle.dumps(networks, protocol))
+    found = read_nvidia_pickle(path)
+    assert list(found) == ["G", "G_ema"] and not torch.equal(found["G"]["dlatent_avg"], found["G_ema"]["dlatent_avg"])
+    copy = build("style", filled=False)
+    load_weights(copy, path)
+    state = copy.state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(state[name], value)
+
+
+def test_wrong_kinds_of_files_are_told_apart(tmp_path):
+    path = tmp_path / "file.pkl"
+    torch.save({"weight": torch.zeros(2)}, path)
+    with pytest.raises(pickle.UnpicklingError, match="read_torch_file"):
+        read_nvidia_pickle(path)
+    assert list(read_torch_file(path)) == ["weight"]
+    torch.save({"model": build("style")}, path)
+    with pytest.raises(pickle.UnpicklingError, match="file.pkl is not a file of torch.save with tensors alone"):
+        read_torch_file(path)
+    path.write_bytes(pickle.dumps({"G_ema": 3, "D": None}))
+    with pytest.raises(pickle.UnpicklingError, match="holds no network"):
+        read_nvidia_pickle(path)
+    for content in (b"", b"\x80\x04", b"no pickle at all"):
+        path.write_bytes(content)
+        for read in (read_nvidia_pickle, read_torch_file):
+            with pytest.raises(pickle.UnpicklingError, match=r"file.pkl|cut off|damaged"):
+                read(path)
