@@ -1,0 +1,83 @@
+"""The tables of chapter 4's second half measure what they say."""
+
+import pytest
+import torch
+from torch import nn
+
+from interp_utils import load_clip, rosetta, sandbox
+from interp_utils.rosetta import experiments, judges, quality
+
+
+@pytest.fixture(scope="module")
+def rendered():
+    specs = [sandbox.zoo.data.generator_spec(10**9 + k) for k in range(120)]
+    return rosetta.drawn_images(specs)
+
+
+@pytest.fixture(scope="module")
+def judged(rendered):
+    images, masks = rendered
+    model = rosetta.load_unit_model("sandbox/clip_resnet", device="cpu")
+    return experiments.Judged(judges.ObjectMasks(model, images[:80], masks[:80]), load_clip("sandbox", device="cpu"), images[80:])
+
+
+def test_judged_sees_a_shift_and_that_all_else_stayed(judged, rendered):
+    images = rendered[0][80:]
+    still = judged(images)
+    assert still["right"].nan_to_num().abs().max() == 0 and all(still[f].min() == 1 for f in ("object", "scene", "colour"))
+    moved = judged(torch.roll(images, 8, dims=3))
+    central = (judged.middle[:, 0] > 0.25) & (judged.middle[:, 0] < 0.75)
+    assert moved["right"][central].mean() == pytest.approx(8 / 64, abs=0.03)
+    assert moved["down"][central].abs().mean() < 0.03
+    larger = torch.nn.functional.interpolate(images[..., 16:48, 16:48], size=64, mode="bilinear")
+    assert judged(larger)["growth"][central].median() > 1.8
+    other = judged(images.flip(0))
+    assert other["scene"].mean() < 0.6, "other images show other scenes"
+
+
+class Square(nn.Module):
+    """z [B, 3] -> an image of one colour, [B, 3, 64, 64]."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+        self.conv = nn.Identity()
+
+    def forward(self, z):
+        return self.conv(self.gain * z[:, :, None, None].expand(-1, -1, 64, 64)).tanh()
+
+
+def test_tables_keep_each_image_and_come_back_from_a_file(judged, tmp_path):
+    drawing = rosetta.Generator(Square().eval().requires_grad_(False), ["conv"], rosetta.truncated_latents(3), name="square")
+    seeing = rosetta.UnitModel(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh()).eval().requires_grad_(False), ["1"], size=64, name="see"
+    )
+    match, own = rosetta.correlate(drawing, [seeing, drawing], drawing.sample(30))
+    targets = drawing(*drawing.sample(3, seed=5))[0].detach()
+    guided = {"plain": [], "guided": [(seeing, rosetta.matched_pairs(match))]}
+    table = experiments.inversion_table(
+        drawing, guided, targets, drawing.sample(3, seed=6), seeing, quality.perceptual(seeing), batch_size=2, steps=60, lr=0.1
+    )
+    alone = experiments.inversion_table(
+        drawing,
+        {"plain": []},
+        targets[2:],
+        (drawing.sample(3, seed=6)[0][2:],),
+        seeing,
+        quality.perceptual(seeing),
+        steps=60,
+        lr=0.1,
+    )
+    assert list(table) == ["plain", "guided"] and table["plain"]["PSNR"].shape == (3,)
+    torch.testing.assert_close(table["plain"]["PSNR"][2:], alone["plain"]["PSNR"], atol=0.05, rtol=0)
+    assert not torch.equal(table["plain"]["PSNR"], table["guided"]["PSNR"])
+    experiments.save_results(table, tmp_path / "table.safetensors")
+    again = experiments.load_results(tmp_path / "table.safetensors")
+    assert torch.equal(again["guided"]["SSIM"], table["guided"]["SSIM"]) and set(again) == set(table)
+    with pytest.raises(FileNotFoundError, match="RECOMPUTE = True"):
+        experiments.load_results(tmp_path / "none.safetensors")
+
+    changes = {"shift": rosetta.shift(0.25)}
+    sets = {"all": rosetta.own_pairs(own, [0, 1, 2])}
+    edits = experiments.edit_table(drawing, sets, drawing.sample(2), changes, judged.masks, judged.clip, changes, steps=2, lr=0.1)
+    assert set(edits) == {"shift, all", "shift, pixels"} and set(edits["shift, all"]) >= {"right", "down", "growth", "object"}
