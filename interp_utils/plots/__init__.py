@@ -3,9 +3,10 @@
 from .base import Picture, Table, curve_row, image_grid, layer_curve, method_maps, show_map, text_maps, unnormalise
 from .heads import factor_bars, head_maps, head_view, neighbour_view, span_view
 from .neurons import concept_view, fooled_view, histogram, neuron_view, text_bars, value_bars
+from .opening import lens_view, stream_view, waterfall, world_view, zero_shot_view
 
 __all__ = [
     "Picture", "Table", "concept_view", "curve_row", "factor_bars", "fooled_view", "head_maps", "head_view", "histogram",
-    "image_grid", "layer_curve", "method_maps", "neighbour_view", "neuron_view", "show_map", "span_view", "text_bars",
-    "text_maps", "unnormalise", "value_bars",
+    "image_grid", "layer_curve", "lens_view", "method_maps", "neighbour_view", "neuron_view", "show_map", "span_view",
+    "stream_view", "text_bars", "text_maps", "unnormalise", "value_bars", "waterfall", "world_view", "zero_shot_view",
 ]  # fmt: skip
