@@ -11,6 +11,34 @@ import interp_utils as iu
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 WRONG = {  # answers that a reader may well give
+    "record_output": [
+        "return run()",
+        "seen = []\n    module.register_forward_hook(lambda module, inputs, output: seen.append(output))\n"
+        "    run()\n    return seen[0]",
+        "seen = []\n    handle = module.register_forward_hook(lambda module, inputs, output: seen.append(output))\n"
+        "    run()\n    handle.remove()\n    return seen[0]",
+        "seen = []\n    with iu.hooks.forward_hooks([(module, lambda module, inputs, output: seen.append(inputs[0]))]):\n"
+        "        run()\n    return seen[0]",
+    ],
+    "mean_ablate": [
+        "with iu.hooks.forward_hooks([(module, lambda module, inputs, output: torch.zeros_like(output))]):\n        return run()",
+        "with iu.hooks.forward_hooks([(module, lambda module, inputs, output: output.mean().expand_as(output))]):\n"
+        "        return run()",
+        "with iu.hooks.forward_hooks([(module, lambda module, inputs, output: output.mean((0, 1)).expand_as(output))]):\n"
+        "        return run()",
+        "module.register_forward_hook(lambda module, inputs, output: output.mean(0).expand_as(output))\n    return run()",
+    ],
+    "patch_class_token": [
+        "return run(target)",
+        "seen = []\n    with iu.hooks.forward_hooks([(module, lambda *args: seen.append(args[2]))]):\n        run(source)\n"
+        "    with iu.hooks.forward_hooks([(module, lambda *args: seen[0])]):\n        return run(target)",
+        "seen = []\n    with iu.hooks.forward_hooks([(module, lambda *args: seen.append(args[2]))]):\n        run(target)\n"
+        "    put = lambda *args: torch.cat([seen[0][:, :1], args[2][:, 1:]], 1)\n"
+        "    with iu.hooks.forward_hooks([(module, put)]):\n        return run(source)",
+        "seen = []\n    with iu.hooks.forward_hooks([(module, lambda *args: seen.append(args[2]))]):\n        run(source)\n"
+        "    put = lambda *args: torch.cat([args[2][:, :1], seen[0][:, 1:]], 1)\n"
+        "    with iu.hooks.forward_hooks([(module, put)]):\n        return run(target)",
+    ],
     "resample_ablation": [
         "return torch.where(ablated[:, None], terms.mean(0), terms).sum(1)",
         "return torch.where(ablated[:, None], terms, terms[donor]).sum(1)",

@@ -7,6 +7,7 @@ from .rosetta import edit_row, image_rows, show_image
 
 __all__ = [
     "Picture", "Table", "concept_view", "curve_row", "edit_row", "factor_bars", "fooled_view", "head_maps", "head_view",
-    "histogram", "image_grid", "image_rows", "layer_curve", "method_maps", "neighbour_view", "neuron_view",
-    "show_image", "show_map", "span_view", "text_bars", "text_maps", "unnormalise", "value_bars",
+    "histogram", "image_grid", "image_rows", "layer_curve", "lens_view", "method_maps", "neighbour_view", "neuron_view",
+    "show_image", "show_map", "span_view", "stream_view", "text_bars", "text_maps", "unnormalise", "value_bars", "waterfall",
+    "world_view", "zero_shot_view",
 ]  # fmt: skip

@@ -1,0 +1,79 @@
+"""The residual stream of the class token, term by term, and two lenses that read it before it is finished."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..hooks import attention_weights, project, record
+from ..models import Clip
+from ..moments import Moments
+from ..stream import feed
+
+
+def decompose_resid(clip: Clip, pixels: Tensor) -> Tensor:
+    """What each part adds to the class token's residual stream, [B, 2L+1, D] (thesis eq. 2.2; TransformerLens's name).
+
+    Order: embedding, attention 0, MLP 0, attention 1, ... The sum over the terms is what enters the last layer norm.
+    Raises ValueError for pixels that the model cannot take.
+    """
+    stream, attention = record(clip, pixels), []
+    for layer in range(clip.n_layers):
+        weights = attention_weights(clip, layer)
+        attention.append(torch.einsum("bhd,Dhd->bD", stream.values[:, layer], weights.w_o) + weights.b_o)
+    written = torch.stack([torch.stack(attention, 1), stream.mlps], 2).flatten(1, 2)
+    return torch.cat([stream.embed[:, None], written], 1)
+
+
+def accumulated_resid(clip: Clip, pixels: Tensor) -> Tensor:
+    """The class token's residual stream before the first block and after each, [B, L+1, D] (TransformerLens's name)."""
+    return decompose_resid(clip, pixels).cumsum(1)[:, ::2]
+
+
+@dataclass(frozen=True)
+class TunedLens:
+    """For each place in the class token's stream, an affine map to the final stream: L+1 maps [D, D] and offsets [D]."""
+
+    maps: Tensor  # [L+1, D, D]
+    offsets: Tensor  # [L+1, D]
+
+    def __call__(self, streams: Tensor) -> Tensor:
+        """What the final stream is expected to be, [B, L+1, D], from `accumulated_resid`."""
+        return torch.einsum("blD,lDd->bld", streams, self.maps.to(streams)) + self.offsets.to(streams)
+
+
+def logit_lens(clip: Clip, pixels: Tensor, tuned: TunedLens | None = None) -> Tensor:
+    """What the model would give out if it stopped before the first block or after each, [B, L+1, E], not normalised.
+
+    The stream goes through the last layer norm and the projection as it is (the logit lens; nostalgebraist 2020), or first
+    through a map that translates it (Belrose et al. 2023). Without `tuned`, the last one equals `clip.encode_image(pixels)`.
+    """
+    streams = accumulated_resid(clip, pixels)
+    return project(clip, streams if tuned is None else tuned(streams))
+
+
+def fit_tuned_lens(clip: Clip, images: Sequence, ridge: float = 1e-3, **options) -> TunedLens:
+    """Fit, for each place, the affine map that takes the class token's stream closest to its final stream, in one pass.
+
+    Belrose et al. (2023) train such maps by gradient descent on the output's distribution; these are least squares in closed
+    form. ridge: penalty on the map's squared entries, in units of the stream's mean variance there. No labels and no texts are
+    used. options: those of `feed`. Raises ValueError for a ridge that is not positive.
+    """
+    if not ridge > 0:
+        raise ValueError(f"ridge must be positive, got {ridge}")
+    moments = Moments(second=True)
+
+    def view(batch):
+        streams = accumulated_resid(clip, batch.pixels)
+        return torch.cat([streams, streams[:, -1:].expand_as(streams)], -1)
+
+    feed(clip, images, [(moments, view)], **options)
+    mean, covariance, width = moments.mean, moments.covariance, clip.d_model
+    own, across = covariance[:, :width, :width], covariance[:, :width, width:]
+    size = own.diagonal(dim1=1, dim2=2).mean(1)
+    floor = 1e-9 * mean[:, :width].square().mean(1)  # the embedding is the same for all images: no variance, no map
+    eye = torch.eye(width).to(own)
+    maps = torch.linalg.solve(own + torch.maximum(ridge * size, floor)[:, None, None] * eye, across)
+    offsets = mean[:, width:] - torch.einsum("lD,lDd->ld", mean[:, :width], maps)
+    return TunedLens(maps.float(), offsets.float())

@@ -1,0 +1,84 @@
+"""Widgets of chapter 1."""
+
+import ipywidgets
+import torch
+from torch import Tensor
+
+from .. import plots
+from ..models import Clip
+from ..texts import Pool, understood
+from .base import Explorer
+from .neurons import OWN, uploaded
+
+MOST = 24  # names that a figure can hold
+
+
+def zero_shot(clip: Clip, pixels: Tensor, names: list[str], prompt: str = "{}") -> Tensor:
+    """Probability of each name for each image, [B, T]: softmax of the cosines times the model's own scale (Radford et al. 2021).
+
+    pixels: [B, 3, H, W]; prompt: the sentence around each name, with {} in its place.
+    Raises ValueError for a prompt without {}, and what `encode_text` raises.
+    """
+    if "{}" not in prompt:
+        raise ValueError(f"the prompt needs {{}} where the name goes, as in “a picture of {{}}”; got “{prompt}”")
+    texts = clip.encode_text([prompt.replace("{}", name) for name in names])
+    with torch.no_grad():
+        images = torch.nn.functional.normalize(clip.encode_image(pixels).float(), dim=-1)
+        return (clip.model.logit_scale.exp() * images @ texts.T).softmax(-1)
+
+
+def draw_zero_shot(clip: Clip, pixels: Tensor, names: str, prompt: str = "{}") -> tuple[plots.Picture, str]:
+    """How CLIP classifies one image [3, H, W] among names that are separated by commas, with a sentence.
+
+    Raises ValueError for fewer than two different names, or more than a figure can hold.
+    """
+    split = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not 2 <= len(split) <= MOST:
+        raise ValueError(f"need 2 to {MOST} different names, separated by commas; got {len(split)}")
+    probabilities = zero_shot(clip, pixels[None], split, prompt)[0].tolist()
+    unknown = [not _knows(clip, name) for name in split]
+    order = sorted(range(len(split)), key=lambda k: -probabilities[k])
+    sentence = "the image is " + ", ".join(f"“{split[k]}” {probabilities[k]:.1%}" for k in order[:4])
+    if any(unknown):
+        odd = ", ".join(f"“{name}”" for name, is_odd in zip(split, unknown) if is_odd)
+        sentence += f"; the model never learned a word of {odd}, so that bar means nothing"
+    return plots.zero_shot_view(pixels, split, probabilities, unknown), sentence
+
+
+def zero_shot_explorer(
+    clip: Clip, images: list[Tensor], names: str, prompt: str = "{}", labels: list[str] | None = None
+) -> Explorer:
+    """Pick an image or bring your own, type names separated by commas, and see the probability of each.
+
+    images: preprocessed [3, H, W]; prompt: the sentence around each name; labels: what to call the images.
+    """
+    if not images:
+        raise ValueError("need at least one image")
+    labels = labels or [f"image {k}" for k in range(len(images))]
+    wide = {"style": {"description_width": "50px"}, "continuous_update": False}
+    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description=OWN)
+    choose = ipywidgets.Dropdown(
+        options=[*zip(labels, range(len(images))), (OWN, OWN)], value=0, description="image", style=wide["style"]
+    )
+
+    def draw(image, own, names: str, prompt: str) -> tuple[plots.Picture, str]:
+        pixels = clip.preprocess(uploaded(own)) if image == OWN else images[image]
+        return draw_zero_shot(clip, pixels, names, prompt)
+
+    explorer = Explorer(
+        draw,
+        image=choose,
+        own=upload,
+        names=ipywidgets.Text(names, description="names", layout={"width": "520px"}, **wide),
+        prompt=ipywidgets.Text(prompt, description="prompt", **wide),
+    )
+    upload.observe(lambda change: setattr(choose, "value", OWN), "value")
+    return explorer
+
+
+def _knows(clip: Clip, text: str) -> bool:
+    """Does the model know all tokens of a text? (see `texts.understood`, which refuses a pool of which nothing is left)"""
+    try:
+        return bool(understood(clip, Pool([text], [""])).texts)
+    except ValueError:
+        return False
