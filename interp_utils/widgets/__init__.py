@@ -4,9 +4,10 @@ from .base import Explorer
 from .heads import draw_head, draw_neighbours, draw_span, head_explorer, neighbour_explorer, span_explorer, text_direction
 from .neurons import concept_explorer, draw_concepts, draw_neuron, neuron_explorer, uploaded
 from .rosetta import dictionary_explorer, draw_concept, draw_partners, draw_units, unit_explorer
+from .science import draw_hypothesis, hypothesis_lab
 
 __all__ = [
-    "Explorer", "concept_explorer", "dictionary_explorer", "draw_concept", "draw_concepts", "draw_head", "draw_neighbours",
-    "draw_neuron", "draw_partners", "draw_span", "draw_units", "head_explorer", "neighbour_explorer", "neuron_explorer",
-    "span_explorer", "text_direction", "unit_explorer", "uploaded",
+    "Explorer", "concept_explorer", "dictionary_explorer", "draw_concept", "draw_concepts", "draw_head", "draw_hypothesis",
+    "draw_neighbours", "draw_neuron", "draw_partners", "draw_span", "draw_units", "head_explorer", "hypothesis_lab",
+    "neighbour_explorer", "neuron_explorer", "span_explorer", "text_direction", "unit_explorer", "uploaded",
 ]  # fmt: skip
