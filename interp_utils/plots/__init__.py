@@ -6,8 +6,8 @@ from .neurons import concept_view, fooled_view, histogram, neuron_view, text_bar
 from .rosetta import edit_row, image_rows, show_image
 
 __all__ = [
-    "Picture", "Table", "concept_view", "curve_row", "edit_row", "factor_bars", "fooled_view", "head_maps", "head_view",
-    "histogram", "image_grid", "image_rows", "layer_curve", "lens_view", "method_maps", "neighbour_view", "neuron_view",
-    "show_image", "show_map", "span_view", "stream_view", "text_bars", "text_maps", "unnormalise", "value_bars", "waterfall",
-    "world_view", "zero_shot_view",
+    "Picture", "Table", "concept_view", "curve_row", "edit_row", "factor_bars", "fooled_view", "forest_view", "head_maps",
+    "head_view", "histogram", "hypothesis_view", "image_grid", "image_rows", "layer_curve", "lens_view", "method_maps",
+    "neighbour_view", "neuron_view", "scatter_row", "show_image", "show_map", "span_view", "stream_view", "text_bars",
+    "text_maps", "unnormalise", "value_bars", "waterfall", "world_view", "zero_shot_view",
 ]  # fmt: skip

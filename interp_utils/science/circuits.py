@@ -1,0 +1,245 @@
+"""Minimal circuits for a sub-task: the few heads and neurons that keep it, all others at their mean (thesis, chapter 5).
+
+A node is a head or a neuron. A mask [P] says how much of each node stays: 1 leaves it alone, 0 puts its mean over images in its
+place, token by token, and the later layers see that. Nodes are numbered heads first, layer by layer, then neurons.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..heads.direct import direct_effects, read_out_matrix
+from ..hooks import (
+    Heads,
+    attention_weights,
+    edited_blocks,
+    edited_neurons,
+    neuron_weights,
+    record_neurons,
+    visit_attention_inputs,
+    visit_neurons,
+)
+from ..models import Clip
+from ..moments import Moments
+from ..neurons.second_order import Lines, SecondOrder
+from ..stream import feed
+
+
+@dataclass(frozen=True)
+class Task:
+    """Images of two kinds and the direction [E] that should tell them apart: text of the second kind less text of the first."""
+
+    pixels: Tensor  # [B, 3, H, W]
+    signs: Tensor  # [B], -1 for the first kind, 1 for the second
+    direction: Tensor
+
+    def logits(self, representations: Tensor) -> Tensor:
+        """Logit difference (of cosines) in favour of the right answer, [..., B], of representations [..., B, E]."""
+        cosines = torch.nn.functional.normalize(representations, dim=-1) @ self.direction.to(representations)
+        return cosines * self.signs.to(cosines)
+
+
+def n_nodes(clip: Clip) -> int:
+    """Heads and neurons of all layers."""
+    return clip.n_layers * (clip.n_heads + clip.d_mlp)
+
+
+def node_name(clip: Clip, node: int) -> str:
+    """ "L5H2" or "L5N17". Raises IndexError for a node that is not there."""
+    if not 0 <= node < n_nodes(clip):
+        raise IndexError(f"no node {node}: the model has {n_nodes(clip)}")
+    heads = clip.n_layers * clip.n_heads
+    kind, width, place = ("H", clip.n_heads, node) if node < heads else ("N", clip.d_mlp, node - heads)
+    return f"L{place // width}{kind}{place % width}"
+
+
+@dataclass(frozen=True)
+class NodeMeans:
+    """What takes a node's place: its mean over images at each token."""
+
+    values: Tensor  # [L, H, N+1, d], of heads, before the output weights
+    activations: Tensor  # [L, N+1, M], of neurons
+
+
+def node_means(clip: Clip, images, **options) -> NodeMeans:
+    """Means of all heads and neurons over images (a dataset, or a tensor of pixels); options: those of `feed`."""
+    sums = _NodeSums(clip)
+    feed(clip, images, [(sums, lambda batch: batch.pixels)], **options)
+    stacked = [torch.stack([each.mean for each in kind]).to(clip.device, clip.dtype) for kind in (sums.values, sums.activations)]
+    return NodeMeans(*stacked)
+
+
+class _NodeSums:
+    """Mean of what every node does at each token: a statistic that takes pixels."""
+
+    def __init__(self, clip: Clip):
+        self.clip, (self.values, self.activations) = clip, ([Moments() for _ in range(clip.n_layers)] for _ in range(2))
+
+    def update(self, pixels: Tensor) -> None:
+        clip = self.clip
+        pixels = clip.pixels(pixels)
+        visit_attention_inputs(clip, pixels, lambda layer, x: self.values[layer].update(_mixed(x, attention_weights(clip, layer))))
+        visit_neurons(clip, pixels, lambda layer, p: self.activations[layer].update(p), list(range(clip.n_layers)))
+
+    def merge(self, other: "_NodeSums") -> None:
+        for mine, theirs in zip(self.values + self.activations, other.values + other.activations):
+            mine.merge(theirs)
+
+
+def _mixed(inputs: Tensor, weights: Heads) -> Tensor:
+    """Values of each head averaged with its attention at every token, [B, H, N+1, d], from the attention's input."""
+    query = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_q) + weights.b_q[:, None]
+    key = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_k)  # the keys' bias cancels in the softmax
+    value = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_v) + weights.b_v[:, None]
+    return (query @ key.mT * weights.w_q.shape[1] ** -0.5).softmax(-1) @ value
+
+
+@contextmanager
+def masked(clip: Clip, means: NodeMeans, mask: Tensor):
+    """For a `with` block, run the model with nodes at their mean where the mask, [P] or [B, P], is 0.
+
+    Layers all of whose nodes stay are not touched, unless the mask needs a gradient. Raises ValueError for another size.
+    """
+    if mask.shape[-1] != n_nodes(clip):
+        raise ValueError(f"need a mask of {n_nodes(clip)} nodes, got {list(mask.shape)}")
+    n_heads = clip.n_layers * clip.n_heads
+    heads = mask[..., :n_heads].unflatten(-1, (clip.n_layers, clip.n_heads))
+    neurons = mask[..., n_heads:].unflatten(-1, (clip.n_layers, clip.d_mlp))
+    touched = [mask.requires_grad or bool((part != 1).any()) for kind in (heads, neurons) for part in kind.movedim(-2, 0)]
+
+    def attention(layer):
+        def edit(inputs, output):
+            weights = attention_weights(clip, layer)
+            mixed = _mixed(inputs.to(weights.w_o), weights)
+            change = (means.values[layer].to(mixed) - mixed) * (1 - heads[..., layer, :, None, None].to(mixed))
+            return output + torch.einsum("bhnd,Dhd->bnD", change, weights.w_o).to(output)
+
+        return edit
+
+    def mlp(layer):
+        def edit(activations):
+            gone = 1 - neurons[..., layer, :].to(activations)
+            return activations + (means.activations[layer].to(activations) - activations) * (
+                gone if gone.ndim == 1 else gone[:, None]
+            )
+
+        return edit
+
+    with ExitStack() as stack:
+        edits = {layer: attention(layer) for layer in range(clip.n_layers) if touched[layer]}
+        stack.enter_context(edited_blocks(clip, edits, {}))
+        for layer in range(clip.n_layers):
+            if touched[clip.n_layers + layer]:
+                stack.enter_context(edited_neurons(clip, layer, mlp(layer)))
+        yield
+
+
+@torch.no_grad()
+def run_circuits(clip: Clip, pixels: Tensor, means: NodeMeans, masks: Tensor, portion: int = 128) -> Tensor:
+    """Representations [K, B, E] of the images under each of K masks [K, P], `portion` images at a time, masks mixed."""
+    which, image = torch.cartesian_prod(torch.arange(len(masks)), torch.arange(len(pixels))).T
+    rows = []
+    for start in range(0, len(which), portion):
+        few = slice(start, start + portion)
+        chosen = which[few].unique()
+        mask = masks[chosen[0]] if len(chosen) == 1 else masks[which[few]]
+        with masked(clip, means, mask.to(clip.device)):
+            rows.append(clip.encode_image(pixels[image[few]]).float().cpu())
+    return torch.cat(rows).unflatten(0, (len(masks), len(pixels)))
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """What K circuits keep of a task, each [K]."""
+
+    recovered: Tensor  # share of the mean logit difference: 0 for the empty circuit, 1 for the whole model
+    accuracy: Tensor  # share of images with a positive logit difference
+
+
+def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, **options) -> Faithfulness:
+    """How much of a task circuits [K, P] keep: (m(circuit) - m(empty)) / (m(whole) - m(empty)), m the mean logit difference.
+
+    Raises ValueError where the whole model does no better at the task than the empty circuit.
+    """
+    ends = torch.stack([torch.zeros(n_nodes(clip)), torch.ones(n_nodes(clip))])
+    logits = task.logits(run_circuits(clip, task.pixels, means, torch.cat([ends, masks.float().cpu()]), **options))
+    empty, whole, *rest = logits.mean(1)
+    if whole <= empty:
+        raise ValueError(f"the model's mean logit difference, {whole:.3f}, is not above that of the empty circuit, {empty:.3f}")
+    return Faithfulness((torch.stack(rest) - empty) / (whole - empty), (logits[2:] > 0).float().mean(1))
+
+
+@torch.no_grad()
+def effect_scores(task: Task, orders: Sequence[SecondOrder], portion: int = 50) -> Tensor:
+    """Score of each node by the thesis's effects, [P]: mean contribution to the logit difference along the task's direction.
+
+    Heads: their direct effect. Neurons: first-order plus second-order effect. Constants cancel where both kinds of images are
+    equally many. orders: second-order effects of all layers but the last, whose neurons have none.
+    Raises ValueError where a layer is missing.
+    """
+    clip, by_layer = orders[0].clip, {order.layer: order for order in orders}
+    if sorted(by_layer) != list(range(clip.n_layers - 1)):
+        raise ValueError(f"need the layers 0 to {clip.n_layers - 2}, got {sorted(by_layer)}")
+    direction = task.direction.to(clip.device)
+    lines = {layer: Lines(order, direction.expand(clip.d_mlp, -1)) for layer, order in by_layer.items()}
+    read_out = read_out_matrix(clip, "centered") @ direction.to(read_out_matrix(clip, "centered"))
+    first = [neuron_weights(clip, layer).w_out @ read_out for layer in range(clip.n_layers)]
+    heads, neurons = Moments(), Moments()
+    for start in range(0, len(task.pixels), portion):
+        pixels, sign = task.pixels[start : start + portion], task.signs[start : start + portion].to(clip.device)
+        fx = direct_effects(clip, pixels)
+        length = fx.total().norm(dim=-1)
+        heads.update(torch.einsum("blhE,E,b->blh", fx.heads(), direction, sign / length).flatten(1))
+        flow = record_neurons(clip, clip.pixels(pixels), list(range(clip.n_layers)))
+        std = (flow.final.var(-1, correction=0, keepdim=True) + clip.visual.ln_post.eps).sqrt()
+        rows = [flow.class_token[layer] / std * first[layer] for layer in range(clip.n_layers)]
+        for layer, order in by_layer.items():
+            unit = length[:, None] if order.relative else 1
+            rows[layer] = rows[layer] + order.on(pixels, flow).along(lines[layer]) * unit
+        neurons.update((torch.stack(rows, 1) * (sign / length)[:, None, None]).flatten(1))
+    return torch.cat([heads.mean, neurons.mean]).float().cpu()
+
+
+def patching_scores(clip: Clip, task: Task, means: NodeMeans, mask: Tensor | None = None, portion: int = 50) -> Tensor:
+    """Attribution patching: what the logit difference would lose without each node, to first order, [P] (Nanda 2023).
+
+    The gradient with respect to a node's mask is the gradient with respect to its activation times (activation - mean), summed
+    over tokens: one backward pass for all nodes. mask: where to take it, the whole model by default; a node outside of the
+    circuit then has what it would add. Plain patching is `run_circuits` with one node left out at a time.
+    """
+    scores = Moments()
+    for start in range(0, len(task.pixels), portion):
+        few = slice(start, start + portion)
+        part = Task(task.pixels[few], task.signs[few], task.direction)
+        own = (torch.ones(n_nodes(clip)) if mask is None else mask.float()).to(clip.device).repeat(len(part.pixels), 1)
+        with torch.enable_grad(), masked(clip, means, own.requires_grad_()):
+            part.logits(clip.encode_image(part.pixels).float()).sum().backward()
+        scores.update(own.grad)
+    return scores.mean.float().cpu()
+
+
+def top_masks(scores: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The circuits of the nodes with the highest scores, one of each size: float [K, P]; give |scores| for all that matter."""
+    order, masks = scores.argsort(descending=True, stable=True), torch.zeros(len(sizes), len(scores))
+    for mask, size in zip(masks, sizes):
+        mask[order[:size]] = 1
+    return masks
+
+
+def prune(clip: Clip, task: Task, means: NodeMeans, sizes: Sequence[int], **options) -> Tensor:
+    """Greedy pruning: keep the nodes that matter most in what is left of the model, again for each size: float [K, P].
+
+    sizes: falling. The scores are the absolute ones of `patching_scores` in the current circuit.
+    Raises ValueError where sizes do not fall.
+    """
+    if list(sizes) != sorted(set(sizes), reverse=True):
+        raise ValueError(f"sizes must fall, got {list(sizes)}")
+    mask, masks = torch.ones(n_nodes(clip)), []
+    for size in sizes:
+        scores = patching_scores(clip, task, means, mask, **options).abs().masked_fill(mask == 0, -1)
+        mask = top_masks(scores, [size])[0]
+        masks.append(mask)
+    return torch.stack(masks)

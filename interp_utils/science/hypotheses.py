@@ -1,0 +1,239 @@
+"""Hypotheses about heads and neurons, tested on pairs of images that differ in one thing (thesis, chapter 5).
+
+The thesis asks for "iterative hypothesis generation [...] together with testing and refinement". A proposal is a text that an
+earlier method found for a unit. Its test: does the unit answer more to images of which the text is true than to their twins of
+which it is not, in a unit that can be compared from one text to the next?
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.stats import rankdata, ttest_1samp
+from torch import Tensor
+
+from ..heads.direct import head_basis
+from ..heads.textspan import Head
+from ..models import Clip
+from ..moments import GroupMeans
+from ..neurons.rank_one import batch_effects
+from ..neurons.second_order import SecondOrder
+from ..sandbox import FACTORS, balanced, read, render, to_pixels
+from ..sandbox.paint import PAINTED
+from ..stream import Batch, feed
+
+Draw = Callable[[str, int, int], tuple[Tensor, Tensor]]  # text, n, seed -> images of which it is true, and their twins
+
+
+@dataclass(frozen=True)
+class Units:
+    """Some units of one kind: how they answer to a batch, [B, U, W], and along which direction [U, W] to look for a text."""
+
+    clip: Clip
+    names: list[str]
+    vectors: Callable[[Batch], Tensor]
+    directions: Callable[[Tensor], Tensor]  # of a text's vector [E]
+
+
+def head_units(clip: Clip, heads: Sequence[Head], ln: str = "centered") -> Units:
+    """Heads, which answer by their direct effect, along the part of a text's vector that the head can write at all."""
+    layers, numbers = torch.tensor(list(heads)).T
+    basis = head_basis(clip, None, ln)[layers, numbers]  # [U, d+1, E]
+    onto = torch.linalg.qr(basis.mT).Q  # [U, E, d+1]
+
+    def directions(text: Tensor) -> Tensor:
+        inside = torch.einsum("uEd,ued,e->uE", onto, onto, text.to(onto))
+        return torch.nn.functional.normalize(inside, dim=-1)
+
+    return Units(clip, [f"L{layer}H{head}" for layer, head in heads], lambda batch: batch.heads[:, layers, numbers], directions)
+
+
+def neuron_units(order: SecondOrder, neurons: Sequence[int]) -> Units:
+    """Neurons of a fitted layer, which answer by x_n, the coefficient of their second-order effect: a number, whatever the text."""
+    fitted, neurons = order.rank_one, list(neurons)
+
+    def vectors(batch: Batch) -> Tensor:
+        return batch_effects(batch, [order], 0).less(fitted.centre).along(fitted.lines)[:, neurons, None]
+
+    ones = torch.ones(len(neurons), 1)
+    return Units(order.clip, [f"L{order.layer}N{neuron}" for neuron in neurons], vectors, lambda text: ones.to(order.values))
+
+
+def spread(units: Units, images, **options) -> Tensor:
+    """How much each unit's answer varies over images: the square root of its variance, all dimensions together, [U]."""
+    sums = GroupMeans(1)
+    feed(
+        units.clip,
+        images,
+        [(sums, lambda batch: (units.vectors(batch), torch.zeros(len(batch.pixels), dtype=torch.long)))],
+        **options,
+    )
+    return (sums.squares / sums.counts.sum() - sums.overall.square()).sum(-1).clamp(min=0).sqrt().float()
+
+
+def painted_pairs(text: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """n sandbox images of which a text is true, and their twins that differ in what it names alone: [n, 3, 64, 64] each.
+
+    Everything else is drawn at random and the same in both. A twin has another value of each factor that the text names. Colour
+    is invisible but in photos, so where it is named both are photos, unless a style is named too.
+    Raises ValueError for a text that names nothing of the sandbox.
+    """
+    facts = dict(read(text))
+    if not facts:
+        raise ValueError(f"{text!r} names nothing of the sandbox; name an object, colour, texture, count, place, scene or style")
+    fixed = {"style": "photo"} if "colour" in facts and "style" not in facts else {}
+    rng, true, twins = np.random.default_rng([seed, 5]), [], []
+    for k in range(n):
+        spec = replace(balanced(PAINTED + (1 + seed) * 10**5 + k, **fixed), **facts)
+        others = {f: [v for v in FACTORS[f] if v != value] for f, value in facts.items()}
+        true.append(render(spec).pixels)
+        twins.append(render(replace(spec, **{f: values[int(rng.integers(len(values)))] for f, values in others.items()})).pixels)
+    return to_pixels(np.stack(true)), to_pixels(np.stack(twins))
+
+
+def retrieved_pairs(clip: Clip, images, reference: Sequence[str], **options) -> Draw:
+    """Pairs for models without a renderer: images that match a text most, each beside its nearest neighbour that matches little.
+
+    "Match" is CLIP's similarity with the text less the mean of the `reference` texts; "nearest" is by the representation without
+    that direction, among the half that matches least. Weaker than painted twins in two ways: a pair may differ in more than
+    the text, and the whole model, of which the unit is a part, chose the pair. images: a dataset of (pixels, target).
+    """
+    from ..moments import Rows
+
+    rows = Rows()
+    feed(clip, images, [(rows, lambda batch: (batch.representation, batch.numbers))], **options)
+    features, average = rows.rows, clip.encode_text(list(reference)).mean(0).cpu()
+
+    def draw(text: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        if 4 * n > len(features):
+            raise ValueError(f"need at least {4 * n} images for {n} pairs, got {len(features)}")
+        direction = torch.nn.functional.normalize(clip.encode_text([text])[0].cpu() - average, dim=0)
+        match = features @ direction
+        rest = features - match[:, None] * direction
+        best = match.topk(2 * n).indices[torch.randperm(2 * n, generator=torch.Generator().manual_seed(seed))[:n]]
+        low = match.argsort()[: len(match) // 2]
+        twins = low[torch.cdist(rest[best], rest[low]).argmin(1)]
+        return tuple(torch.stack([images[k][0] for k in numbers.tolist()]) for numbers in (best, twins))
+
+    return draw
+
+
+@torch.no_grad()
+def measure(units: Sequence[Units], draw: Draw, texts: dict[str, Tensor], n: int = 20, seed: int = 0) -> dict[str, Tensor]:
+    """Answers of all units to pairs of images, for each text: [2, n, U], the images of which it is true first.
+
+    texts: the vector [E] of each. Pairs depend on the text alone, so every unit is measured on every text: controls cost nothing.
+    """
+    clip, found, names = units[0].clip, {}, list(texts)
+    portion = max(1, 64 // n)  # texts that share a run of the model
+    for start in range(0, len(names), portion):
+        few = names[start : start + portion]
+        pixels = torch.cat([torch.cat(draw(text, n, seed)) for text in few]).to(clip.device)
+        batch = Batch(clip, pixels, None, torch.arange(len(pixels)), "centered")
+        vectors = [each.vectors(batch).unflatten(0, (len(few), 2 * n)) for each in units]
+        for k, text in enumerate(few):
+            along = [torch.einsum("buw,uw->bu", v[k], each.directions(texts[text])) for v, each in zip(vectors, units)]
+            found[text] = torch.cat(along, 1).unflatten(0, (2, n)).cpu()
+    return found
+
+
+def effects(measured: dict[str, Tensor], spread: Tensor) -> Tensor:
+    """Mean difference within the pairs of each text, in units of each unit's `spread` [U]: [U, T]."""
+    return torch.stack([(on - off).mean(0) / spread for on, off in measured.values()], 1)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One unit on the pairs of one text."""
+
+    unit: int
+    text: str
+    effect: float  # mean difference of a pair, in the unit's spread over all kinds of images
+    interval: tuple[float, float]  # of the effect, bootstrap over pairs, 95 percent, for this test alone
+    cohens_d: float  # mean difference of a pair, in the standard deviation of the differences
+    auc: float  # chance that the answer to a true image is the higher of two, pairs aside
+    p: float  # that there is no difference, one-sided, corrected for all tests made together
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A proposal and what became of it."""
+
+    whole: Trial
+    parts: list[Trial]  # empty where the text names one thing
+    verdict: str  # accepted, refined or rejected
+    claims: list[str]  # texts that stand
+
+
+def paired_statistics(on: Tensor, off: Tensor, spread: float, seed: int = 0, resamples: int = 1000) -> dict:
+    """Effect, its interval, Cohen's d, AUC and one-sided p of answers [n] to the images of n pairs (see `Trial`).
+
+    Raises ValueError for fewer than 3 pairs.
+    """
+    on, off = on.double().numpy(), off.double().numpy()
+    if len(on) < 3 or len(on) != len(off):
+        raise ValueError(f"need at least 3 pairs, got {len(on)} and {len(off)} answers")
+    change = on - off
+    drawn = np.random.default_rng(seed).integers(len(change), size=(resamples, len(change)))
+    low, high = np.quantile(change[drawn].mean(1), (0.025, 0.975)) / spread
+    deviation = change.std(ddof=1)
+    ranks = rankdata(np.concatenate([on, off]))[: len(on)]
+    return {
+        "effect": change.mean().item() / spread,
+        "interval": (low.item(), high.item()),
+        "cohens_d": (change.mean() / deviation).item() if deviation > 0 else 0.0,
+        "auc": ((ranks.sum() - len(on) * (len(on) + 1) / 2) / len(on) ** 2).item(),
+        "p": ttest_1samp(change, 0, alternative="greater").pvalue.item() if deviation > 0 else 1.0,
+    }
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values corrected so that, over all tests together, a false one is accepted at most at the stated level (Holm 1979)."""
+    p = np.asarray(p, float)
+    order, corrected, highest = p.argsort(), np.empty(len(p)), 0.0
+    for rank, k in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[k]))
+        corrected[k] = highest
+    return corrected.tolist()
+
+
+def investigate(
+    measured: dict[str, Tensor],
+    proposals: dict[int, Sequence[str]],
+    spread: Tensor,
+    bars: Tensor,
+    parts: Callable[[str], Sequence[str]],
+    level: float = 0.05,
+) -> list[Finding]:
+    """Test each unit's proposals, and refine those that name several things to the parts that carry the answer.
+
+    proposals: texts by unit. spread, bars: [U]; a text passes where the effect reaches the unit's bar and the corrected p is below
+    `level`; a text that names k things must reach k bars, for it changes k things. parts: the texts of the single things that a
+    text names. All must be in `measured`. Where parts pass, they are the claim ("refined", or "accepted" if all pass); where none
+    does but the whole, the whole is, a conjunction; else the proposal is rejected.
+    Raises KeyError for a text that was not measured.
+    """
+    wanted = {}
+    for unit, texts in proposals.items():
+        for text in texts:
+            pieces = list(parts(text))
+            wanted[unit, text] = pieces if len(pieces) > 1 else []
+    pairs = list(dict.fromkeys(pair for (unit, text), pieces in wanted.items() for pair in ((unit, t) for t in (text, *pieces))))
+    missing = [text for _, text in pairs if text not in measured]
+    if missing:
+        raise KeyError(f"no measurement for {missing[0]!r}; measure the proposals and their parts first")
+    found = [paired_statistics(*measured[text][:, :, unit], spread[unit].item(), seed) for seed, (unit, text) in enumerate(pairs)]
+    tests = {}
+    for pair, numbers, p in zip(pairs, found, holm([numbers["p"] for numbers in found])):
+        passed = p < level and numbers["effect"] >= bars[pair[0]].item() * max(1, len(wanted.get(pair, [])))
+        tests[pair] = Trial(*pair, **{**numbers, "p": p}, accepted=bool(passed))
+    return [_finding(tests[unit, text], [tests[unit, piece] for piece in pieces]) for (unit, text), pieces in wanted.items()]
+
+
+def _finding(whole: Trial, parts: list[Trial]) -> Finding:
+    passed = [part.text for part in parts if part.accepted]
+    if passed:
+        return Finding(whole, parts, "accepted" if len(passed) == len(parts) else "refined", passed)
+    return Finding(whole, parts, "accepted" if whole.accepted else "rejected", [whole.text] if whole.accepted else [])

@@ -1,0 +1,219 @@
+"""Planted units, whose truth is known by construction, go through the same test as heads and neurons."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import mannwhitneyu
+
+from interp_utils import heads, neurons, sandbox, science
+from interp_utils.sandbox.captions import prompts
+
+PARTS = {fact: prompts(*fact)[0] for fact in science.FACTS}
+
+
+def parts(text):
+    return [PARTS[fact] for fact in sandbox.read(text)]
+
+
+def planted(clip, *rules):
+    """Units that answer with 1 plus noise where a rule on the spec holds. Specs are told from their pixels, drawn anew."""
+
+    def vectors(batch):
+        rows = [[float(rule(known[pixels.sum().item()])) for rule in rules] for pixels in batch.pixels.cpu()]
+        answers = torch.tensor(rows)
+        noise = torch.randn(answers.shape, generator=torch.Generator().manual_seed(int(batch.pixels.abs().sum())))
+        return (answers + 0.05 * noise)[..., None]
+
+    known = {}
+    ones = torch.ones(len(rules), 1)
+    return known, science.Units(clip, [f"planted {k}" for k in range(len(rules))], vectors, lambda text: ones)
+
+
+def pairs_of(known, monkeypatch):
+    """`painted_pairs`, and every spec that it draws becomes known to the planted units."""
+    from interp_utils.science import hypotheses
+
+    def watched(spec):
+        image = sandbox.render(spec)
+        known[sandbox.to_pixels(image.pixels).sum().item()] = spec
+        return image
+
+    monkeypatch.setattr(hypotheses, "render", watched)
+    return science.painted_pairs
+
+
+def test_twins_differ_in_what_the_text_names_alone(monkeypatch):
+    from interp_utils.science import hypotheses
+
+    seen = []
+    monkeypatch.setattr(hypotheses, "render", lambda spec: seen.append(spec) or sandbox.render(spec))
+    for text, named in (("a red dog", {"colour": "red", "object": "dog"}), ("a beach", {"scene": "beach"})):
+        seen.clear()
+        on, off = science.painted_pairs(text, 6)
+        assert on.shape == off.shape == (6, 3, 64, 64) and not torch.equal(on, off)
+        for true, twin in zip(seen[::2], seen[1::2]):
+            assert all(getattr(true, f) == value != getattr(twin, f) for f, value in named.items())
+            assert replace(twin, **named) == true
+            assert "colour" not in named or true.style == "photo"
+    assert len({spec.scene for spec in seen[1::2]}) > 2, "twins differ from one another"
+    with pytest.raises(ValueError, match="names nothing of the sandbox"):
+        science.painted_pairs("hello", 3)
+
+
+def test_a_planted_unit_is_accepted_for_its_factor_and_rejected_for_others(sandbox, monkeypatch):
+    known, units = planted(sandbox, lambda s: s.colour == "red", lambda s: s.object == "dog" and s.colour == "red", lambda s: False)
+    draw = pairs_of(known, monkeypatch)
+    texts = ["a red dog", "a striped cat", *parts("a red dog"), *parts("a striped cat")]
+    measured = science.measure([units], draw, {text: torch.ones(sandbox.d_embed) for text in texts}, n=12)
+    assert measured["a red dog"].shape == (2, 12, 3)
+    rates = torch.tensor([1 / 11, 1 / 352, 0])
+    spread = (rates * (1 - rates) + 0.05**2).sqrt()
+    bars = torch.full((3,), 0.5)
+    findings = science.investigate(measured, {k: ["a red dog", "a striped cat"] for k in range(3)}, spread, bars, parts)
+    red, conjunction, nothing = findings[::2]
+    assert red.verdict == "refined" and red.claims == [PARTS["colour", "red"]]
+    assert [part.accepted for part in red.parts] == [True, False]
+    assert conjunction.verdict == "accepted" and conjunction.claims == ["a red dog"], "only both together move it"
+    assert nothing.verdict == "rejected" and not nothing.claims
+    assert all(finding.verdict == "rejected" for finding in findings[1::2])
+    assert red.whole.auc == 1.0 and red.whole.interval[0] <= red.whole.effect <= red.whole.interval[1]
+    with pytest.raises(KeyError, match="no measurement for 'a green dog'"):
+        science.investigate(measured, {0: ["a green dog"]}, spread, bars, parts)
+
+
+def test_a_sum_of_small_answers_is_no_conjunction():
+    """A text that changes two things moves a unit by the sum; it must reach two bars."""
+    noise = 0.02 * torch.randn(2, 16, 1, generator=torch.Generator().manual_seed(0))
+    steps = {"a red dog": 0.8, PARTS["colour", "red"]: 0.4, PARTS["object", "dog"]: 0.4}
+    measured = {text: noise + torch.tensor([step, 0.0])[:, None, None] for text, step in steps.items()}
+    ones = torch.ones(1)
+    findings = science.investigate(measured, {0: ["a red dog"]}, ones, 0.5 * ones, parts)
+    assert findings[0].whole.effect > 0.5 and findings[0].verdict == "rejected"
+    assert science.investigate(measured, {0: ["a red dog"]}, ones, 0.3 * ones, parts)[0].verdict == "accepted"
+
+
+def test_statistics_equal_their_definitions():
+    generator = torch.Generator().manual_seed(0)
+    on, off = torch.randn(15, generator=generator) + 1, torch.randn(15, generator=generator)
+    off[3] = on[5]  # a tie
+    found, change = science.paired_statistics(on, off, 2.0), (on - off).double()
+    assert found["effect"] == pytest.approx(change.mean().item() / 2)
+    assert found["cohens_d"] == pytest.approx((change.mean() / change.std()).item())
+    assert found["auc"] == pytest.approx(mannwhitneyu(on.double().numpy(), off.double().numpy()).statistic / 15**2)
+    low, high = found["interval"]
+    assert 0.5 * 3.9 < (high - low) / (change.std() / 15**0.5 / 2).item() < 1.2 * 3.9, "about two standard errors to each side"
+    flipped = science.paired_statistics(off, on, 2.0)
+    assert flipped["p"] == pytest.approx(1 - found["p"]) and flipped["auc"] == pytest.approx(1 - found["auc"])
+    assert science.paired_statistics(torch.ones(5), torch.ones(5), 1.0)["p"] == 1.0
+    with pytest.raises(ValueError, match="at least 3 pairs"):
+        science.paired_statistics(on[:2], off[:2], 1.0)
+
+
+def test_holm_keeps_the_level_over_all_tests():
+    assert science.holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    rng = np.random.default_rng(0)
+    false = np.mean([min(science.holm(rng.random(50))) < 0.05 for _ in range(2000)])
+    assert abs(false - 0.05) < 0.015
+
+
+def test_a_head_answers_by_its_direct_effect_within_what_it_can_write(sandbox):
+    units = science.head_units(sandbox, [(5, 1), (7, 3)])
+    text = sandbox.encode_text(["a dog"])[0]
+    directions = units.directions(text)
+    assert torch.allclose(directions.norm(dim=1), torch.ones(2), atol=1e-5)
+    on, off = science.painted_pairs("a dog", 4)
+    measured = science.measure([units], science.painted_pairs, {"a dog": text, "a cat": text}, n=4)
+    pixels = torch.cat([on, off])
+    fx = heads.direct_effects(sandbox, pixels)
+    written = fx.heads() / fx.total().norm(dim=-1)[:, None, None, None]
+    by_hand = torch.stack([written[:, 5, 1] @ directions[0], written[:, 7, 3] @ directions[1]], 1)
+    assert torch.allclose(measured["a dog"].flatten(0, 1), by_hand, atol=1e-5)
+    constant = directions[0] - torch.linalg.pinv(heads.head_basis(sandbox)[5, 1]) @ heads.head_basis(sandbox)[5, 1] @ directions[0]
+    assert constant.norm() < 1e-3, "the direction lies in the span of the head"
+
+
+def test_spread_is_the_standard_deviation_of_whole_answers(sandbox):
+    images = torch.cat(science.painted_pairs("a dog", 20))
+    fx = heads.direct_effects(sandbox, images)
+    written = fx.heads([5])[:, 0, 1] / fx.total().norm(dim=-1, keepdim=True)
+    expected = (written - written.mean(0)).square().sum(1).mean().sqrt()
+    assert science.spread(science.head_units(sandbox, [(5, 1)]), images)[0].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_neuron_answers_by_its_second_order_coefficient(sandbox):
+    images = torch.cat(science.painted_pairs("a dog", 20))
+    order = neurons.second_order(sandbox, 5, relative=True).fit(images, top=10)
+    units = science.neuron_units(order, [3, 8])
+    measured = science.measure([units], science.painted_pairs, {"a dog": torch.ones(sandbox.d_embed)}, n=20)["a dog"]
+    phi = order.effects(images, [3, 8]) - order.mean[[3, 8]]
+    assert torch.allclose(measured.flatten(0, 1), torch.einsum("bnE,nE->bn", phi, order.directions[[3, 8]]), atol=1e-5)
+    assert units.names == ["L5N3", "L5N8"]
+    whole = torch.einsum("bnE,nE->bn", phi, order.directions[[3, 8]])
+    assert torch.allclose(science.spread(units, images), whole.std(0, correction=0), rtol=1e-3)
+
+
+def test_differences_by_fact_find_what_was_planted(sandbox, monkeypatch):
+    """A number keeps its sign; a vector has a length that chance does not inflate."""
+    from interp_utils.sandbox import tasks
+
+    specs, render = {}, tasks.render
+
+    def watched(spec):
+        image = render(spec)
+        specs[sandbox_sum(image.pixels)] = spec
+        return image
+
+    def sandbox_sum(pixels):
+        return sandbox_module.to_pixels(pixels).sum().item()
+
+    import interp_utils.sandbox as sandbox_module
+
+    monkeypatch.setattr(tasks, "render", watched)
+    generator = torch.Generator().manual_seed(0)
+
+    def vectors(batch):
+        holds = torch.tensor([specs[pixels.sum().item()].style == "sepia" for pixels in batch.pixels]).float()
+        noise = torch.randn(len(holds), 2, 16, generator=generator)
+        noise[:, 0, 0] += 8 * holds
+        return noise
+
+    units = science.Units(sandbox, ["sepia", "nothing"], vectors, None)
+    found = science.fact_differences(units, 600)
+    sepia = science.FACTS.index(("style", "sepia"))
+    spread = (16 + 64 * 2 / 9) ** 0.5
+    assert found[0, sepia] == pytest.approx(8 / spread, rel=0.15)
+    assert found[1].max() < 0.35, "600 images of pure noise in 16 dimensions would give lengths up to 0.9"
+    one = science.Units(sandbox, ["dark"], lambda batch: -vectors(batch)[:, :1, :1], None)
+    assert science.fact_differences(one, 400)[0, sepia] < -1
+
+
+def test_precision_and_recall_of_claims():
+    claims = [(0, "a red dog"), (1, "a beach")]
+    table = science.claimed_facts(claims, 3, sandbox.read)
+    assert table.sum() == 3 and table[0, science.FACTS.index(("object", "dog"))] and not table[2].any()
+    true = torch.zeros_like(table)
+    true[0, science.FACTS.index(("object", "dog"))] = true[2, 0] = True
+    assert science.precision_recall(table, true) == pytest.approx((1 / 3, 1 / 2))
+    assert science.precision_recall(torch.zeros_like(table), true) == (0, 0)
+
+
+def test_retrieved_pairs_put_similar_images_side_by_side(sandbox):
+    items = [(pixels, 0) for pixels in torch.cat([*science.painted_pairs("a beach", 20), *science.painted_pairs("a red star", 20)])]
+    reference = [text for fact in science.FACTS for text in prompts(*fact)[:1]]
+    draw = science.retrieved_pairs(sandbox, items, reference)
+    on, off = draw("a beach", 6, 0)
+    direction = sandbox.encode_text(["a beach"])[0] - sandbox.encode_text(reference).mean(0)
+    match = [torch.nn.functional.normalize(sandbox.encode_image(part), dim=-1) @ direction for part in (on, off)]
+    assert match[0].min() > match[1].max()
+    features = torch.nn.functional.normalize(sandbox.encode_image(torch.stack([pixels for pixels, _ in items])), dim=-1)
+    unit = direction / direction.norm()
+    low = (features @ unit).argsort()[:40]
+    for true, twin in zip(on, off):
+        image = torch.nn.functional.normalize(sandbox.encode_image(true[None])[0], dim=0)
+        rest = features[low] - image - ((features[low] - image) @ unit)[:, None] * unit
+        assert torch.equal(items[low[rest.norm(dim=1).argmin()]][0], twin), "the nearest, but for the text"
+    assert torch.equal(draw("a beach", 6, 0)[0], on) and not torch.equal(draw("a beach", 6, 1)[0], on)
+    with pytest.raises(ValueError, match="need at least 400 images"):
+        draw("a beach", 100)

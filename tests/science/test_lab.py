@@ -1,0 +1,51 @@
+"""The hypothesis lab and its figures."""
+
+import pytest
+import torch
+
+from interp_utils import plots, science, widgets
+
+
+@pytest.fixture
+def lab():
+    noise = 0.1 * torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(0))
+    step = torch.tensor([[1.0, 0.0], [0.0, 0.0]])[:, None]  # the first unit answers, the second does not
+    texts = ["a dog", "a beach", "something red"]
+    measured = {text: noise + step * (k + 1) for k, text in enumerate(texts)}
+    ones = torch.ones(2)
+    findings = science.investigate(measured, {0: texts[:2], 1: texts[1:]}, ones, 0.5 * ones, lambda text: [text])
+    return findings, widgets.hypothesis_lab(findings, ["L0H0", "L5N3"], measured, science.painted_pairs)
+
+
+def test_every_control_at_both_ends(lab):
+    findings, explorer = lab
+    seen = set()
+    for unit in (0, 1):
+        explorer.controls["unit"].value = unit
+        options = explorer.controls["text"].options
+        assert list(options) == [f.whole.text for f in findings if f.whole.unit == unit]
+        for text in options:
+            explorer.controls["text"].value = text
+            assert explorer.alt.startswith(f"{('L0H0', 'L5N3')[unit]}, “{text}”: {('accepted', 'rejected')[unit]}; effect ")
+            assert "Error" not in explorer.status.value and explorer.png[:4] == b"\x89PNG"
+            seen.add(explorer.png)
+    assert len(seen) == 4
+
+
+def test_the_numbers_are_those_of_the_trial(lab):
+    findings, explorer = lab
+    trial = findings[0].whole
+    assert f"effect {trial.effect:+.2f} spreads" in explorer.alt and f"AUC {trial.auc:.2f}" in explorer.alt
+
+
+def test_an_empty_lab_says_what_to_do():
+    with pytest.raises(ValueError, match="run science.investigate first"):
+        widgets.hypothesis_lab([], [], {}, science.painted_pairs)
+
+
+def test_figures_draw():
+    rows = [("L0H0 “a dog”", 0.8, (0.5, 1.0), True), ("L0H1 “a very long text about a dog on the beach”", -0.1, (-0.2, 0.1), False)]
+    axis = plots.forest_view(rows, [0.5, 0.5], "effect").axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [row[0] for row in rows]
+    panels = {"heads": (torch.rand(9), torch.rand(9)), "neurons": (torch.rand(9), torch.rand(9))}
+    assert len(plots.scatter_row(panels, "truth", "test", {"heads": 0.5, "neurons": 1.0}, 0.8).axes) == 2
