@@ -1,10 +1,25 @@
 """See inside a vision model: what its layers, heads and tokens write into the joint space of images and text."""
 
-from . import datasets, explainers, heads, hooks, moments, neurons, plots, rosetta, sandbox, segmentation, stream, texts, widgets
+from . import (
+    datasets,
+    explainers,
+    heads,
+    hooks,
+    moments,
+    neurons,
+    plots,
+    rosetta,
+    sandbox,
+    science,
+    segmentation,
+    stream,
+    texts,
+    widgets,
+)
 from .models import Clip, load_clip
 from .presets import setup
 
 __all__ = [
     "Clip", "datasets", "explainers", "heads", "hooks", "load_clip", "moments", "neurons", "plots", "rosetta",
-    "sandbox", "segmentation", "setup", "stream", "texts", "widgets",
+    "sandbox", "science", "segmentation", "setup", "stream", "texts", "widgets",
 ]  # fmt: skip

@@ -89,6 +89,31 @@ WRONG = {  # answers that a reader may well give
         "picked, rest = [], target\n    for _ in range(size):\n        best = (atoms @ rest).abs().argmax().item()\n"
         "        picked.append(best)\n        rest = rest - (atoms[best] @ rest) * atoms[best]\n    return picked",
     ],
+    "sign_flip_p": [
+        "return ((flips * change).mean(1).abs() >= change.mean().abs()).float().mean().item()",
+        "return ((flips * change).mean(1) > 0).float().mean().item()",
+        "return (change <= 0).float().mean().item()",
+    ],
+    "recovered_share": [
+        "return (circuit.mean() / whole.mean()).item()",
+        "return ((circuit - empty) / (whole - empty)).mean().item()",
+    ],
+    "ridge_with_constant": [
+        "return torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]).to(x), x.T @ y), torch.zeros(y.shape[1]).to(x)",
+        "ones = torch.cat([x, torch.ones_like(x[:, :1])], 1)\n"
+        "    found = torch.linalg.solve(ones.T @ ones + penalty * torch.eye(ones.shape[1]).to(x), ones.T @ y)\n"
+        "    return found[:-1], found[-1]",
+        "weights = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]).to(x), x.T @ y)\n"
+        "    return weights, y.mean(0) - x.mean(0) @ weights",
+    ],
+    "into_register": [
+        "moved = activations.clone()\n    moved[:, -1, neurons] = activations[:, :-1, neurons].amax(1)\n"
+        "    moved[:, :-1, neurons] = 0\n    return moved",
+        "moved = activations.clone()\n    moved[:, -1, neurons] = activations[:, 1:-1, neurons].mean(1)\n"
+        "    moved[:, 1:-1, neurons] = 0\n    return moved",
+        "activations[:, -1, neurons] = activations[:, 1:-1, neurons].amax(1)\n    activations[:, 1:-1, neurons] = 0\n"
+        "    return activations",
+    ],
 }
 
 

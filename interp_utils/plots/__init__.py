@@ -3,11 +3,14 @@
 from .base import Picture, Table, curve_row, image_grid, layer_curve, method_maps, show_map, text_maps, unnormalise
 from .heads import factor_bars, head_maps, head_view, neighbour_view, span_view
 from .neurons import concept_view, fooled_view, histogram, neuron_view, text_bars, value_bars
+from .opening import lens_view, stream_view, waterfall, world_view, zero_shot_view
 from .rosetta import edit_row, image_rows, show_image
+from .science import forest_view, hypothesis_view, scatter_row
+from .science_more import agreement_plot
 
 __all__ = [
-    "Picture", "Table", "concept_view", "curve_row", "edit_row", "factor_bars", "fooled_view", "forest_view", "head_maps",
-    "head_view", "histogram", "hypothesis_view", "image_grid", "image_rows", "layer_curve", "lens_view", "method_maps",
-    "neighbour_view", "neuron_view", "scatter_row", "show_image", "show_map", "span_view", "stream_view", "text_bars",
-    "text_maps", "unnormalise", "value_bars", "waterfall", "world_view", "zero_shot_view",
+    "Picture", "Table", "agreement_plot", "concept_view", "curve_row", "edit_row", "factor_bars", "fooled_view", "forest_view",
+    "head_maps", "head_view", "histogram", "hypothesis_view", "image_grid", "image_rows", "layer_curve", "lens_view",
+    "method_maps", "neighbour_view", "neuron_view", "scatter_row", "show_image", "show_map", "span_view", "stream_view",
+    "text_bars", "text_maps", "unnormalise", "value_bars", "waterfall", "world_view", "zero_shot_view",
 ]  # fmt: skip
