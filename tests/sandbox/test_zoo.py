@@ -61,7 +61,6 @@ def test_a_stopped_recipe_goes_on_as_if_it_had_not_been(recipe, tmp_path, monkey
     draw, drawn = getattr(module, name), []
     monkeypatch.setattr(training.Checkpoint, "every_seconds", 0)
     monkeypatch.setattr(train_generators, "settle", lambda average: average.eval())
-    monkeypatch.setattr(train_generators, "ALONE", {"big": 1, "style": 1})
 
     def batch(k, size):
         drawn.append(k)
@@ -294,25 +293,3 @@ def test_r1_is_the_squared_gradient_of_the_score():
     penalty = train_generators.r1_penalty(discriminator, torch.randn(4, 3, 64, 64), torch.eye(2)[[0] * 4])
     penalty.backward()
     assert all(p.grad is not None for p in discriminator.heads[0].body.parameters()), "it can be minimised"
-
-
-def test_nats_of_a_gaussian_are_its_divergence_from_the_standard_normal():
-    torch.manual_seed(0)
-    mean, log_variance = torch.randn(5, 3), torch.randn(5, 3)
-    z, nats = train_generators.gaussian(mean, log_variance)
-    own, prior = torch.distributions.Normal(mean, (log_variance / 2).exp()), torch.distributions.Normal(0, 1)
-    torch.testing.assert_close(nats, torch.distributions.kl_divergence(own, prior).sum(1).mean())
-    draws = torch.stack([train_generators.gaussian(mean, log_variance)[0] for _ in range(4000)])
-    torch.testing.assert_close(draws.mean(0), mean, atol=0.15, rtol=0)
-    torch.testing.assert_close(draws.std(0), (log_variance / 2).exp(), atol=0.15, rtol=0.05)
-
-
-def test_reconstruction_error_sees_pixels_and_maps():
-    resnet = small_resnet().eval()
-    images = torch.rand(2, 3, 64, 64) * 2 - 1
-    assert train_generators.reconstruction_error(resnet, images, images) == 0
-    brighter, mixed = images + 0.1, images.flip(3)
-    assert train_generators.reconstruction_error(resnet, images, brighter) > 0.1
-    maps = [(a - b).abs().mean() / a.abs().mean() for a, b in zip(*(projected.stage_maps(resnet, x) for x in (images, mixed)))]
-    expected = (images - mixed).abs().mean() + train_generators.MAPS * sum(maps[:2])
-    torch.testing.assert_close(train_generators.reconstruction_error(resnet, images, mixed), expected)

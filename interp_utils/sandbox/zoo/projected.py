@@ -43,16 +43,6 @@ class Head(nn.Module):
         return (self.out(x)[:, 0] + torch.einsum("bk,bkhw->bhw", self.embed(c), x)).flatten(1).float()
 
 
-def stage_maps(resnet: nn.Module, images: Tensor, stages: int = 4) -> list[Tensor]:
-    """Maps of the first stages of a ResNet of the zoo for images [B, 3, 64, 64] in -1..1."""
-    x = resnet.act1(resnet.bn1(resnet.conv1(2 * images)))  # the ResNet's pixels are in -2..2
-    maps = []
-    for stage in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)[:stages]:
-        x = stage(x)
-        maps.append(x)
-    return maps
-
-
 class ProjectedDiscriminator(nn.Module):
     """Images [B, 3, 64, 64] in -1..1, class weights [B, kinds] -> realness [B, 16 * heads].
 
@@ -72,6 +62,8 @@ class ProjectedDiscriminator(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         (resnet,) = self.frozen
         scores = [self.heads[0](F.pixel_unshuffle(x, 2), c)]
-        for k, maps in enumerate(stage_maps(resnet, x)):
-            scores.append(self.heads[k + 1](F.conv2d(maps, self.get_buffer(f"mix{k}")), c))
+        x = resnet.act1(resnet.bn1(resnet.conv1(2 * x)))  # the ResNet's pixels are in -2..2
+        for k, stage in enumerate((resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)):
+            x = stage(x)
+            scores.append(self.heads[k + 1](F.conv2d(x, self.get_buffer(f"mix{k}")), c))
         return torch.cat(scores, 1)
