@@ -21,8 +21,8 @@ from .models import BUILDERS, save
 from .report import linear_probe
 from .training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 
-STEPS, SIZE, RATE = {"vit": 2400, "resnet": 2400}, 64, {"vit": 1e-3, "resnet": 2e-3}
-LARGE, SMALL = (2, 64, (0.5, 1.0)), (4, 32, (0.25, 0.6))  # number of crops, side in pixels, share of the image's area
+STEPS, SIZE, RATE = {"vit": 700, "resnet": 600}, 64, {"vit": 1e-3, "resnet": 2e-3}
+LARGE, SMALL = (2, 64, (0.4, 1.0)), (4, 32, (0.15, 0.4))  # number of crops, side in pixels, share of the image's area
 PROTOTYPES = 512
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
 KEEP_CENTRE, KEEP_TEACHER = 0.9, 0.985

@@ -17,7 +17,7 @@ from .models import PATCH, MaskedDecoder, save, vit
 from .report import linear_probe
 from .training import Checkpoint, arguments, loop, set_rate
 
-STEPS, SIZE, RATE = 2400, 128, 1.5e-3
+STEPS, SIZE, RATE = 600, 128, 1.5e-3
 MASKED = 0.75
 
 
