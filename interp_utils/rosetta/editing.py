@@ -106,13 +106,15 @@ def edit(
     latents: tuple[Tensor, ...],
     change: Change,
     start: tuple[Tensor, ...] | None = None,
-    form: str = "dataset",
+    form: str = "distance",
     **options,
 ) -> Edit:
     """Change the maps of some units of B drawn images, and look for latents that draw it (thesis, eq. 4.5).
 
     pairs: the units, as their own partners (`own_pairs`). start: latents to set out from, by default the image's own; the
-    thesis starts copy and paste from new ones. The regulariser holds latents near the start. options: those of `invert`.
+    thesis starts copy and paste from new ones. The regulariser holds latents near the start. form: see `Guidance`; the default
+    asks for the edited maps themselves, which eq. 4.6 as printed does not: it goes on to reward larger ones. options: those of
+    `invert`.
     """
     if pairs.a != pairs.b:
         raise ValueError(f"an edit changes maps of {generator.name} itself; make pairs with own_pairs")

@@ -78,13 +78,15 @@ class Guidance:
     pairs: which units; targets: the maps of all layers of `pairs.b` for B images, [B, units, h, w] each, or for one image, which
     then is the target of every latent. form: "dataset", as the thesis writes it, normalises both maps by their mean and standard
     deviation over the mining images and takes the mean over positions (the thesis prints a sum, which would weigh large maps
-    more); "instance", as the published code, divides by the norms of the two maps at hand.
+    more); "instance", as the published code, divides by the norms of the two maps at hand. Both are blind to one thing: the first
+    grows without end as the generator's map grows, the second ignores how strong a map is. "distance", ours, is minus half the
+    mean squared difference of the normalised maps: the first less half of both maps' mean squares, so that it ends at 0.
     Raises ValueError for targets of other layers or units, and for an unknown form.
     """
 
     def __init__(self, pairs: Pairs, targets: Sequence[Tensor], form: str = "dataset"):
-        if form not in ("dataset", "instance"):
-            raise ValueError(f"form must be 'dataset' or 'instance', got {form!r}")
+        if form not in ("dataset", "instance", "distance"):
+            raise ValueError(f"form must be 'dataset', 'instance' or 'distance', got {form!r}")
         counts = [maps.shape[1] for maps in targets]
         if counts != list(pairs.b.counts):
             raise ValueError(f"need maps of {dict(zip(pairs.b.layers, pairs.b.counts))}, got {counts} units a layer")
@@ -112,6 +114,8 @@ class Guidance:
             ours = self._normalised(_resized(ours, size), members, 0)
             if self.form == "instance":
                 found.append(F.cosine_similarity(ours.flatten(2), target.flatten(2).expand(len(ours), -1, -1), dim=2))
+            elif self.form == "distance":
+                found.append(-0.5 * (ours - target).square().mean((2, 3)))
             else:
                 found.append((ours * target).mean((2, 3)))
         order = torch.cat([part[2] for part in self.parts]).argsort()

@@ -49,12 +49,10 @@ def draw_edit(
     maps = [unit_map(each, generator.units, numbers[0])[0].cpu() for each in (first, done.targets, done.result.maps)]
     titles = ["before", "after", f"{entries[0].unit} before", "asked for", "after"]
     figure = plots.edit_row([done.before[0].cpu(), done.after[0].cpu()], maps, titles)
-    match = done.result.history["match"].mean(1)
+    left = -2 * done.result.history["match"].mean(1)
     of = ALL if concept is None else f"concept {concept}"
-    return (
-        figure,
-        f"{what}, {of}, {len(numbers)} units: agreement with the edited maps {match[0]:.2f} before, {match[-1]:.2f} after",
-    )
+    said = f"squared distance from the edited maps {left[0]:.2f} before, {left[-1]:.2f} after"
+    return figure, f"{what}, {of}, {len(numbers)} units: {said}"
 
 
 def edit_explorer(generator: Generator, own: Correlation, dictionary: Dictionary, latents: tuple[Tensor, ...]) -> Explorer:

@@ -93,7 +93,7 @@ def pairs(blob):
 def test_shifting_the_map_shifts_what_is_drawn(blob, pairs):
     """The generator's latents are the truth: a shift by a quarter of the side adds half of -1..1 to x and nothing to y and size."""
     start = blob.sample(4, seed=2)
-    found = rosetta.edit(blob, pairs, start, rosetta.shift(0.25), form="instance", alpha=0, steps=300, lr=0.02)
+    found = rosetta.edit(blob, pairs, start, rosetta.shift(0.25), alpha=0, steps=300, lr=0.02)
     moved = found.result.latents[0] - start[0]
     torch.testing.assert_close(moved[:, 0], torch.full((4,), 16 / 31), atol=0.06, rtol=0)
     assert moved[:, 1:].abs().max() < 0.15
@@ -103,7 +103,7 @@ def test_shifting_the_map_shifts_what_is_drawn(blob, pairs):
 
 def test_zooming_the_map_enlarges_what_is_drawn(blob, pairs):
     start = (torch.zeros(1, 3),)
-    found = rosetta.edit(blob, pairs, start, rosetta.zoom(2), form="instance", alpha=0, steps=300, lr=0.05)
+    found = rosetta.edit(blob, pairs, start, rosetta.zoom(2), alpha=0, steps=300, lr=0.05)
     assert found.result.latents[0][0, 2].exp() == pytest.approx(4, rel=0.15), "twice the width is four times the variance"
 
 

@@ -59,6 +59,16 @@ def test_instance_form_is_the_cosine_of_centred_maps(drawing, seeing, match):
     torch.testing.assert_close(rosetta.Guidance(pairs, targets, "instance").scores(maps), expected)
 
 
+def test_distance_form_is_the_dataset_form_less_what_grows(drawing, seeing, match):
+    pairs = rosetta.own_pairs(rosetta.correlate(drawing, drawing, drawing.sample(40)), [0, 3, 6])
+    _, maps = drawing(*drawing.sample(4, seed=2))
+    _, targets = drawing(*drawing.sample(4, seed=3))
+    product, ours, theirs = (rosetta.Guidance(pairs, b).scores(a) for a, b in ((maps, targets), (maps, maps), (targets, targets)))
+    distance = rosetta.Guidance(pairs, targets, "distance").scores(maps)
+    torch.testing.assert_close(distance, product - ours / 2 - theirs / 2)
+    torch.testing.assert_close(rosetta.Guidance(pairs, maps, "distance").scores(maps), torch.zeros(4, 3))
+
+
 def test_pairs_keep_their_order_and_subsets_theirs(drawing, seeing, match):
     pairs = rosetta.matched_pairs(match, [[6, 7], [0, 0], [5, 1]])
     images, maps = drawing(*drawing.sample(2))
