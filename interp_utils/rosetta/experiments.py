@@ -27,20 +27,21 @@ def inversion_table(
     seen_by: UnitModel,
     distance: Callable[[Tensor, Tensor], Tensor],
     batch_size: int = 25,
+    form: str = "instance",
     **options,
 ) -> Results:
     """Quality of inversions of the same images from the same starts under several guidances (thesis, table 4.1).
 
     guided_by: name -> models with their pairs, an empty list for the perceptual loss alone; images: [N, 3, H, W] in 0..1; start:
-    latents of N rows; seen_by: whose maps the perceptual loss compares; distance: the judge, another network than that.
-    options: those of `invert`. Gives PSNR, SSIM and distance of each image.
+    latents of N rows; seen_by: whose maps the perceptual loss compares; distance: the judge, another network than that; form: see
+    `Guidance`. options: those of `invert`. Gives PSNR, SSIM and distance of each image.
     """
     found: Results = {name: {} for name in guided_by}
     for rows in tqdm(torch.arange(len(images)).split(batch_size), desc="images"):
         targets, latents = images[rows].to(generator.device), tuple(part[rows] for part in start)
         loss = PerceptualDistance(seen_by, targets)
         for name, models in guided_by.items():
-            guides = [Guidance(pairs, model(targets)) for model, pairs in models]
+            guides = [Guidance(pairs, model(targets), form) for model, pairs in models]
             result = invert(generator, guides, latents, loss, **options)
             for measure, values in image_quality(result.images, targets, distance).items():
                 found[name].setdefault(measure, []).append(values.cpu())

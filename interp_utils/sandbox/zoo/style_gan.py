@@ -133,7 +133,7 @@ class Mapping(nn.Module):
     def __init__(self, d: int, kinds: int, layers: int = 4):
         super().__init__()
         self.embed = EqualLinear(kinds, d) if kinds else None
-        self.layers = nn.ModuleList(EqualLinear(d * (2 if kinds and k == 0 else 1), d, lr=0.1) for k in range(layers))
+        self.layers = nn.ModuleList(EqualLinear(d * (2 if kinds and k == 0 else 1), d, lr=0.01) for k in range(layers))
         self.register_buffer("w_mean", torch.zeros(max(kinds, 1), d))  # running means, for truncation
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:

@@ -23,7 +23,7 @@ from .report import recognised
 from .style_gan import StyleGenerator
 from .training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 
-STEPS, SIZE = {"big": 2200, "style": 1600}, 32
+STEPS, SIZE = {"big": 2200, "style": 1900}, 32
 RATES = {"big": (5e-4, 1e-3), "style": (6e-3, 2e-3)}  # of generator and discriminator
 R1, R1_EVERY = 0.02, 16  # Karras et al. 2020: 0.0002 * pixels / batch
 AVERAGE_OVER = 5_000  # images over which the moving average of the generator halves the past
