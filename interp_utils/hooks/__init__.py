@@ -8,6 +8,7 @@ from .heads import (
     class_attention,
     edited_blocks,
     head_outputs,
+    mixed_values,
     record,
     visit_attention_inputs,
 )
@@ -27,6 +28,6 @@ from .tracing import BlockTrace, EmbeddingTrace, trace, trace_block, trace_embed
 __all__ = [
     "BlockTrace", "EmbeddingTrace", "FinalNorm", "Heads", "NeuronFlow", "Neurons", "Stream", "attention_norm",
     "attention_weights", "class_attention", "compute_dtype", "edited_blocks", "edited_neurons", "final_norm", "forward_hooks",
-    "head_outputs", "neuron_weights", "project", "record", "record_neurons", "run_from", "stream_after", "trace", "trace_block",
-    "trace_embedding", "visit", "visit_attention_inputs", "visit_neurons",
+    "head_outputs", "mixed_values", "neuron_weights", "project", "record", "record_neurons", "run_from", "stream_after",
+    "trace", "trace_block", "trace_embedding", "visit", "visit_attention_inputs", "visit_neurons",
 ]  # fmt: skip

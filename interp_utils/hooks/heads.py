@@ -98,16 +98,21 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
     return Stream(embed[0], *stacked, final[0])
 
 
+def mixed_values(inputs: Tensor, weights: Heads, heads: list[int] | slice = slice(None)) -> Tensor:
+    """Values of some heads averaged with their attention at every token, [B, K, N+1, d], from the attention's input [B, N+1, D]."""
+    w_q, b_q, w_k, w_v, b_v = (part[heads] for part in (weights.w_q, weights.b_q, weights.w_k, weights.w_v, weights.b_v))
+    query = torch.einsum("bnD,hdD->bhnd", inputs, w_q) + b_q[:, None]
+    key = torch.einsum("bnD,hdD->bhnd", inputs, w_k)  # the keys' bias cancels in the softmax
+    value = torch.einsum("bnD,hdD->bhnd", inputs, w_v) + b_v[:, None]
+    return (query @ key.mT * w_q.shape[1] ** -0.5).softmax(-1) @ value
+
+
 def head_outputs(inputs: Tensor, weights: Heads, heads: list[int]) -> Tensor:
     """What some heads write to every token, [B, K, N+1, D], from the attention's input [B, N+1, D].
 
     The output bias of the layer is shared equally by its heads.
     """
-    w_q, b_q, w_k, w_v, b_v = (part[heads] for part in (weights.w_q, weights.b_q, weights.w_k, weights.w_v, weights.b_v))
-    query = torch.einsum("bnD,hdD->bhnd", inputs, w_q) + b_q[:, None]
-    key = torch.einsum("bnD,hdD->bhnd", inputs, w_k)  # the keys' bias cancels in the softmax
-    value = torch.einsum("bnD,hdD->bhnd", inputs, w_v) + b_v[:, None]
-    mixed = (query @ key.mT * w_q.shape[1] ** -0.5).softmax(-1) @ value
+    mixed = mixed_values(inputs, weights, heads)
     return torch.einsum("bhnd,Dhd->bhnD", mixed, weights.w_o[:, heads]) + weights.b_o / len(weights.w_q)
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..heads.direct import direct_effects, read_out_matrix
 from ..hooks import (
-    Heads,
     attention_weights,
     edited_blocks,
     edited_neurons,
+    mixed_values,
     neuron_weights,
     record_neurons,
     visit_attention_inputs,
@@ -81,20 +81,14 @@ class _NodeSums:
     def update(self, pixels: Tensor) -> None:
         clip = self.clip
         pixels = clip.pixels(pixels)
-        visit_attention_inputs(clip, pixels, lambda layer, x: self.values[layer].update(_mixed(x, attention_weights(clip, layer))))
+        visit_attention_inputs(
+            clip, pixels, lambda layer, x: self.values[layer].update(mixed_values(x, attention_weights(clip, layer)))
+        )
         visit_neurons(clip, pixels, lambda layer, p: self.activations[layer].update(p), list(range(clip.n_layers)))
 
     def merge(self, other: "_NodeSums") -> None:
         for mine, theirs in zip(self.values + self.activations, other.values + other.activations):
             mine.merge(theirs)
-
-
-def _mixed(inputs: Tensor, weights: Heads) -> Tensor:
-    """Values of each head averaged with its attention at every token, [B, H, N+1, d], from the attention's input."""
-    query = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_q) + weights.b_q[:, None]
-    key = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_k)  # the keys' bias cancels in the softmax
-    value = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_v) + weights.b_v[:, None]
-    return (query @ key.mT * weights.w_q.shape[1] ** -0.5).softmax(-1) @ value
 
 
 @contextmanager
@@ -113,7 +107,7 @@ def masked(clip: Clip, means: NodeMeans, mask: Tensor):
     def attention(layer):
         def edit(inputs, output):
             weights = attention_weights(clip, layer)
-            mixed = _mixed(inputs.to(weights.w_o), weights)
+            mixed = mixed_values(inputs.to(weights.w_o), weights)
             change = (means.values[layer].to(mixed) - mixed) * (1 - heads[..., layer, :, None, None].to(mixed))
             return output + torch.einsum("bhnd,Dhd->bnD", change, weights.w_o).to(output)
 
