@@ -104,7 +104,8 @@ def edit_table(
 
 def save_results(results: Results, path: str | Path) -> None:
     """Write results as safetensors."""
-    save_file({f"{name}|{measure}": values for name, row in results.items() for measure, values in row.items()}, path)
+    columns = {f"{name}|{measure}": values for name, row in results.items() for measure, values in row.items()}
+    save_file({key: values.clone() for key, values in columns.items()}, path)  # safetensors refuses views of one tensor
 
 
 def load_results(path: str | Path) -> Results:

@@ -80,4 +80,5 @@ def test_tables_keep_each_image_and_come_back_from_a_file(judged, tmp_path):
     changes = {"shift": rosetta.shift(0.25)}
     sets = {"all": rosetta.own_pairs(own, [0, 1, 2])}
     edits = experiments.edit_table(drawing, sets, drawing.sample(2), changes, judged.masks, judged.clip, changes, steps=2, lr=0.1)
+    experiments.save_results(edits, tmp_path / "edits.safetensors")
     assert set(edits) == {"shift, all", "shift, pixels"} and set(edits["shift, all"]) >= {"right", "down", "growth", "object"}
