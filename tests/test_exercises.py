@@ -114,6 +114,18 @@ WRONG = {  # answers that a reader may well give
         "activations[:, -1, neurons] = activations[:, 1:-1, neurons].amax(1)\n    activations[:, 1:-1, neurons] = 0\n"
         "    return activations",
     ],
+    "pair_score": [
+        "a, b = ours - ours.mean((1, 2), keepdim=True), target - target.mean()\n"
+        "    return (a * b).mean((1, 2)) / (ours.std((1, 2)) * target.std())",
+        "return ((ours - means[0]) * (target - means[1])).mean((1, 2))",
+        "return ((ours - means[0]) / stds[0] * (target - means[1]) / stds[1]).sum((1, 2))",
+    ],
+    "shifted_right": [
+        "return torch.roll(maps, round(share * maps.shape[-1]), -1)",
+        "moved = torch.zeros_like(maps)\n    moved[..., 1:] = maps[..., :-1]\n    return moved",
+        "cells = round(share * maps.shape[-2])\n    moved = torch.zeros_like(maps)\n"
+        "    moved[..., cells:, :] = maps[..., : maps.shape[-2] - cells, :]\n    return moved",
+    ],
 }
 
 

@@ -16,7 +16,7 @@ def show_image(axis, image: Tensor, title: str = "") -> None:
 def image_rows(rows: dict[str, Tensor]) -> Picture:
     """One row a name, each of images [B, 3, H, W] in 0..1, the name to the left."""
     columns = max(map(len, rows.values()))
-    figure = Picture(figsize=(1.05 * columns + 1.5, 1.08 * len(rows)), layout="constrained")
+    figure = Picture(figsize=(0.9 * columns + 1.5, 0.92 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row, (name, images) in enumerate(rows.items()):
         for column, axis in enumerate(axes[row]):
