@@ -79,21 +79,26 @@ def class_descriptions(classes: list[str]) -> Pool:
     return _pool((name, pattern.replace("{a}", _with_article(name))) for name in names for pattern in _OF_A_CLASS)
 
 
-def understood(clip: Clip, pool: Pool) -> Pool:
-    """The texts of a pool all of whose tokens the model knows.
+def knows(clip: Clip, texts: list[str]) -> list[bool]:
+    """For each text, whether the model knows all of its tokens.
 
     A token is unknown where its row of the token embedding is all zeros: the sandbox CLIP ships with only the rows that its
     captions use. Models with a full table know everything, and so does a text tower that keeps its table elsewhere.
-    Raises ValueError when nothing is left, and for a Clip without a tokenizer.
+    Raises ValueError for a Clip without a tokenizer.
     """
     if clip.tokenizer is None:
         raise ValueError("this Clip has no tokenizer; pass open_clip.get_tokenizer(name) when you make it")
     table = getattr(getattr(clip.model, "text", clip.model), "token_embedding", None)
     if table is None:
-        return pool
+        return [True] * len(texts)
     known = (table.weight != 0).any(1).cpu()
     known[clip.tokenizer([""])] = True  # start, end and padding
-    keep = known[clip.tokenizer(pool.texts)].all(1).tolist()
+    return known[clip.tokenizer(texts)].all(1).tolist()
+
+
+def understood(clip: Clip, pool: Pool) -> Pool:
+    """The texts of a pool that the model `knows`. Raises ValueError when nothing is left, and for a Clip without a tokenizer."""
+    keep = knows(clip, pool.texts)
     if not any(keep):
         raise ValueError(f"{clip.name} knows all tokens of none of these {len(pool.texts)} texts; take another pool")
     texts, kinds = ([item for item, kept in zip(items, keep) if kept] for items in pool)

@@ -98,13 +98,20 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
     return Stream(embed[0], *stacked, final[0])
 
 
-def mixed_values(inputs: Tensor, weights: Heads, heads: list[int] | slice = slice(None)) -> Tensor:
-    """Values of some heads averaged with their attention at every token, [B, K, N+1, d], from the attention's input [B, N+1, D]."""
-    w_q, b_q, w_k, w_v, b_v = (part[heads] for part in (weights.w_q, weights.b_q, weights.w_k, weights.w_v, weights.b_v))
-    query = torch.einsum("bnD,hdD->bhnd", inputs, w_q) + b_q[:, None]
-    key = torch.einsum("bnD,hdD->bhnd", inputs, w_k)  # the keys' bias cancels in the softmax
-    value = torch.einsum("bnD,hdD->bhnd", inputs, w_v) + b_v[:, None]
-    return (query @ key.mT * w_q.shape[1] ** -0.5).softmax(-1) @ value
+def attention_pattern(inputs: Tensor, weights: Heads, heads: list[int] | slice = slice(None)) -> Tensor:
+    """Where some heads look from every token, [B, K, N+1, N+1], rows sum to one, from the attention's input [B, N+1, D]."""
+    query = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_q[heads]) + weights.b_q[heads][:, None]
+    key = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_k[heads])  # the keys' bias cancels in the softmax
+    return (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
+
+
+def mixed_values(inputs: Tensor, weights: Heads, heads: list[int] | slice = slice(None), pattern: Tensor | None = None) -> Tensor:
+    """Values of some heads averaged at every token, [B, K, N+1, d], from the attention's input [B, N+1, D].
+
+    pattern: where the heads look, by default where they do by themselves (`attention_pattern`).
+    """
+    value = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_v[heads]) + weights.b_v[heads][:, None]
+    return (attention_pattern(inputs, weights, heads) if pattern is None else pattern) @ value
 
 
 def head_outputs(inputs: Tensor, weights: Heads, heads: list[int]) -> Tensor:

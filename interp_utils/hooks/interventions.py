@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..models import Clip
 from .base import compute_dtype, forward_hooks, project, visit
-from .heads import attention_weights
+from .heads import attention_pattern, attention_weights, mixed_values
 
 
 def run_with_attention(
@@ -24,14 +24,9 @@ def run_with_attention(
     for number, block in enumerate(clip.visual.transformer.resblocks[layer:]):
         weights = attention_weights(clip, layer + number)
         inputs = block.ln_1(stream).to(weights.b_o.dtype)
-        if patterns is None:
-            query = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_q) + weights.b_q[:, None]
-            key = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_k)  # the keys' bias cancels in the softmax
-            used.append((query @ key.mT * clip.d_head**-0.5).softmax(-1))
-        else:
-            used.append(patterns[number])
-        value = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_v) + weights.b_v[:, None]
-        written = torch.einsum("bhnd,Dhd->bnD", used[-1] @ value, weights.w_o) + weights.b_o
+        used.append(attention_pattern(inputs, weights) if patterns is None else patterns[number])
+        mixed = mixed_values(inputs, weights, pattern=used[-1])
+        written = torch.einsum("bhnd,Dhd->bnD", mixed, weights.w_o) + weights.b_o
         stream = stream + written.to(stream.dtype)
         stream = stream + block.ls_2(block.mlp(block.ln_2(stream)))
     return project(clip, stream[:, 0].to(compute_dtype(clip))), used

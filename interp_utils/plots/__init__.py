@@ -5,8 +5,7 @@ from .heads import factor_bars, head_maps, head_view, neighbour_view, span_view
 from .neurons import concept_view, fooled_view, histogram, neuron_view, text_bars, value_bars
 from .opening import lens_view, stream_view, waterfall, world_view, zero_shot_view
 from .rosetta import edit_row, image_rows, show_image
-from .science import forest_view, hypothesis_view, scatter_row
-from .science_more import agreement_plot
+from .science import agreement_plot, forest_view, hypothesis_view, scatter_row
 
 __all__ = [
     "Picture", "Table", "agreement_plot", "concept_view", "curve_row", "edit_row", "factor_bars", "fooled_view", "forest_view",

@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..models import Clip
+from ..sandbox import FACTORS
 from .editing import Change, edit
 from .guidance import Guidance, Pairs
 from .inversion import PerceptualDistance, invert
@@ -49,23 +50,27 @@ def inversion_table(
 
 
 class Judged:
-    """What the judges say of drawn images: the object's place and size, and the probability of values that CLIP had first seen."""
+    """What became of drawn images after an edit, by the judges: the object's place and size, and what the sandbox CLIP names."""
 
-    def __init__(self, masks: ObjectMasks, clip: Clip, images: Tensor):
+    def __init__(self, masks: ObjectMasks, clip: Clip, before: Tensor):
         self.masks, self.clip = masks, clip
-        self.values = {factor: factor_probabilities(clip, images, factor).argmax(1) for factor in ("object", "scene", "colour")}
-        self.middle, self.area = places(masks(images.clamp(0, 1)) > 0.5)
+        self.values = self._named(before)
+        self.middle, self.area = self._placed(before)
 
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Of each image: how far the object moved "right" and "down" in shares of the side, its "growth", and as shares of 1
-        whether CLIP still names the same "object", "scene" and "colour"."""
-        middle, area = places(self.masks(images.clamp(0, 1)) > 0.5)
+    def _named(self, images: Tensor) -> dict[str, Tensor]:
+        return {f: factor_probabilities(self.clip, images, f).argmax(1) for f in ("object", "scene", "colour", "count")}
+
+    def _placed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return places(self.masks(images.clamp(0, 1)) > 0.5)
+
+    def __call__(self, after: Tensor) -> dict[str, Tensor]:
+        """Of each image [B]: how far the object moved "right" and "down" in shares of the side (nan where there is none), its
+        "growth" (area by area before), whether CLIP names the same "object", "scene" and "colour", and "two" objects: 0 or 1."""
+        (middle, area), named = self._placed(after), self._named(after)
         moved = middle - self.middle
-        same = {
-            factor: (factor_probabilities(self.clip, images, factor).argmax(1) == first).float()
-            for factor, first in self.values.items()
-        }
-        return {"right": moved[:, 0], "down": moved[:, 1], "growth": area / self.area, **same}
+        same = {factor: (named[factor] == self.values[factor]).float() for factor in ("object", "scene", "colour")}
+        two = (named["count"] == FACTORS["count"].index(2)).float()
+        return {"right": moved[:, 0], "down": moved[:, 1], "growth": area / self.area, **same, "two": two}
 
 
 def edit_table(
@@ -73,31 +78,29 @@ def edit_table(
     pairs: dict[str, Pairs],
     latents: tuple[Tensor, ...],
     changes: dict[str, Change],
-    masks: ObjectMasks,
-    clip: Clip,
-    pixel_changes: dict[str, Change] | None = None,
+    judged: Judged,
+    pixels: bool = False,
+    form: str = "distance",
     **options,
 ) -> Results:
-    """What edits did to drawn images, for several sets of units, and for none: "edit, units" -> measure -> [B] (see `Judged`).
+    """What edits did to drawn images, for several sets of units: "edit, units" -> measure -> [B] (see `Judged`).
 
-    pairs: name -> units (`own_pairs`); changes: name -> change of maps; pixel_changes: the changes that make sense for pixels
-    too; there the image itself is changed in the same way and its pixels are what the latent has to match, without any unit.
+    pairs: name -> units (`own_pairs`); changes: name -> change of maps; judged: of the images that the latents draw. pixels: also
+    without any unit, where the image itself is changed in the same way and its pixels are what the latent has to match. form:
+    see `Guidance`; options: those of `edit`.
     """
     found: Results = {}
-    with torch.no_grad():
-        before, _ = generator(*latents)
-    judged = Judged(masks, clip, before.cpu())
     for name, change in tqdm(changes.items(), desc="edits"):
         for units, chosen in pairs.items():
-            found[f"{name}, {units}"] = judged(edit(generator, chosen, latents, change, **options).after.cpu())
-        if pixel_changes and name in pixel_changes:
-            (target,) = pixel_changes[name]([before])
+            found[f"{name}, {units}"] = judged(edit(generator, chosen, latents, change, form=form, **options).after.cpu())
+        if pixels:
+            with torch.no_grad():
+                (target,) = change([generator(*latents)[0]])
 
             def error(images: Tensor, target: Tensor = target) -> Tensor:
                 return (images - target).square().mean((1, 2, 3))
 
-            allowed = {key: value for key, value in options.items() if key != "form"}
-            result = invert(generator, [], latents, error, origin=latents[0].to(generator.device), **allowed)
+            result = invert(generator, [], latents, error, origin=latents[0].to(generator.device), **options)
             found[f"{name}, pixels"] = judged(result.images.cpu())
     return found
 

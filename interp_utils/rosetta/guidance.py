@@ -90,14 +90,14 @@ class Guidance:
         counts = [maps.shape[1] for maps in targets]
         if counts != list(pairs.b.counts):
             raise ValueError(f"need maps of {dict(zip(pairs.b.layers, pairs.b.counts))}, got {counts} units a layer")
-        self.pairs, self.form, self.parts = pairs, form, []
+        self.pairs, self.form, self.parts, self.normalised = pairs, form, [], {}
         for i, rows in enumerate(pairs.a.slices):
             for j, columns in enumerate(pairs.b.slices):
                 a, b = pairs.numbers.T
                 members = ((rows.start <= a) & (a < rows.stop) & (columns.start <= b) & (b < columns.stop)).nonzero()[:, 0]
                 if len(members):
                     maps = targets[j].detach()[:, b[members] - columns.start]
-                    self.parts.append([i, a[members] - rows.start, members, maps, None])
+                    self.parts.append((i, a[members] - rows.start, members, maps))
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -105,20 +105,19 @@ class Guidance:
     def scores(self, maps: Sequence[Tensor]) -> Tensor:
         """The term of each pair, [B, P], for the generator's maps of all layers. Differentiable in the maps."""
         found = []
-        for part in self.parts:
-            layer, rows, members, raw, target = part
+        for k, (layer, rows, members, raw) in enumerate(self.parts):
             ours = maps[layer][:, rows]
-            size = [max(pair) for pair in zip(ours.shape[2:], raw.shape[2:])]
-            if target is None or list(target.shape[2:]) != size or target.device != ours.device:
-                target = part[4] = self._normalised(_resized(raw.to(ours), size), members, 1)
-            ours = self._normalised(_resized(ours, size), members, 0)
+            size = tuple(max(pair) for pair in zip(ours.shape[2:], raw.shape[2:]))
+            if (k, size, ours.device) not in self.normalised:  # the targets stay the same from step to step
+                self.normalised[k, size, ours.device] = self._normalised(_resized(raw.to(ours), size), members, 1)
+            target, ours = self.normalised[k, size, ours.device], self._normalised(_resized(ours, size), members, 0)
             if self.form == "instance":
                 found.append(F.cosine_similarity(ours.flatten(2), target.flatten(2).expand(len(ours), -1, -1), dim=2))
             elif self.form == "distance":
                 found.append(-0.5 * (ours - target).square().mean((2, 3)))
             else:
                 found.append((ours * target).mean((2, 3)))
-        order = torch.cat([part[2] for part in self.parts]).argsort()
+        order = torch.cat([members for _, _, members, _ in self.parts]).argsort()
         return torch.cat(found, 1)[:, order.to(found[0].device)]
 
     def _normalised(self, maps: Tensor, members: Tensor, side: int) -> Tensor:
@@ -126,7 +125,7 @@ class Guidance:
         return (maps - mean) / std
 
 
-def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    if list(maps.shape[2:]) == list(size):
+def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    if tuple(maps.shape[2:]) == size:
         return maps
-    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

@@ -151,7 +151,7 @@ class PerceptualDistance:
             self.targets = [_unit_length(maps) for maps in model.maps(targets)]
 
     def __call__(self, images: Tensor) -> Tensor:
-        seen = self.model.maps(images.clamp(-0.5, 1.5))
+        seen = self.model.maps(images.clamp(-0.5, 1.5))  # generators overshoot, and models refuse what looks normalised
         errors = [(_unit_length(ours) - theirs).square().sum(1).mean((1, 2)) for ours, theirs in zip(seen, self.targets)]
         return torch.stack(errors).mean(0)
 

@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from .. import sandbox
@@ -23,10 +25,8 @@ class ObjectMasks:
         y = F.adaptive_avg_pool2d(masks.float()[:, None], x.shape[1:3])[:, 0] >= 0.5
         chosen = torch.rand(x.shape[:3], generator=torch.Generator().manual_seed(seed)).flatten(1).topk(per_image).indices
         x = x.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, x.shape[3])).flatten(0, 1)
-        self.shift, self.scale = x.mean(0), x.std(0).clamp(min=1e-6)
-        y = y.flatten(1).gather(1, chosen).flatten()
-        fit = LogisticRegression(C=0.01, max_iter=200).fit(((x - self.shift) / self.scale).numpy(), y.numpy())
-        self.weight, self.bias = torch.from_numpy(fit.coef_[0]).float(), float(fit.intercept_[0])
+        self.regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
+        self.regression.fit(x.numpy(), y.flatten(1).gather(1, chosen).flatten().numpy())
 
     def _features(self, images: Tensor) -> Tensor:
         maps = [torch.cat(parts) for parts in zip(*(self.model(part) for part in images.split(100)))]
@@ -36,7 +36,8 @@ class ObjectMasks:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Probability that the object covers a position, [B, side, side]."""
-        logits = ((self._features(images) - self.shift) / self.scale) @ self.weight + self.bias
+        x = self._features(images)
+        logits = torch.from_numpy(self.regression.decision_function(x.flatten(0, 2).numpy())).float().reshape(x.shape[:3])
         return F.interpolate(logits[:, None], size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0].sigmoid()
 
 

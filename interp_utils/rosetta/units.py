@@ -180,7 +180,7 @@ class Generator(_Recorded):
 
 
 def style_space(generator: Generator, mapping: Callable, synthesis: Callable) -> Generator:
-    """The same generator with styles in place of z: its latents are (w,), or (w, ...) as `mapping` gives them.
+    """The same generator with styles in place of z and of the class: its latents are (w,).
 
     mapping: (model, z, c or None) -> w; synthesis: (model, w) -> images.
     """

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.stats import rankdata, ttest_1samp
+from scipy.stats import bootstrap, ttest_1samp
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ..heads.direct import head_basis
 from ..heads.textspan import Head
 from ..models import Clip
-from ..moments import GroupMeans
+from ..moments import GroupMeans, Rows
 from ..neurons.rank_one import batch_effects
 from ..neurons.second_order import SecondOrder
 from ..sandbox import FACTORS, balanced, read, render, to_pixels
@@ -99,8 +100,6 @@ def retrieved_pairs(clip: Clip, images, reference: Sequence[str], **options) -> 
     that direction, among the half that matches least. Weaker than painted twins in two ways: a pair may differ in more than
     the text, and the whole model, of which the unit is a part, chose the pair. images: a dataset of (pixels, target).
     """
-    from ..moments import Rows
-
     rows = Rows()
     feed(clip, images, [(rows, lambda batch: (batch.representation, batch.numbers))], **options)
     features, average = rows.rows, clip.encode_text(list(reference)).mean(0).cpu()
@@ -176,15 +175,13 @@ def paired_statistics(on: Tensor, off: Tensor, spread: float, seed: int = 0, res
     if len(on) < 3 or len(on) != len(off):
         raise ValueError(f"need at least 3 pairs, got {len(on)} and {len(off)} answers")
     change = on - off
-    drawn = np.random.default_rng(seed).integers(len(change), size=(resamples, len(change)))
-    low, high = np.quantile(change[drawn].mean(1), (0.025, 0.975)) / spread
+    drawn = bootstrap((change,), np.mean, method="percentile", n_resamples=resamples, rng=np.random.default_rng(seed))
     deviation = change.std(ddof=1)
-    ranks = rankdata(np.concatenate([on, off]))[: len(on)]
     return {
         "effect": change.mean().item() / spread,
-        "interval": (low.item(), high.item()),
+        "interval": tuple(end.item() / spread for end in drawn.confidence_interval),
         "cohens_d": (change.mean() / deviation).item() if deviation > 0 else 0.0,
-        "auc": ((ranks.sum() - len(on) * (len(on) + 1) / 2) / len(on) ** 2).item(),
+        "auc": float(roc_auc_score(np.repeat([1, 0], len(on)), np.concatenate([on, off]))),
         "p": ttest_1samp(change, 0, alternative="greater").pvalue.item() if deviation > 0 else 1.0,
     }
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .. import plots
 from ..models import Clip
-from ..texts import Pool, understood
+from ..texts import knows
 from .base import Explorer
 from .neurons import OWN, uploaded
 
@@ -36,7 +36,7 @@ def draw_zero_shot(clip: Clip, pixels: Tensor, names: str, prompt: str = "{}") -
     if not 2 <= len(split) <= MOST:
         raise ValueError(f"need 2 to {MOST} different names, separated by commas; got {len(split)}")
     probabilities = zero_shot(clip, pixels[None], split, prompt)[0].tolist()
-    unknown = [not _knows(clip, name) for name in split]
+    unknown = [not known for known in knows(clip, split)]
     order = sorted(range(len(split)), key=lambda k: -probabilities[k])
     sentence = "the image is " + ", ".join(f"“{split[k]}” {probabilities[k]:.1%}" for k in order[:4])
     if any(unknown):
@@ -74,11 +74,3 @@ def zero_shot_explorer(
     )
     upload.observe(lambda change: setattr(choose, "value", OWN), "value")
     return explorer
-
-
-def _knows(clip: Clip, text: str) -> bool:
-    """Does the model know all tokens of a text? (see `texts.understood`, which refuses a pool of which nothing is left)"""
-    try:
-        return bool(understood(clip, Pool([text], [""])).texts)
-    except ValueError:
-        return False

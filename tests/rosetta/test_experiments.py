@@ -1,5 +1,7 @@
 """The tables of chapter 4's second half measure what they say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -33,6 +35,8 @@ def test_judged_sees_a_shift_and_that_all_else_stayed(judged, rendered):
     assert judged(larger)["growth"][central].median() > 1.8
     other = judged(images.flip(0))
     assert other["scene"].mean() < 0.6, "other images show other scenes"
+    pairs, _ = rosetta.drawn_images([replace(sandbox.zoo.data.generator_spec(10**9 + 80 + k), count=2) for k in range(40)])
+    assert still["two"].mean() < 0.1 and judged(pairs)["two"].mean() > 0.9
 
 
 class Square(nn.Module):
@@ -79,6 +83,8 @@ def test_tables_keep_each_image_and_come_back_from_a_file(judged, tmp_path):
 
     changes = {"shift": rosetta.shift(0.25)}
     sets = {"all": rosetta.own_pairs(own, [0, 1, 2])}
-    edits = experiments.edit_table(drawing, sets, drawing.sample(2), changes, judged.masks, judged.clip, changes, steps=2, lr=0.1)
+    latents = drawing.sample(2)
+    before = experiments.Judged(judged.masks, judged.clip, drawing(*latents)[0].detach())
+    edits = experiments.edit_table(drawing, sets, latents, changes, before, pixels=True, steps=2, lr=0.1)
     experiments.save_results(edits, tmp_path / "edits.safetensors")
     assert set(edits) == {"shift, all", "shift, pixels"} and set(edits["shift, all"]) >= {"right", "down", "growth", "object"}

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from interp_utils.rosetta.generators import ops
 from interp_utils.sandbox.zoo import style_gan as sandbox
+from interp_utils.sandbox.zoo.style_gan import modulated_conv
 
 
 def draw(*shape, seed=0):
@@ -92,7 +93,7 @@ def weights_per_image(weight, style, demodulate):
 @pytest.mark.parametrize("size", [1, 3])
 def test_modulated_convolution_has_weights_of_its_own_for_each_image(demodulate, size):
     x, weight, style = draw(3, 4, 5, 6), draw(2, 4, size, size, seed=1), draw(3, 4, seed=2)
-    found = ops.modulated_conv(x, weight, style, demodulate, padding=2)
+    found = modulated_conv(x, weight, style, demodulate, padding=2)
     for image, w, expected in zip(x, weights_per_image(weight, style, demodulate), found):
         torch.testing.assert_close(F.conv2d(image[None], w, padding=2)[0], expected)
 
@@ -100,7 +101,7 @@ def test_modulated_convolution_has_weights_of_its_own_for_each_image(demodulate,
 @pytest.mark.parametrize("demodulate", [True, False])
 def test_modulated_convolution_that_doubles_the_size(demodulate):
     x, weight, style = draw(2, 3, 4, 5), draw(2, 3, 3, 3, seed=1), draw(2, 3, seed=2)
-    found = ops.modulated_conv(x, weight, style, demodulate, stride_up=2)
+    found = modulated_conv(x, weight, style, demodulate, stride_up=2)
     for b, w in enumerate(weights_per_image(weight, style, demodulate)):
         for o in range(2):
             # All of the full convolution but the last row and column, which only see the zeros behind the last pixels.

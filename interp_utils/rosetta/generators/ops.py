@@ -1,34 +1,13 @@
-"""What the style generators share: modulated convolutions, and changes of size through low-pass filters."""
+"""Changes of size through low-pass filters, which the style generators share."""
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.signal import firwin
 from torch import Tensor
 
 Padding = tuple[int, int, int, int]  # left, right, top, bottom; negative numbers crop
-
-
-def modulated_conv(
-    x: Tensor, weight: Tensor, style: Tensor, demodulate: bool = True, padding: int = 0, stride_up: int = 1
-) -> Tensor:
-    """Convolution whose weights are scaled per image and input channel by a style (Karras et al. 2020, eqs. 1 and 3).
-
-    x: [B, c_in, h, w], weight: [c_out, c_in, k, k], style: [B, c_in]. `demodulate` divides each image's weights by their norm
-    per output channel. With stride_up 2 zeros are put between the pixels first, and weight acts as a true convolution: the
-    result has 2 h + k - 2 rows and still needs its low-pass filter. No weights per image are built: scaling a weight's input
-    channels is scaling the input, and dividing its output channels is dividing the output.
-    """
-    x = x * style[:, :, None, None]
-    if stride_up == 1:
-        x = F.conv2d(x, weight, padding=padding)
-    else:
-        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=stride_up)
-    if demodulate:
-        norm = (style.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()
-        x = x * norm[:, :, None, None]
-    return x
 
 
 def filter_up(x: Tensor, taps: Tensor | None, up: int = 1, padding: Padding = (0, 0, 0, 0), gain: float = 1.0) -> Tensor:
@@ -90,13 +69,4 @@ def kaiser_taps(count: int, cutoff: float, width: float, rate: float) -> Tensor:
 
     cutoff: the frequency that is halved; width: of the transition band around it; rate: the sampling rate, in the same unit.
     """
-    attenuation = 2.285 * (count - 1) * math.pi * width / (rate / 2) + 7.95  # Kaiser's formulas for the window's shape
-    if attenuation > 50:
-        beta = 0.1102 * (attenuation - 8.7)
-    elif attenuation > 21:
-        beta = 0.5842 * (attenuation - 21) ** 0.4 + 0.07886 * (attenuation - 21)
-    else:
-        beta = 0.0
-    time = np.arange(count) - (count - 1) / 2
-    taps = np.sinc(2 * cutoff / rate * time) * np.kaiser(count, beta)
-    return torch.tensor(taps / taps.sum(), dtype=torch.float32)
+    return torch.tensor(firwin(count, cutoff, width=width, fs=rate), dtype=torch.float32)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...sandbox.zoo.style_gan import EqualLinear, activate, unit_scale
-from .ops import filter_down, filter_up, modulated_conv
+from ...sandbox.zoo.style_gan import EqualLinear, activate, modulated_conv, unit_scale
+from .ops import filter_down, filter_up
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...sandbox.zoo.style_gan import EqualLinear, activate, unit_scale
-from .ops import filter_up, filtered_leaky_relu, kaiser_taps, modulated_conv
+from ...sandbox.zoo.style_gan import EqualLinear, activate, modulated_conv, unit_scale
+from .ops import filter_up, filtered_leaky_relu, kaiser_taps
 
 MARGIN = 10  # pixels around the image that maps carry on each side
 CRITICAL = 2  # layers at the end of a stage that use the whole band of the grid

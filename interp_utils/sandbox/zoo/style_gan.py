@@ -53,12 +53,30 @@ def upsample(x: Tensor) -> Tensor:
     return blur(spread.reshape(b, c, 2 * h, 2 * w), pad=(2, 1), gain=4)
 
 
-class ModulatedConv2d(nn.Module):
+def modulated_conv(
+    x: Tensor, weight: Tensor, style: Tensor, demodulate: bool = True, padding: int = 0, stride_up: int = 1
+) -> Tensor:
     """Convolution whose weights are scaled per image and input channel by a style (Karras et al. 2020, eqs. 1 and 3).
 
-    Scaling weights by s_i and dividing by their norm per output channel is the same as scaling the input channels by s_i,
-    convolving all images with one weight, and scaling the output channels; that needs no weights per image.
+    x: [B, c_in, h, w], weight: [c_out, c_in, k, k], style: [B, c_in]. `demodulate` divides each image's weights by their norm
+    per output channel. With stride_up 2 zeros are put between the pixels first, and weight acts as a true convolution: the
+    result has 2 h + k - 2 rows and still needs its low-pass filter. No weights per image are built: scaling a weight's input
+    channels is scaling the input, and dividing its output channels is dividing the output.
     """
+    style = style.to(weight.dtype)  # autocast makes styles in half precision, which would not hold the norm
+    x = x * style[:, :, None, None].to(x.dtype)
+    if stride_up == 1:
+        x = F.conv2d(x, weight, padding=padding)
+    else:
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=stride_up)
+    if demodulate:
+        norm = (style.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()
+        x = x * norm[:, :, None, None].to(x.dtype)
+    return x
+
+
+class ModulatedConv2d(nn.Module):
+    """Modulated convolution with its weights, which also makes the style of each image from w."""
 
     def __init__(self, c_in: int, c_out: int, size: int, d_style: int, up: bool = False, demodulate: bool = True):
         super().__init__()
@@ -68,16 +86,10 @@ class ModulatedConv2d(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """x: [B, c_in, h, w]; w: styles [B, d_style] -> [B, c_out, h, w], twice the size with `up`."""
-        style, weight = self.affine(w).float(), self.weight * self.scale
-        x = x * style[:, :, None, None].to(x.dtype)
-        if self.up:  # zeros in between, convolution and low-pass filter, without touching the zeros
-            x = blur(F.conv_transpose2d(x, weight.transpose(0, 1).flip(2, 3), stride=2), pad=(1, 1), gain=4)
-        else:
-            x = F.conv2d(x, weight, padding=self.pad)
-        if self.demodulate:
-            norm = (style.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()
-            x = x * norm[:, :, None, None].to(x.dtype)
-        return x
+        style, weight = self.affine(w), self.weight * self.scale
+        if self.up:
+            return blur(modulated_conv(x, weight.flip(2, 3), style, self.demodulate, stride_up=2), pad=(1, 1), gain=4)
+        return modulated_conv(x, weight, style, self.demodulate, self.pad)
 
 
 class Noise(nn.Module):
