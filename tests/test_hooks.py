@@ -1,10 +1,11 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import pytest
 import torch
 from conftest import count_hooks, noise
 
-from interp_utils.hooks import forward_hooks
+from interp_utils.hooks import edited_blocks, forward_hooks
 from interp_utils.neurons import second_order
 
 
@@ -31,3 +32,10 @@ def test_two_threads_on_one_model_do_not_disturb_each_other(tiny):
         for expected, found in zip(alone, pool.map(run, batches)):
             assert all(torch.allclose(norms, expected, rtol=1e-4, atol=1e-6) for norms in found)
     assert count_hooks(tiny.model) == 0
+
+
+def test_an_edit_that_returns_nothing_is_told(tiny):
+    for edits in ({1: lambda inputs, output: None}, {}), ({}, {1: lambda output: None}):
+        with pytest.raises(TypeError, match="layer 1 returned None"), edited_blocks(tiny, *edits):
+            tiny.encode_image(noise(tiny, 1))
+        assert count_hooks(tiny.model) == 0

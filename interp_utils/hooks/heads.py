@@ -130,16 +130,25 @@ def edited_blocks(
     """For a `with` block, replace what layers write: attention[l](input, output) and mlp[l](output) return the new output.
 
     input: what the attention of the layer reads, output: what it or the MLP adds to the stream; both [B, N+1, D].
+    Raises TypeError where one returns None, which would leave the model as it was.
     """
+
+    def edited(output: Tensor | None, layer: int) -> Tensor:
+        if output is None:
+            raise TypeError(f"the edit of layer {layer} returned None; return the new output")
+        return output
+
     inputs: dict[int, Tensor] = {}
     hooks = []
     for layer, edit in attention.items():
         block = clip.visual.transformer.resblocks[layer]
         hooks.append((block.ln_1, lambda module, args, output, layer=layer: inputs.update({layer: output})))
-        hooks.append((block.ls_1, lambda module, args, output, layer=layer, edit=edit: edit(inputs.pop(layer), output)))
+        hooks.append(
+            (block.ls_1, lambda module, args, output, layer=layer, edit=edit: edited(edit(inputs.pop(layer), output), layer))
+        )
     for layer, edit in mlp.items():
         block = clip.visual.transformer.resblocks[layer]
-        hooks.append((block.ls_2, lambda module, args, output, edit=edit: edit(output)))
+        hooks.append((block.ls_2, lambda module, args, output, layer=layer, edit=edit: edited(edit(output), layer)))
     with forward_hooks(hooks):
         yield
 

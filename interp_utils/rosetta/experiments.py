@@ -1,6 +1,7 @@
 """Table 4.1 and the edits of figures 4.7 and 4.8 on many images, measured. A generator is optimised for each: minutes to hours."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,24 +30,47 @@ def inversion_table(
     distance: Callable[[Tensor, Tensor], Tensor],
     batch_size: int = 25,
     form: str = "instance",
+    finished: str | Path | None = None,
     **options,
 ) -> Results:
     """Quality of inversions of the same images from the same starts under several guidances (thesis, table 4.1).
 
     guided_by: name -> models with their pairs, an empty list for the perceptual loss alone; images: [N, 3, H, W] in 0..1; start:
     latents of N rows; seen_by: whose maps the perceptual loss compares; distance: the judge, another network than that; form: see
-    `Guidance`. options: those of `invert`. Gives PSNR, SSIM and distance of each image.
+    `Guidance`. finished: a file that keeps each batch as it is done, so that a stopped run goes on from there; delete it when
+    anything but the end of the run has changed. options: those of `invert`. Gives PSNR, SSIM and distance of each image.
     """
     found: Results = {name: {} for name in guided_by}
+    done = _Done(finished)
     for rows in tqdm(torch.arange(len(images)).split(batch_size), desc="images"):
         targets, latents = images[rows].to(generator.device), tuple(part[rows] for part in start)
         loss = PerceptualDistance(seen_by, targets)
-        for name, models in guided_by.items():
+
+        def quality(models, targets=targets, latents=latents, loss=loss) -> dict[str, Tensor]:
             guides = [Guidance(pairs, model(targets), form) for model, pairs in models]
-            result = invert(generator, guides, latents, loss, **options)
-            for measure, values in image_quality(result.images, targets, distance).items():
-                found[name].setdefault(measure, []).append(values.cpu())
+            return image_quality(invert(generator, guides, latents, loss, **options).images, targets, distance)
+
+        for name, models in guided_by.items():
+            for measure, values in done(f"{name}, {form}, from {rows[0]}", partial(quality, models)).items():
+                found[name].setdefault(measure, []).append(values)
     return {name: {measure: torch.cat(parts) for measure, parts in measures.items()} for name, measures in found.items()}
+
+
+class _Done:
+    """Runs parts of a long computation once, and keeps what they gave in a file if there is one."""
+
+    def __init__(self, path: str | Path | None):
+        self.path = None if path is None else Path(path)
+        self.results = load_results(self.path) if self.path is not None and self.path.exists() else {}
+
+    def __call__(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        if name not in self.results:
+            self.results[name] = {measure: values.detach().cpu() for measure, values in compute().items()}
+            if self.path is not None:
+                part = self.path.with_name(self.path.name + ".part")
+                save_results(self.results, part)
+                part.replace(self.path)
+        return self.results[name]
 
 
 class Judged:
@@ -81,27 +105,35 @@ def edit_table(
     judged: Judged,
     pixels: bool = False,
     form: str = "distance",
+    finished: str | Path | None = None,
     **options,
 ) -> Results:
     """What edits did to drawn images, for several sets of units: "edit, units" -> measure -> [B] (see `Judged`).
 
     pairs: name -> units (`own_pairs`); changes: name -> change of maps; judged: of the images that the latents draw. pixels: also
     without any unit, where the image itself is changed in the same way and its pixels are what the latent has to match. form:
-    see `Guidance`; options: those of `edit`.
+    see `Guidance`; finished: as for `inversion_table`; options: those of `edit`.
     """
-    found: Results = {}
+
+    def by_units(chosen: Pairs, change: Change) -> dict[str, Tensor]:
+        return judged(edit(generator, chosen, latents, change, form=form, **options).after.cpu())
+
+    def by_pixels(change: Change) -> dict[str, Tensor]:
+        with torch.no_grad():
+            (target,) = change([generator(*latents)[0]])
+
+        def error(images: Tensor) -> Tensor:
+            return (images - target).square().mean((1, 2, 3))
+
+        return judged(invert(generator, [], latents, error, origin=latents[0].to(generator.device), **options).images.cpu())
+
+    found, done = {}, _Done(finished)
     for name, change in tqdm(changes.items(), desc="edits"):
-        for units, chosen in pairs.items():
-            found[f"{name}, {units}"] = judged(edit(generator, chosen, latents, change, form=form, **options).after.cpu())
+        ways = {units: partial(by_units, chosen, change) for units, chosen in pairs.items()}
         if pixels:
-            with torch.no_grad():
-                (target,) = change([generator(*latents)[0]])
-
-            def error(images: Tensor, target: Tensor = target) -> Tensor:
-                return (images - target).square().mean((1, 2, 3))
-
-            result = invert(generator, [], latents, error, origin=latents[0].to(generator.device), **options)
-            found[f"{name}, pixels"] = judged(result.images.cpu())
+            ways["pixels"] = partial(by_pixels, change)
+        for way, run in ways.items():
+            found[f"{name}, {way}"] = done(f"{name}, {way}", run)
     return found
 
 

@@ -81,12 +81,14 @@ class Guidance:
     more); "instance", as the published code, divides by the norms of the two maps at hand. Both are blind to one thing: the first
     grows without end as the generator's map grows, the second ignores how strong a map is. "distance", ours, is minus half the
     mean squared difference of the normalised maps: the first less half of both maps' mean squares, so that it ends at 0.
-    Raises ValueError for targets of other layers or units, and for an unknown form.
+    Raises ValueError for no pairs, targets of other layers or units, and for an unknown form.
     """
 
     def __init__(self, pairs: Pairs, targets: Sequence[Tensor], form: str = "dataset"):
         if form not in ("dataset", "instance", "distance"):
             raise ValueError(f"form must be 'dataset', 'instance' or 'distance', got {form!r}")
+        if not len(pairs):
+            raise ValueError(f"no pairs of {pairs.a.model} and {pairs.b.model} to match")
         counts = [maps.shape[1] for maps in targets]
         if counts != list(pairs.b.counts):
             raise ValueError(f"need maps of {dict(zip(pairs.b.layers, pairs.b.counts))}, got {counts} units a layer")
@@ -103,7 +105,13 @@ class Guidance:
         return len(self.pairs)
 
     def scores(self, maps: Sequence[Tensor]) -> Tensor:
-        """The term of each pair, [B, P], for the generator's maps of all layers. Differentiable in the maps."""
+        """The term of each pair, [B, P], for the generator's maps of all layers. Differentiable in the maps.
+
+        Raises ValueError where there are several targets, but not one for each latent.
+        """
+        given, drawn = len(self.parts[0][3]), len(maps[0])
+        if given not in (1, drawn):
+            raise ValueError(f"need one target, or one for each latent; got {given} targets and {drawn} latents")
         found = []
         for k, (layer, rows, members, raw) in enumerate(self.parts):
             ours = maps[layer][:, rows]

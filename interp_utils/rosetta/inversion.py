@@ -60,7 +60,8 @@ def invert(
     over coordinates of |z - origin| squared or not. Adam with the thesis's schedule. lr: the thesis takes 0.1 for StyleGAN2 and
     0.01 for BigGAN. patience: stop when the mean loss has not fallen for that many steps. checkpoint: a file that keeps
     the state when the run is stopped, from which the same call goes on; it is deleted at the end.
-    Raises ValueError for nothing to match, an unknown regulariser, or a loss that is not finite.
+    Raises ValueError for nothing to match, an unknown regulariser, a checkpoint of other starts, steps or rate, or a loss that is
+    not finite.
     """
     guides = [guides] if isinstance(guides, Guidance) else list(guides)
     if not guides and reconstruction is None:
@@ -72,8 +73,9 @@ def invert(
     optimizer = torch.optim.Adam([z], lr=lr)
     history: dict[str, list[Tensor]] = {}
     path = None if checkpoint is None else Path(checkpoint)
+    call = {"start": [part.detach().cpu() for part in latents], "steps": steps, "lr": lr}  # by which a kept state is known again
     if path is not None and path.exists():
-        _resume(path, z, optimizer, history)
+        _resume(path, call, z, optimizer, history)
 
     def losses() -> tuple[dict[str, Tensor], Tensor, list[Tensor], Tensor]:
         images, maps = generator(z, *rest)
@@ -104,7 +106,7 @@ def invert(
                 break
     except BaseException:
         if path is not None and history and z.isfinite().all():
-            _keep(path, z, optimizer, history)
+            _keep(path, call, z, optimizer, history)
         raise
     if path is not None:
         path.unlink(missing_ok=True)
@@ -120,18 +122,21 @@ def _stalled(losses: list[Tensor], patience: int) -> bool:
     return len(mean) > patience and min(mean[-patience:]) >= min(mean[:-patience])
 
 
-def _keep(path: Path, z: Tensor, optimizer: torch.optim.Adam, history: dict[str, list[Tensor]]) -> None:
+def _keep(path: Path, call: dict, z: Tensor, optimizer: torch.optim.Adam, history: dict[str, list[Tensor]]) -> None:
     whole = min(map(len, history.values()))  # a stop may come between the parts of a step
-    state = {"z": z.detach(), "optimizer": optimizer.state_dict(), "history": {k: v[:whole] for k, v in history.items()}}
+    kept = {k: v[:whole] for k, v in history.items()}
+    state = {**call, "z": z.detach(), "optimizer": optimizer.state_dict(), "history": kept}
     part = path.with_name(path.name + ".part")
     torch.save(state, part)
     part.replace(path)
 
 
-def _resume(path: Path, z: Tensor, optimizer: torch.optim.Adam, history: dict[str, list[Tensor]]) -> None:
-    state = torch.load(path, weights_only=True)
-    if state["z"].shape != z.shape:
-        raise ValueError(f"{path} keeps latents {list(state['z'].shape)}, not {list(z.shape)}; delete it or name another file")
+def _resume(path: Path, call: dict, z: Tensor, optimizer: torch.optim.Adam, history: dict[str, list[Tensor]]) -> None:
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    same = len(state["start"]) == len(call["start"]) and all(map(torch.equal, state["start"], call["start"]))
+    if not same or (state["steps"], state["lr"]) != (call["steps"], call["lr"]):
+        was = f"latents {list(state['z'].shape)}, {state['steps']} steps, rate {state['lr']}"
+        raise ValueError(f"{path} keeps another run ({was}, or other starts); delete it or name another file")
     with torch.no_grad():
         z.copy_(state["z"])
     optimizer.load_state_dict(state["optimizer"])

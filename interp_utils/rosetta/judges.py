@@ -16,14 +16,15 @@ class ObjectMasks:
     """Masks of the object, from a logistic regression for each position on a model's maps, fitted where the masks are known.
 
     model: its layers are resized to the largest of them. images: [n, 3, side, side] in 0..1; masks: [n, side, side], bool, as
-    `drawn_images` gives them; per_image: how many positions of each image the regression sees.
+    `drawn_images` gives them; per_image: how many positions of each image the regression sees, at the most.
     """
 
     def __init__(self, model: UnitModel, images: Tensor, masks: Tensor, per_image: int = 100, seed: int = 0):
         self.model = model
         x = self._features(images)
         y = F.adaptive_avg_pool2d(masks.float()[:, None], x.shape[1:3])[:, 0] >= 0.5
-        chosen = torch.rand(x.shape[:3], generator=torch.Generator().manual_seed(seed)).flatten(1).topk(per_image).indices
+        chosen = torch.rand(x.shape[:3], generator=torch.Generator().manual_seed(seed)).flatten(1)
+        chosen = chosen.topk(min(per_image, chosen.shape[1])).indices
         x = x.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, x.shape[3])).flatten(0, 1)
         self.regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
         self.regression.fit(x.numpy(), y.flatten(1).gather(1, chosen).flatten().numpy())

@@ -58,6 +58,8 @@ def correlate(
     drawn = isinstance(a, Generator)
     if drawn and not (isinstance(inputs, tuple) and all(isinstance(part, Tensor) for part in inputs)):
         raise ValueError("a generator needs latents as its `sample` gives them: correlate(g, d, g.sample(1600))")
+    if drawn and not inputs:
+        raise ValueError("no latents; take those that `sample` gives: correlate(g, d, g.sample(1600))")
     dataset = TensorDataset(*inputs) if drawn else inputs
 
     def see(batch: Batch) -> tuple[Tensor, list[Tensor]]:

@@ -53,7 +53,7 @@ class _Recorded:
                 if not isinstance(maps, Tensor) or maps.ndim != 4:
                     what = list(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
                     raise NotImplementedError(f"layer {layer} of {self.name} gives {what}, not maps [B, units, h, w]")
-                if not maps.sum().isfinite():  # a sum is not finite where a value is not
+                if not maps.sum(dtype=torch.float32).isfinite():  # a sum is not finite where a value is not
                     raise ValueError(f"layer {layer} of {self.name} gives values that are not finite; check images and weights")
                 found[layer] = maps.clone()  # what comes next may write over it
 
@@ -188,7 +188,7 @@ def style_space(generator: Generator, mapping: Callable, synthesis: Callable) ->
     @torch.no_grad()
     def sampler(n: int, random: torch.Generator, kind: int | None) -> tuple[Tensor, ...]:
         z, *c = (part.to(generator.device) for part in generator.sampler(n, random, kind))
-        return (mapping(generator.model, z, c[0] if c else None),)
+        return (mapping(generator.model, z, c[0] if c else None).cpu(),)  # on the CPU, as all samplers give them
 
     return Generator(
         generator.model, generator.layers, sampler, lambda model, w, c: synthesis(model, w), generator.image_range,

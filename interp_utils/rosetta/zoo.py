@@ -9,6 +9,7 @@ from functools import partial
 import open_clip
 import timm
 import torch
+from open_clip.pretrained import has_hf_hub
 from timm.layers import Mlp
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
@@ -54,7 +55,8 @@ def _dino_resnet50(pretrained: bool) -> Loaded:
 def _clip_rn50(pretrained: bool) -> Loaded:
     config = open_clip.get_pretrained_cfg("RN50-quickgelu", "openai")
     model = open_clip.create_model("RN50-quickgelu", pretrained="openai" if pretrained else None)
-    return Loaded(model.visual, config["mean"], config["std"], 224, "mit", config["url"])  # its address holds the SHA-256
+    source = f"hf-hub:{config['hf_hub'].rstrip('/')}" if has_hf_hub() else config["url"]  # as open_clip chooses
+    return Loaded(model.visual, config["mean"], config["std"], 224, "mit", source)
 
 
 def _sandbox(name: str, pretrained: bool) -> Loaded:
@@ -75,22 +77,30 @@ LOADERS: dict[str, Callable[[bool], Loaded]] = {
 }
 
 
-def load_unit_model(name: str, device=None, pretrained: bool = True) -> UnitModel | Generator:
+def load_unit_model(name: str, device=None, pretrained: bool = True, seed: int = 0) -> UnitModel | Generator:
     """A model of chapter 4, frozen and in eval mode, with its units: outputs of the stages of a ResNet, hidden units of a ViT.
 
     name: one of "resnet50", "dino_resnet50", "dino_vitb16", "mae_vitb16" (CC-BY-NC), "clip_rn50", "sandbox/<name>", or
     "timm/<any ResNet or ViT of timm>". "sandbox/big_gan" and "sandbox/style_gan" draw and come as a `Generator`, and so do
     "biggan_deep256", "stylegan2_cat", "stylegan2_horse" and "stylegan_xl" (the last three for non-commercial use).
-    device: by default the best there is. pretrained: False gives random weights, the untrained control.
+    device: by default the best there is. pretrained: False gives random weights, the untrained control, the same for the same seed.
     Raises ValueError for an unknown name, NotImplementedError for an architecture without such units.
     """
     device = torch.device(device) if device is not None else best_device()
+    if not pretrained:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return _load(name, device, False)
+    return _load(name, device, True)
+
+
+def _load(name: str, device: torch.device, pretrained: bool) -> UnitModel | Generator:
     if name in GENERATORS:
         model, options = GENERATORS[name](pretrained)
         return Generator(model.eval().requires_grad_(False).to(device), name=name, **options)
     if name in LOADERS:
         loaded = LOADERS[name](pretrained)
-    elif name.startswith("timm/") and timm.is_model(name.removeprefix("timm/")):
+    elif name.startswith("timm/") and _known_to_timm(name.removeprefix("timm/")):
         loaded = _timm(name.removeprefix("timm/"), pretrained)
     else:
         known = [*LOADERS, *GENERATORS, *(f"timm/{model}" for model in timm.list_models())]
@@ -104,6 +114,12 @@ def load_unit_model(name: str, device=None, pretrained: bool = True) -> UnitMode
         return _sandbox_generator(model, about)
     layers, to_map = unit_layers(model, name)
     return UnitModel(model, layers, loaded.mean, loaded.std, loaded.size, to_map, **about)
+
+
+def _known_to_timm(name: str) -> bool:
+    """Whether timm has the architecture, and the weights after a dot where the name says which."""
+    architecture, _, tag = name.partition(".")
+    return timm.is_model(architecture) and (not tag or name in timm.list_pretrained(architecture + ".*"))
 
 
 def unit_layers(model: nn.Module, name: str = "this model") -> tuple[list[str], Callable[[Tensor], Tensor] | None]:

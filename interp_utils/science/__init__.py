@@ -1,6 +1,6 @@
 """Chapter 5: from describing units to a science of them: hypotheses that are tested, circuits that are cut out."""
 
-from .aligned import RidgeMap, align, alignment_r2, from_timm, mean_pooled_effects, ridge_map
+from .aligned import RidgeMap, align, alignment_r2, from_timm, ridge_map
 from .attention_effects import AttentionEffects, attention_effects
 from .circuits import (
     Faithfulness,
@@ -34,14 +34,14 @@ from .hypotheses import (
 )
 from .pairs import attributions, interaction_row, pair_interaction
 from .registers import plant_outliers, register_neurons, register_token, token_norms
-from .truth import FACTS, claimed_facts, fact_differences, precision_recall
+from .truth import FACTS, claimed_facts, fact_differences
 from .weights import weight_moments
 
 __all__ = [
     "AttentionEffects", "FACTS", "Faithfulness", "Finding", "NodeMeans", "RidgeMap", "Task", "Trial", "Units", "align",
     "alignment_r2", "attention_effects", "attributions", "claimed_facts", "effect_scores", "effects", "fact_differences",
-    "faithfulness", "from_timm", "head_units", "holm", "interaction_row", "investigate", "masked", "mean_pooled_effects",
+    "faithfulness", "from_timm", "head_units", "holm", "interaction_row", "investigate", "masked",
     "measure", "n_nodes", "neuron_units", "node_means", "node_name", "painted_pairs", "pair_interaction", "paired_statistics",
-    "patching_scores", "plant_outliers", "precision_recall", "prune", "register_neurons", "register_token", "retrieved_pairs",
+    "patching_scores", "plant_outliers", "prune", "register_neurons", "register_token", "retrieved_pairs",
     "ridge_map", "run_circuits", "spread", "token_norms", "top_masks", "weight_moments",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ projection: each component of the ViT writes into the joint space of images and 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from sklearn.linear_model import RidgeCV
 from timm.layers import Attention, Mlp
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
+from torchmetrics.regression import R2Score
 from torchvision.transforms import Normalize
 
-from ..hooks import compute_dtype, final_norm, trace
+from ..hooks import compute_dtype, final_norm
 from ..models import Clip
-from ..moments import Moments, Rows
+from ..moments import Rows
 from ..stream import feed
 
 PENALTIES = np.logspace(-3, 6, 19)
@@ -120,44 +122,13 @@ def alignment_r2(models: Sequence[Clip], clip: Clip, images, **options) -> list[
 
     Over all dimensions together; images: others than those of `align`.
     """
-    target, errors = Moments(), [Moments() for _ in models]
+    scores = [R2Score(multioutput="variance_weighted").to(clip.device) for _ in models]
 
-    def unit(batch):
-        return batch.once("unit", lambda: _unit(clip, batch.pixels))
+    def views(batch, own):
+        return own.encode_image(batch.pixels).float(), batch.once("unit", lambda: _unit(clip, batch.pixels))
 
-    views = [
-        (error, lambda batch, own=own: (own.encode_image(batch.pixels).float() - unit(batch)).square())
-        for error, own in zip(errors, models)
-    ]
-    feed(clip, images, [*views, (target, lambda batch: torch.stack([unit(batch), unit(batch).square()], 1))], **options)
-    mean, square = target.mean
-    return [1 - (error.mean.sum() / (square - mean.square()).sum()).item() for error in errors]
-
-
-@torch.no_grad()
-def mean_pooled_effects(clip: Clip, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Direct effects on the mean over the patch tokens of their normed and projected streams, [B, 2L+1, E] and [B, L, H, E].
-
-    As `heads.direct_effects` (ln="centered") with every patch token read out instead of the class token, each at its own frozen
-    norm. The first holds embedding, attention 0, MLP 0, ...; the second each head, which has its share of the output bias.
-    """
-    norm, blocks = final_norm(clip), list(trace(clip, clip.pixels(pixels)))
-    final = blocks[-1].output[:, 1:]
-    weight = 1 / (final.var(-1, correction=0) + norm.eps).sqrt() / final.shape[1]  # [B, N]
-    matrix = norm.gamma[:, None] * norm.proj
-    matrix = matrix - matrix.mean(0)
-
-    def pooled(written):
-        return torch.einsum("bn,bnD->bD", weight, written[:, 1:]) @ matrix
-
-    heads, terms = [], [pooled(blocks[0].stream) + norm.beta @ norm.proj]
-    for block in blocks:
-        values = torch.einsum("bn,bhnd->bhd", weight, block.mixed[:, :, 1:])
-        written = torch.einsum("bhd,Dhd->bhD", values, block.heads.w_o)
-        bias = weight.sum(1)[:, None, None] * block.heads.b_o / clip.n_heads
-        heads.append((written + bias) @ matrix)
-        terms += [pooled(block.attention_output), pooled(block.mlp_output)]
-    return torch.stack(terms, 1), torch.stack(heads, 1)
+    feed(clip, images, [(score, partial(views, own=own)) for score, own in zip(scores, models)], **options)
+    return [score.compute().item() for score in scores]
 
 
 class _Model(nn.Module):
@@ -251,6 +222,8 @@ def _why_not_covered(vit) -> str | None:
         return "it has trained register tokens, for which OpenCLIP's tower has no place"
     if vit.pos_embed is None or not isinstance(vit.norm, nn.LayerNorm) or not isinstance(vit.fc_norm, nn.Identity):
         return "it has no learned positions, or no layer norm right after its last block"
+    if not isinstance(vit.patch_embed.norm, nn.Identity):
+        return "it has a norm after its patch embedding, for which OpenCLIP's tower has no place"
     if not isinstance(vit.head, nn.Identity):
         return "it has a classifier; make it with timm.create_model(..., num_classes=0)"
     if vit.training:
@@ -258,10 +231,11 @@ def _why_not_covered(vit) -> str | None:
     for block in vit.blocks:
         plain = type(block) is Block and type(block.attn) is Attention and type(block.mlp) is Mlp
         extra = plain and [block.attn.q_norm, block.attn.k_norm, block.attn.norm, block.mlp.norm]
-        if not plain or block.attn.gate is not None or not all(isinstance(part, nn.Identity) for part in extra):
+        gated = plain and getattr(block.attn, "gate", None) is not None  # newer timm
+        if not plain or gated or not all(isinstance(part, nn.Identity) for part in extra):
             return f"its blocks are custom ({type(block).__name__}, {type(block.attn).__name__}, {type(block.mlp).__name__})"
         if not isinstance(block.norm1, nn.LayerNorm):
             return f"its blocks have a {type(block.norm1).__name__} for a layer norm"
-        if block.attn.attn_dim != vit.embed_dim:
+        if block.attn.qkv.out_features != 3 * vit.embed_dim:
             return "its heads together are not as wide as its residual stream"
     return None

@@ -23,7 +23,7 @@ class AttentionEffects:
     neurons: list[int]
     total: Tensor  # [B, n, E], attention computed anew: the indirect effect of chapter 3
     frozen: Tensor  # [B, n, E], with all later attention patterns as on the intact image
-    moved: Tensor  # [B, n], share of its attention that the class token moves elsewhere, mean over the later heads
+    moved: Tensor  # [B, n, later layers, H], share of its attention that the class token moves elsewhere in each later head
 
     @property
     def mediated(self) -> Tensor:
@@ -63,5 +63,5 @@ def attention_effects(
             found.append((base - representation.unflatten(0, shape)).movedim(0, 1))
             if given is None:
                 shift = [(new[:, :, 0] - old[:, :, 0]).abs().sum(-1) / 2 for new, old in zip(used, held)]  # [nB, H] each
-                moved.append(torch.stack(shift).mean((0, 2)).unflatten(0, shape).T)
+                moved.append(torch.stack(shift, 1).unflatten(0, shape).movedim(0, 1))
     return AttentionEffects(list(neurons), *(torch.cat(parts, 1) for parts in (total, frozen, moved)))

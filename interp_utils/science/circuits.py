@@ -156,12 +156,12 @@ class Faithfulness:
 def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, **options) -> Faithfulness:
     """How much of a task circuits [K, P] keep: (m(circuit) - m(empty)) / (m(whole) - m(empty)), m the mean logit difference.
 
-    Raises ValueError where the whole model does no better at the task than the empty circuit.
+    Raises ValueError where the whole model does no better at the task than the empty circuit, or means are not finite.
     """
     ends = torch.stack([torch.zeros(n_nodes(clip)), torch.ones(n_nodes(clip))])
     logits = task.logits(run_circuits(clip, task.pixels, means, torch.cat([ends, masks.float().cpu()]), **options))
     empty, whole, *rest = logits.mean(1)
-    if whole <= empty:
+    if not whole > empty:
         raise ValueError(f"the model's mean logit difference, {whole:.3f}, is not above that of the empty circuit, {empty:.3f}")
     return Faithfulness((torch.stack(rest) - empty) / (whole - empty), (logits[2:] > 0).float().mean(1))
 

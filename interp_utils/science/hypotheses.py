@@ -5,11 +5,13 @@ earlier method found for a unit. Its test: does the unit answer more to images o
 which it is not, in a unit that can be compared from one text to the next?
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import bootstrap, ttest_1samp
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -37,10 +39,10 @@ class Units:
     directions: Callable[[Tensor], Tensor]  # of a text's vector [E]
 
 
-def head_units(clip: Clip, heads: Sequence[Head], ln: str = "centered") -> Units:
+def head_units(clip: Clip, heads: Sequence[Head]) -> Units:
     """Heads, which answer by their direct effect, along the part of a text's vector that the head can write at all."""
     layers, numbers = torch.tensor(list(heads)).T
-    basis = head_basis(clip, None, ln)[layers, numbers]  # [U, d+1, E]
+    basis = head_basis(clip)[layers, numbers]  # [U, d+1, E]
     onto = torch.linalg.qr(basis.mT).Q  # [U, E, d+1]
 
     def directions(text: Tensor) -> Tensor:
@@ -97,8 +99,9 @@ def retrieved_pairs(clip: Clip, images, reference: Sequence[str], **options) -> 
     """Pairs for models without a renderer: images that match a text most, each beside its nearest neighbour that matches little.
 
     "Match" is CLIP's similarity with the text less the mean of the `reference` texts; "nearest" is by the representation without
-    that direction, among the half that matches least. Weaker than painted twins in two ways: a pair may differ in more than
-    the text, and the whole model, of which the unit is a part, chose the pair. images: a dataset of (pixels, target).
+    that direction, among the half that matches least, and no image is the twin of two (least total distance). Weaker than painted
+    twins in two ways: a pair may differ in more than the text, and the whole model, of which the unit is a part, chose the pair.
+    images: a dataset of (pixels, target), not the one that the texts were found on.
     """
     rows = Rows()
     feed(clip, images, [(rows, lambda batch: (batch.representation, batch.numbers))], **options)
@@ -112,7 +115,7 @@ def retrieved_pairs(clip: Clip, images, reference: Sequence[str], **options) -> 
         rest = features - match[:, None] * direction
         best = match.topk(2 * n).indices[torch.randperm(2 * n, generator=torch.Generator().manual_seed(seed))[:n]]
         low = match.argsort()[: len(match) // 2]
-        twins = low[torch.cdist(rest[best], rest[low]).argmin(1)]
+        twins = low[linear_sum_assignment(torch.cdist(rest[best], rest[low]))[1]]
         return tuple(torch.stack([images[k][0] for k in numbers.tolist()]) for numbers in (best, twins))
 
     return draw
@@ -123,7 +126,10 @@ def measure(units: Sequence[Units], draw: Draw, texts: dict[str, Tensor], n: int
     """Answers of all units to pairs of images, for each text: [2, n, U], the images of which it is true first.
 
     texts: the vector [E] of each. Pairs depend on the text alone, so every unit is measured on every text: controls cost nothing.
+    Raises ValueError where there is no unit or no text.
     """
+    if not units or not texts:
+        raise ValueError(f"need units and texts to measure, got {len(units)} kinds of units and {len(texts)} texts")
     clip, found, names = units[0].clip, {}, list(texts)
     portion = max(1, 64 // n)  # texts that share a run of the model
     for start in range(0, len(names), portion):
@@ -138,7 +144,13 @@ def measure(units: Sequence[Units], draw: Draw, texts: dict[str, Tensor], n: int
 
 
 def effects(measured: dict[str, Tensor], spread: Tensor) -> Tensor:
-    """Mean difference within the pairs of each text, in units of each unit's `spread` [U]: [U, T]."""
+    """Mean difference within the pairs of each text, in units of each unit's `spread` [U]: [U, T].
+
+    Raises ValueError where a unit does not vary, or nothing was measured.
+    """
+    if not measured or not (spread > 0).all():
+        still = (~(spread > 0)).nonzero().flatten().tolist()
+        raise ValueError(f"need at least one text and units that vary; {len(measured)} texts, units that do not vary: {still}")
     return torch.stack([(on - off).mean(0) / spread for on, off in measured.values()], 1)
 
 
@@ -169,20 +181,24 @@ class Finding:
 def paired_statistics(on: Tensor, off: Tensor, spread: float, seed: int = 0, resamples: int = 1000) -> dict:
     """Effect, its interval, Cohen's d, AUC and one-sided p of answers [n] to the images of n pairs (see `Trial`).
 
-    Raises ValueError for fewer than 3 pairs.
+    Where all pairs differ by the same, d is infinite and p 0 or 1 (d is 0 and p 1 where none differ at all).
+    Raises ValueError for fewer than 3 pairs, or a spread that is not above 0.
     """
     on, off = on.double().numpy(), off.double().numpy()
     if len(on) < 3 or len(on) != len(off):
         raise ValueError(f"need at least 3 pairs, got {len(on)} and {len(off)} answers")
+    if not spread > 0:
+        raise ValueError(f"a unit with a spread of {spread} does not vary; leave it out")
     change = on - off
     drawn = bootstrap((change,), np.mean, method="percentile", n_resamples=resamples, rng=np.random.default_rng(seed))
-    deviation = change.std(ddof=1)
+    mean, deviation = change.mean().item(), change.std(ddof=1).item()
+    varies = deviation > 1e-12 * abs(mean)
     return {
-        "effect": change.mean().item() / spread,
+        "effect": mean / spread,
         "interval": tuple(end.item() / spread for end in drawn.confidence_interval),
-        "cohens_d": (change.mean() / deviation).item() if deviation > 0 else 0.0,
+        "cohens_d": mean / deviation if varies else math.copysign(math.inf, mean) if mean else 0.0,
         "auc": float(roc_auc_score(np.repeat([1, 0], len(on)), np.concatenate([on, off]))),
-        "p": ttest_1samp(change, 0, alternative="greater").pvalue.item() if deviation > 0 else 1.0,
+        "p": ttest_1samp(change, 0, alternative="greater").pvalue.item() if varies else float(mean <= 0),
     }
 
 

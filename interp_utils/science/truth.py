@@ -50,9 +50,3 @@ def claimed_facts(claims: Iterable[tuple[int, str]], n_units: int, read: Callabl
     for unit, text in claims:
         table[unit, [FACTS.index(fact) for fact in read(text)]] = True
     return table
-
-
-def precision_recall(claimed: Tensor, true: Tensor) -> tuple[float, float]:
-    """Share of the claimed facts that are true, and of the true ones that are claimed; bool [U, F]. Of none, the share is 0."""
-    hits = (claimed & true).sum().item()
-    return hits / max(claimed.sum().item(), 1), hits / max(true.sum().item(), 1)

@@ -12,14 +12,16 @@ from .base import Explorer
 _STYLE = {"style": {"description_width": "60px"}}
 
 
-def draw_hypothesis(finding: Finding, name: str, measured: dict[str, Tensor], draw: Draw, n: int = 5) -> tuple[plots.Picture, str]:
+def draw_hypothesis(
+    finding: Finding, name: str, measured: dict[str, Tensor], draw: Draw, n: int = 5, seed: int = 0
+) -> tuple[plots.Picture, str]:
     """A proposal's paired images, the unit's answers to both kinds, and the verdict, with a sentence.
 
-    measured, draw: as in `science.measure`; n: how many pairs to show.
+    measured, draw, seed: as in `science.measure`; n: how many pairs to show.
     """
     test = finding.whole
     on, off = measured[test.text][:, :, test.unit]
-    images = [list(part[:n]) for part in draw(test.text, len(on), 0)]
+    images = [list(part[:n]) for part in draw(test.text, len(on), seed)]
     low, high = test.interval
     figure = plots.hypothesis_view(*images, on, off, f"{name}: {finding.verdict}", test.text)
     sentence = (
@@ -31,10 +33,13 @@ def draw_hypothesis(finding: Finding, name: str, measured: dict[str, Tensor], dr
     return figure, sentence
 
 
-def hypothesis_lab(findings: Sequence[Finding], names: Sequence[str], measured: dict[str, Tensor], draw: Draw) -> Explorer:
+def hypothesis_lab(
+    findings: Sequence[Finding], names: Sequence[str], measured: dict[str, Tensor], draw: Draw, seed: int = 0
+) -> Explorer:
     """Pick a unit and one of its proposals; see paired images, its answers to them, and the verdict.
 
-    findings: of `science.investigate`; names: of all units. Raises ValueError where there is no finding.
+    findings: of `science.investigate`; names: of all units; measured, draw, seed: as in `science.measure`.
+    Raises ValueError where there is no finding.
     """
     if not findings:
         raise ValueError("need at least one finding; run science.investigate first")
@@ -48,6 +53,6 @@ def hypothesis_lab(findings: Sequence[Finding], names: Sequence[str], measured: 
     unit.observe(lambda change: setattr(text, "options", list(table[change["new"]])), "value")
 
     def draw_chosen(unit: int, text: str) -> tuple[plots.Picture, str]:
-        return draw_hypothesis(table[unit][text], names[unit], measured, draw)
+        return draw_hypothesis(table[unit][text], names[unit], measured, draw, seed=seed)
 
     return Explorer(draw_chosen, unit=unit, text=text)

@@ -81,10 +81,33 @@ def test_tables_keep_each_image_and_come_back_from_a_file(judged, tmp_path):
     with pytest.raises(FileNotFoundError, match="RECOMPUTE = True"):
         experiments.load_results(tmp_path / "none.safetensors")
 
+    calls, distance = [], quality.perceptual(seeing)
+
+    def stopping(a, b):
+        calls.append(1)
+        if len(calls) == 4:  # the second condition of the second batch
+            raise KeyboardInterrupt
+        return distance(a, b)
+
+    arguments = drawing, guided, targets, drawing.sample(3, seed=6), seeing
+    kept = {"finished": tmp_path / "part.safetensors", "batch_size": 2, "steps": 60, "lr": 0.1}
+    with pytest.raises(KeyboardInterrupt):
+        experiments.inversion_table(*arguments, stopping, **kept)
+    resumed = experiments.inversion_table(*arguments, stopping, **kept)
+    assert len(calls) == 5, "what was done is not done again"
+    assert all(torch.equal(resumed[name][m], table[name][m]) for name in table for m in table[name])
+
     changes = {"shift": rosetta.shift(0.25)}
     sets = {"all": rosetta.own_pairs(own, [0, 1, 2])}
     latents = drawing.sample(2)
     before = experiments.Judged(judged.masks, judged.clip, drawing(*latents)[0].detach())
     edits = experiments.edit_table(drawing, sets, latents, changes, before, pixels=True, steps=2, lr=0.1)
     experiments.save_results(edits, tmp_path / "edits.safetensors")
+    more = {**changes, "zoom": rosetta.zoom(2)}
+    first, both = (
+        experiments.edit_table(drawing, sets, latents, each, before, steps=2, lr=0.1, finished=tmp_path / "kept.safetensors")
+        for each in (changes, more)
+    )
+    assert torch.equal(first["shift, all"]["growth"], edits["shift, all"]["growth"])
+    assert set(both) == {"shift, all", "zoom, all"} == set(experiments.load_results(tmp_path / "kept.safetensors"))
     assert set(edits) == {"shift, all", "shift, pixels"} and set(edits["shift, all"]) >= {"right", "down", "growth", "object"}

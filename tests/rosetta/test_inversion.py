@@ -167,8 +167,9 @@ def test_a_stopped_inversion_goes_on_as_if_it_had_not_been(drawing, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         rosetta.invert(drawing, [], start, stopping, steps=20, checkpoint=file)
     assert file.exists() and not any(module._forward_hooks for module in drawing.model.modules())
-    with pytest.raises(ValueError, match=r"keeps latents \[2, 6\], not \[1, 6\]"):
-        rosetta.invert(drawing, [], drawing.sample(1), squared(target), steps=20, checkpoint=file)
+    for other, steps in ((drawing.sample(1), 20), (drawing.sample(2, seed=7), 20), (start, 21)):
+        with pytest.raises(ValueError, match="keeps another run"):
+            rosetta.invert(drawing, [], other, squared(target), steps=steps, checkpoint=file)
     parts = rosetta.invert(drawing, [], start, stopping, steps=20, checkpoint=file)
     assert torch.equal(parts.latents[0], whole.latents[0]) and torch.equal(parts.history["loss"], whole.history["loss"])
     assert not file.exists()
@@ -190,6 +191,12 @@ def test_wrong_goals_are_refused(drawing, seeing, match):
     pairs = rosetta.matched_pairs(match)
     with pytest.raises(ValueError, match="form must be"):
         rosetta.Guidance(pairs, seeing(torch.rand(1, 3, 8, 8)), "batch")
+    with pytest.raises(ValueError, match="no pairs"):
+        rosetta.Guidance(pairs[:0], seeing(torch.rand(1, 3, 8, 8)))
+    with pytest.raises(ValueError, match="3 targets and 4 latents"):
+        rosetta.invert(drawing, rosetta.Guidance(pairs, seeing(torch.rand(3, 3, 8, 8))), drawing.sample(4))
+    with pytest.raises(ValueError, match="no latents"):
+        rosetta.correlate(drawing, seeing, ())
     with pytest.raises(ValueError, match=r"need maps of \{'0': 6, '2': 6\}, got \[6\]"):
         rosetta.Guidance(pairs, seeing(torch.rand(1, 3, 8, 8))[:1])
 

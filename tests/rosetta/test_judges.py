@@ -28,6 +28,12 @@ def test_object_masks_find_objects_they_were_not_fitted_to():
     assert (area / true_area).median() == pytest.approx(1, abs=0.25)
 
 
+def test_object_masks_take_all_positions_where_maps_are_small():
+    _, images, masks = rendered(0, 30)
+    judge = judges.ObjectMasks(rosetta.load_unit_model("sandbox/mae_vit", device="cpu"), images, masks)  # 8 x 8 maps
+    assert judge(images).shape == masks.shape
+
+
 def test_places_are_shares_of_the_side():
     masks = torch.zeros(2, 8, 16)
     masks[0, 2:4, 4:8] = 1

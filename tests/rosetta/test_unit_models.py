@@ -93,7 +93,7 @@ def test_resnet50_has_3840_units_in_four_stages_after_the_relu(resnet50):
 def test_other_resnets_have_the_same_units(name, licence):
     model = load_unit_model(name, device="cpu", pretrained=False)
     assert model.layers == ("layer1", "layer2", "layer3", "layer4") and model.units.counts == (256, 512, 1024, 2048)
-    assert model.licence == licence and "http" in model.source
+    assert model.licence == licence and model.source in (iu.rosetta.zoo.DINO_URL, "hf-hub:timm/resnet50_clip.openai")
     assert (model.mean[0] == 0.485) == (name == "dino_resnet50")
 
 
@@ -121,11 +121,30 @@ def test_any_timm_resnet_or_vit_has_units():
     assert registers(images(1))[0].shape == (1, registers.model.blocks[0].mlp.fc1.out_features, 16, 16)
 
 
+def test_untrained_models_follow_the_seed_and_leave_random_numbers_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    one, same, other = (load_unit_model("sandbox/resnet", device="cpu", pretrained=False, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(1), expected)
+    weights = [next(each.model.parameters()) for each in (one, same, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_large_maps_in_half_precision_are_finite():
+    model = UnitModel(nn.Sequential(nn.Conv2d(3, 4, 1)).half().eval().requires_grad_(False), ["0"], size=64, name="half")
+    model.model[0].bias.fill_(100)
+    maps = model(torch.rand(2, 3, 64, 64))[0]
+    assert maps.sum() == torch.inf and maps.isfinite().all(), "only the sum in half precision overflows"
+
+
 def test_unknown_names_and_architectures_are_refused():
     with pytest.raises(ValueError, match="close: .*resnet50"):
         load_unit_model("resnet_50")
     with pytest.raises(ValueError, match="close: .*timm/vit_base_patch16_224"):
         load_unit_model("timm/vit_base_patch16_244")
+    with pytest.raises(ValueError, match="close: .*timm/resnet50"):
+        load_unit_model("timm/resnet50.nosuch", pretrained=False)
     with pytest.raises(NotImplementedError, match="ConvNeXt"):
         load_unit_model("timm/convnext_atto", pretrained=False)
 

@@ -81,14 +81,6 @@ def test_heads_are_what_the_vit_itself_writes():
     torch.testing.assert_close(effects.heads()[:, 1, head], expected)
 
 
-def test_mean_pooled_output_is_a_sum():
-    model, pixels = vit(init_values=0.5, pre_norm=True).double(), noise().double()
-    terms, heads = science.mean_pooled_effects(science.from_timm(model), pixels)
-    torch.testing.assert_close(terms.sum(1), model.pool(model.forward_features(pixels), "avg"))
-    torch.testing.assert_close(heads.sum(2), terms[:, 1::2])
-    assert terms.shape == (3, 7, 24) and heads.shape == (3, 3, 4, 24)
-
-
 def test_other_normalisation_is_folded_into_the_patches():
     model, image = vit(), torch.rand(2, 3, 32, 32)
     mean, std = (0.485, 0.456, 0.406), (0.2, 0.3, 0.25)
@@ -104,7 +96,8 @@ def test_other_normalisation_is_folded_into_the_patches():
     "options,reason",
     [({"reg_tokens": 2}, "register"), ({"global_pool": "avg"}, "class token"), ({"num_classes": 5}, "classifier"),
      ({"qk_norm": True}, "custom"), ({"class_token": False, "global_pool": "avg"}, "class token"),
-     ({"fc_norm": True}, "layer norm"), ({"norm_layer": "rmsnorm"}, "layer norm")],
+     ({"fc_norm": True}, "layer norm"), ({"norm_layer": "rmsnorm"}, "layer norm"),
+     ({"embed_norm_layer": torch.nn.LayerNorm}, "patch embedding")],
 )  # fmt: skip
 def test_what_is_not_covered_says_why(options, reason):
     with pytest.raises(NotImplementedError, match=reason):

@@ -106,9 +106,31 @@ def test_statistics_equal_their_definitions():
     assert 0.5 * 3.9 < (high - low) / (change.std() / 15**0.5 / 2).item() < 1.2 * 3.9, "about two standard errors to each side"
     flipped = science.paired_statistics(off, on, 2.0)
     assert flipped["p"] == pytest.approx(1 - found["p"]) and flipped["auc"] == pytest.approx(1 - found["auc"])
-    assert science.paired_statistics(torch.ones(5), torch.ones(5), 1.0)["p"] == 1.0
     with pytest.raises(ValueError, match="at least 3 pairs"):
         science.paired_statistics(on[:2], off[:2], 1.0)
+
+
+def test_pairs_that_all_differ_by_the_same_are_no_accident():
+    still, up = torch.full((5,), 0.3), torch.full((5,), 0.9)
+    same, more, less = (science.paired_statistics(*pair, 1.0) for pair in ((still, still), (up, still), (still, up)))
+    assert (same["cohens_d"], same["p"]) == (0, 1)
+    assert (more["cohens_d"], more["p"], more["auc"]) == (float("inf"), 0, 1)
+    assert (less["cohens_d"], less["p"], less["auc"]) == (float("-inf"), 1, 0)
+    assert more["interval"] == pytest.approx((0.6, 0.6))
+
+
+def test_units_that_do_not_vary_and_empty_questions_are_told(sandbox):
+    still = torch.tensor([1.0, 0.0])
+    with pytest.raises(ValueError, match=r"do not vary: \[1\]"):
+        science.effects({"a dog": torch.rand(2, 4, 2)}, still)
+    with pytest.raises(ValueError, match="0 texts"):
+        science.effects({}, torch.ones(2))
+    with pytest.raises(ValueError, match="does not vary"):
+        science.paired_statistics(torch.rand(5), torch.rand(5), 0.0)
+    with pytest.raises(ValueError, match="0 texts"):
+        science.measure([science.head_units(sandbox, [(5, 1)])], science.painted_pairs, {})
+    with pytest.raises(ValueError, match="0 kinds of units"):
+        science.measure([], science.painted_pairs, {"a dog": torch.ones(sandbox.d_embed)})
 
 
 def test_holm_keeps_the_level_over_all_tests():
@@ -189,14 +211,10 @@ def test_differences_by_fact_find_what_was_planted(sandbox, monkeypatch):
     assert science.fact_differences(one, 400)[0, sepia] < -1
 
 
-def test_precision_and_recall_of_claims():
+def test_claims_become_a_table_of_facts():
     claims = [(0, "a red dog"), (1, "a beach")]
     table = science.claimed_facts(claims, 3, sandbox.read)
     assert table.sum() == 3 and table[0, science.FACTS.index(("object", "dog"))] and not table[2].any()
-    true = torch.zeros_like(table)
-    true[0, science.FACTS.index(("object", "dog"))] = true[2, 0] = True
-    assert science.precision_recall(table, true) == pytest.approx((1 / 3, 1 / 2))
-    assert science.precision_recall(torch.zeros_like(table), true) == (0, 0)
 
 
 def test_retrieved_pairs_put_similar_images_side_by_side(sandbox):
@@ -210,10 +228,20 @@ def test_retrieved_pairs_put_similar_images_side_by_side(sandbox):
     features = torch.nn.functional.normalize(sandbox.encode_image(torch.stack([pixels for pixels, _ in items])), dim=-1)
     unit = direction / direction.norm()
     low = (features @ unit).argsort()[:40]
-    for true, twin in zip(on, off):
-        image = torch.nn.functional.normalize(sandbox.encode_image(true[None])[0], dim=0)
-        rest = features[low] - image - ((features[low] - image) @ unit)[:, None] * unit
-        assert torch.equal(items[low[rest.norm(dim=1).argmin()]][0], twin), "the nearest, but for the text"
+    images = torch.nn.functional.normalize(sandbox.encode_image(on), dim=-1)
+    change = features[low] - images[:, None]
+    distances = (change - (change @ unit)[..., None] * unit).norm(dim=-1)  # all but along the text
+    chosen = [next(k for k, place in enumerate(low) if torch.equal(items[place][0], twin)) for twin in off]
+    assert len(set(chosen)) == 6, "no image is the twin of two"
+    total = distances[range(6), chosen].sum()
+    assert total >= distances.min(1).values.sum() - 1e-4, "nearest each for itself would be a little closer"
+    for k in range(6):
+        for j in range(k):
+            swapped = chosen[:j] + [chosen[k]] + chosen[j + 1 : k] + [chosen[j]] + chosen[k + 1 :]
+            assert total <= distances[range(6), swapped].sum() + 1e-4, "no exchange of twins brings pairs closer"
+        free = distances[k].clone()
+        free[chosen] = torch.inf
+        assert distances[k, chosen[k]] <= free.min() + 1e-4, "nor does any image that is left"
     assert torch.equal(draw("a beach", 6, 0)[0], on) and not torch.equal(draw("a beach", 6, 1)[0], on)
     with pytest.raises(ValueError, match="need at least 400 images"):
         draw("a beach", 100)

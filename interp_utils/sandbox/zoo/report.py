@@ -1,6 +1,6 @@
 """What the models of the zoo learned, measured: linear probes, zero-shot, masked error, and generated objects that CLIP knows.
 
-python -m interp_utils.sandbox.zoo.report    the numbers of the data card for all shipped weights
+python -m interp_utils.sandbox.zoo.report    the numbers and the sample sheet of the data card for all shipped weights
 """
 
 import numpy as np
@@ -10,8 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
+from torchvision.utils import make_grid, save_image
 
-from ...models import load_clip
+from ...models import DATA, load_clip
 from .. import clip as sandbox_clip
 from ..tasks import HIDDEN, zero_shot_classifier
 from ..world import FACTORS
@@ -112,12 +113,15 @@ def main():
         show(f"{name}, linear probe", linear_probe(load(name)))
     show("clip_resnet, zero-shot", zero_shot(load("clip_resnet"), sandbox_clip.tokenizer()))
     show("mae, squared error", error_report(load("mae_vit"), load("mae_decoder")))
-    for name in ("big_gan", "style_gan"):
-        show(f"{name}, recognised with z within -1..1", recognised(*samples(load(name), 200, seed=3, limit=1)))
+    sheets = []
+    for name, options in (("big_gan", {"limit": 1}), ("style_gan", {"truncation": 0.7})):
+        sheets.append(make_grid(samples(load(name), 8, seed=1, **options)[0], nrow=8, normalize=True, value_range=(-1, 1)))
+        show(f"{name}, recognised with {options}", recognised(*samples(load(name), 200, seed=3, **options)))
         images, kinds = samples(load(name), 200, seed=3)
         show(f"{name}, recognised", recognised(images, kinds))
         scenes, colours, places = (told(images, factor) for factor in ("scene", "colour", "place"))
         print(f"{name}, what CLIP sees:", scenes, colours, places)
+    save_image(torch.cat(sheets, 2), DATA / "figures" / "generators.png")
 
 
 if __name__ == "__main__":

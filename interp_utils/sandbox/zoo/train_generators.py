@@ -23,10 +23,10 @@ from .report import recognised
 from .style_gan import StyleGenerator
 from .training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 
-STEPS, SIZE = {"big": 2200, "style": 1900}, 32
+STEPS, SIZE = {"big": 2200, "style": 3000}, 32
 RATES = {"big": (5e-4, 1e-3), "style": (6e-3, 2e-3)}  # of generator and discriminator
 R1, R1_EVERY = 0.02, 16  # Karras et al. 2020: 0.0002 * pixels / batch
-AVERAGE_OVER = 5_000  # images over which the moving average of the generator halves the past
+AVERAGE_OVER = {"big": 5_000, "style": 20_000}  # images over which the moving average of the generator halves the past
 NOISE_RATE = 0.002  # relative learning rate of noise strengths, which in so short a training would grow and hide the objects
 
 
@@ -85,7 +85,7 @@ def train_step(model: str, step: int, size: int, nets: tuple, opts: tuple, avera
     opts[0].step()
     discriminator.requires_grad_(True)
     # Early on the average forgets faster, or it would hold on to the random start.
-    average_into(average, generator, 0.5 ** (size / min(AVERAGE_OVER, max(1, step * size * 0.05))))
+    average_into(average, generator, 0.5 ** (size / min(AVERAGE_OVER[model], max(1, step * size * 0.05))))
     return {"d": loss_d.item(), "g": loss_g.item(), "real": real_score.mean().item(), "fake": fake_score.mean().item()}
 
 
@@ -115,14 +115,17 @@ def settle(average: nn.Module, batches: int = 40) -> nn.Module:
 
 
 @torch.no_grad()
-def samples(generator: nn.Module, per_kind: int, seed: int, limit: float | None = None) -> tuple[Tensor, Tensor]:
-    """Images [kinds * per_kind, 3, 64, 64] in -1..1 and their kinds, integers. limit: where the normal z is cut off."""
+def samples(generator: nn.Module, per_kind: int, seed: int, limit: float | None = None, **options) -> tuple[Tensor, Tensor]:
+    """Images [kinds * per_kind, 3, 64, 64] in -1..1 and their kinds, integers.
+
+    limit: where the normal z is cut off; options: the generator's own, such as truncation.
+    """
     torch.manual_seed(seed)
     labels = torch.arange(generator.kinds).repeat_interleave(per_kind)
     z = torch.empty(len(labels), generator.d_z)
     z = z.normal_() if limit is None else nn.init.trunc_normal_(z, a=-limit, b=limit)
     c = one_hot(labels)
-    return torch.cat([generator(a, b) for a, b in zip(z.split(100), c.split(100))]).clamp(-1, 1), labels
+    return torch.cat([generator(a, b, **options) for a, b in zip(z.split(100), c.split(100))]).clamp(-1, 1), labels
 
 
 def run(model: str, resnet: nn.Module, out: Path, steps: int, size: int = SIZE, every: int = 500) -> nn.Module:
