@@ -51,7 +51,7 @@ def save(model: open_clip.model.CLIP, token_ids: torch.Tensor, path: Path) -> No
     save_file({**state, "token_ids": token_ids}, path)
 
 
-def load(path: Path) -> open_clip.model.CLIP:
+def load(path: Path, build=build) -> open_clip.model.CLIP:
     """Read a file that `save` wrote; tokens that no caption uses get a zero embedding.
 
     Raises FileNotFoundError where there is no file, ValueError where it is truncated or holds other tensors.
