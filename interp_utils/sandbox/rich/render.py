@@ -190,7 +190,7 @@ _RGB = {name: torch.tensor(rgb).float() / 255 for name, rgb in COLOURS.items()}
 
 
 def _stamp(image: Tensor, rows: list[int], things: list[_Thing], textures: list[str]) -> tuple[Tensor, Tensor]:
-    """Draw one object into each of the rows of `image`, outline first; where it is without and with the outline, bool [rows, 64, 64]."""
+    """Draw one object into each of the rows of `image`; where it is without and with its outline, bool [rows, 64, 64]."""
     x, y, size, angle, flip = torch.tensor([(t.x, t.y, t.size, t.angle, t.flip) for t in things]).T[..., None, None]
     dx, dy = _AXIS[None, None, :] - x, _AXIS[None, :, None] - y
     u, v = flip * (angle.cos() * dx + angle.sin() * dy), angle.cos() * dy - angle.sin() * dx  # in the object's own axes
