@@ -77,18 +77,25 @@ def vocabulary(n_captions: int = 40_000) -> torch.Tensor:
 
 
 class CompactTokenizer:
-    """OpenCLIP's tokenizer with ids counted within the vocabulary, so that training needs a small embedding table."""
+    """OpenCLIP's tokenizer, word by word, with ids counted within the vocabulary, so that the embedding table is small."""
 
     def __init__(self, token_ids: torch.Tensor):
-        self.tokenizer, self.seen = clip.tokenizer(), {}
-        self.new_id = torch.full((49408,), -1)
-        self.new_id[token_ids] = torch.arange(len(token_ids))  # keeps the order: the end token stays the largest
+        self.tokenizer = clip.tokenizer()
+        self.new_id = {old: new for new, old in enumerate(token_ids.tolist())}  # keeps the order: the end token stays the largest
+        self.words: dict[str, list[int]] = {}
 
     def __call__(self, texts: list[str]) -> torch.Tensor:
-        for text in texts:
-            if text not in self.seen:
-                self.seen[text] = self.new_id[self.tokenizer([text])[0]]
-        return torch.stack([self.seen[text] for text in texts])
+        rows = torch.full((len(texts), clip.CONTEXT), self.new_id[0])
+        start, end = (self.new_id[token] for token in (self.tokenizer.sot_token_id, self.tokenizer.eot_token_id))
+        for row, text in zip(rows, texts):
+            ids = [start, *(number for word in text.split() for number in self._word(word)), end]
+            row[: len(ids)] = torch.tensor(ids)
+        return rows
+
+    def _word(self, word: str) -> list[int]:
+        if word not in self.words:
+            self.words[word] = [self.new_id[token] for token in self.tokenizer.encode(word)]
+        return self.words[word]
 
 
 class Batches(torch.utils.data.Dataset):

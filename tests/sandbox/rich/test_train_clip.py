@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -45,6 +46,12 @@ def test_a_run_that_was_stopped_ends_where_an_uninterrupted_one_does(tmp_path, m
     loaded = iu.Clip(clip.load(tmp_path / "clip.safetensors"), tokenizer=clip.tokenizer())
     compact = iu.Clip(model, tokenizer=tokenizer)
     torch.testing.assert_close(loaded.encode_text(["a red dog"]), compact.encode_text(["a red dog"]), atol=1e-2, rtol=0)
+
+
+def test_words_are_tokenised_as_whole_texts_are():
+    texts = [rich.caption(rich.natural(seed), np.random.default_rng(seed)).text for seed in range(300)]
+    ids = torch.unique(clip.tokenizer()(texts))
+    assert torch.equal(ids[train_clip.CompactTokenizer(ids)(texts)], clip.tokenizer()(texts))
 
 
 def test_short_text_encoding_equals_open_clip():
