@@ -82,11 +82,9 @@ STYLES = {
 WORDS = {"colour": _COLOURS, "texture": _TEXTURES, "size": _SIZES, "place": PLACES, "weather": _WEATHER, "light": _LIGHT}
 _FRAMES = ("{}", "{}", "{}", "a picture of {}", "an image with {}", "a photo of {}")
 
-ALONE, CATEGORY, ONE_FACT = (
-    0.5,
-    0.07,
-    0.18,
-)  # shares of training captions: the object alone, its category, one fact; else several facts
+# Shares of training captions: the object alone, its category, one fact; the rest has several facts.
+SHORT = (0.5, 0.07, 0.18)
+DETAILED = (0.25, 0.05, 0.35)
 SAID_TWICE_AS_OFTEN = ("colour", "texture", "scene")
 
 
@@ -127,8 +125,8 @@ def plural(noun: str) -> str:
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
-def caption(spec: Spec, rng: np.random.Generator) -> Caption:
-    """A training caption: the object alone, its category, a single fact, or several in one sentence."""
+def caption(spec: Spec, rng: np.random.Generator, shares: tuple[float, float, float] = DETAILED) -> Caption:
+    """A training caption: the object alone, its category, a single fact, or several in one sentence; shares: of the first three."""
     take = iter(rng.random(24).tolist())
 
     def pick(options):
@@ -140,19 +138,19 @@ def caption(spec: Spec, rng: np.random.Generator) -> Caption:
     def framed(text: str, *facts) -> Caption:
         return Caption(pick(_FRAMES).format(text), facts)
 
-    form = next(take)
+    form, (alone, category_alone, one_fact) = next(take), shares
     if spec.others:
         return _together(spec, form, pick, noun, framed)
-    if form < ALONE:
+    if form < alone:
         return framed(noun_phrase(noun(spec.object), spec.count), ("object", spec.object))
     category = told_category(spec, spec.object)
-    if form < ALONE + CATEGORY:
+    if form < alone + category_alone:
         family = FAMILY_OF.get(category)
         fact = ("family", family) if family and next(take) < 0.4 else ("category", category)
         return framed(noun_phrase(fact[1], spec.count), fact)
     shown = [factor for factor in spec.shown if factor != "object"]
     shown += [factor for factor in SAID_TWICE_AS_OFTEN if factor in shown]
-    if form < ALONE + CATEGORY + ONE_FACT:
+    if form < alone + category_alone + one_fact:
         factor = pick(shown)
         return Caption(pick(_single_fact_texts(factor, getattr(spec, factor), spec.count)), ((factor, getattr(spec, factor)),))
     said = {pick(shown) for _ in range(1 + int(next(take) * 3))}

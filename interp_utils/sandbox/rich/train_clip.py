@@ -2,12 +2,13 @@
 
     python -m interp_utils.sandbox.rich.train_clip --seed 0
 
-Three stages, on images of the training distribution that are drawn on the fly and never repeat:
+Four stages, on images of the training distribution that are drawn on the fly and never repeat:
 1. convolutional: a small convolutional CLIP learns by contrast of images and captions. It is the teacher of
 2. lessons: the ViT learns by contrast, and to predict the teacher's embedding at the class token and the teacher's 8 x 8 map
    at the patches of a middle layer; both predictions are linear and are thrown away afterwards. A plain ViT of this size does
    not start to learn objects within as many images. The text tower is the teacher's, and learns on;
-3. contrast: contrast of images and captions alone.
+3. contrast: contrast of images and captions alone;
+4. details: the same, with captions that more often tell colours, places and the like than the object alone.
 No label, mask or dropout of a component is used anywhere. Captions that are equal share their images as positives.
 """
 
@@ -29,7 +30,7 @@ from torchvision.models.resnet import BasicBlock
 
 from ..clip import save
 from . import clip
-from .captions import SYNONYMS, caption, prompts, values
+from .captions import DETAILED, SHORT, SYNONYMS, caption, prompts, values
 from .render import draw
 from .tasks import EVALUATION, HIDDEN, factor_label, to_pixels
 from .world import FACTORS, balanced, natural
@@ -38,7 +39,8 @@ IMAGES_PER_SEED = 10**8  # image numbers of one training seed; no two seeds of t
 STAGES = {  # images, batch size, learning rate
     "convolutional": (280_000, 128, 2e-3),
     "lessons": (160_000, 128, 2e-3),
-    "contrast": (320_000, 128, 2e-3),
+    "contrast": (120_000, 128, 2e-3),
+    "details": (240_000, 128, 2e-3),
 }
 PATCH_DROPOUT = 0.5  # of a ViT's patches while it learns (Li et al., 2023), none in the last tenth of the last stage
 TEACHER_CHANNELS = 128  # of the teacher's 8 x 8 map
@@ -102,8 +104,8 @@ class Batches(torch.utils.data.Dataset):
     """Batch number k of a stage, always the same for the same k: pixels uint8, tokens of its different captions, and the
     caption of each image."""
 
-    def __init__(self, n_batches: int, size: int, tokenizer, first: int):
-        self.n, self.size, self.tokenizer, self.first = n_batches, size, tokenizer, first
+    def __init__(self, n_batches: int, size: int, tokenizer, first: int, shares=SHORT):
+        self.n, self.size, self.tokenizer, self.first, self.shares = n_batches, size, tokenizer, first, shares
 
     def __len__(self):
         return self.n
@@ -112,7 +114,7 @@ class Batches(torch.utils.data.Dataset):
         start = self.first + k * self.size
         specs = [natural(seed) for seed in range(start, start + self.size)]
         rng = np.random.default_rng([start, 6])
-        texts, which = np.unique([caption(spec, rng).text for spec in specs], return_inverse=True)
+        texts, which = np.unique([caption(spec, rng, self.shares).text for spec in specs], return_inverse=True)
         return draw(specs), self.tokenizer(texts.tolist()), torch.from_numpy(which)
 
 
@@ -233,9 +235,9 @@ def run(stage: str, model, heads, tokenizer, out: Path, seed: int, shares: dict[
         part.replace(path)
 
     first = seed * IMAGES_PER_SEED + 10**7 * list(STAGES).index(stage)
-    batches = Batches(steps - step, size, tokenizer, first + step * size)
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
     last = stage == list(STAGES)[-1]
+    batches = Batches(max(0, steps - step), size, tokenizer, first + step * size, DETAILED if last else SHORT)
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
     torch.manual_seed(seed * 1000 + step)
     model.train()
     saved = started = time.time()
@@ -300,7 +302,8 @@ def main():
     texts = {name: tensor for name, tensor in teacher.state_dict().items() if not name.startswith("visual.")}
     model.load_state_dict(texts, strict=False)
     run("lessons", model, Lessons(teacher.visual), tokenizer, out, args.seed, shares)
-    run("contrast", model, Contrast(), tokenizer, out, args.seed, shares)
+    for stage in ("contrast", "details"):
+        run(stage, model, Contrast(), tokenizer, out, args.seed, shares)
     save(model, token_ids, out / "clip.safetensors")
 
 

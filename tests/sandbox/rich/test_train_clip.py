@@ -25,7 +25,12 @@ def test_a_run_that_was_stopped_ends_where_an_uninterrupted_one_does(tmp_path, m
 
     def trained(folder, lengths):
         for images in lengths:  # the second call finds the checkpoint of the first
-            stages = {"convolutional": (images, 8, 1e-3), "lessons": (16, 8, 1e-3), "contrast": (16, 8, 1e-3)}
+            stages = {
+                "convolutional": (images, 8, 1e-3),
+                "lessons": (16, 8, 1e-3),
+                "contrast": (16, 8, 1e-3),
+                "details": (16, 8, 1e-3),
+            }
             monkeypatch.setattr(train_clip, "STAGES", stages)
             monkeypatch.setattr(train_clip.math, "cos", lambda angle: 1.0)  # a rate that does not depend on the length
             teacher = compact_model(ids, ConvolutionalTower)
@@ -39,7 +44,7 @@ def test_a_run_that_was_stopped_ends_where_an_uninterrupted_one_does(tmp_path, m
         torch.testing.assert_close(a, b)
     model = compact_model(ids)
     start = model.visual.proj.detach().clone()
-    for stage, heads in (("lessons", Lessons(once.visual)), ("contrast", Contrast())):
+    for stage, heads in (("lessons", Lessons(once.visual)), ("contrast", Contrast()), ("details", Contrast())):
         train_clip.run(stage, model, heads, tokenizer, tmp_path / "once", 0, {})
     assert not torch.equal(start, model.visual.proj)
     save(model, ids, tmp_path / "clip.safetensors")
