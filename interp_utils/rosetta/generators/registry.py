@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..units import truncated_latents
 from .big_gan import BigGAN
 from .checkpoints import fetch, load_weights
+from .latents import truncated_latents
 from .style_gan2 import StyleGAN2
 from .style_gan_xl import MARGIN, StyleGANXL
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from interp_utils import rosetta
-from interp_utils.rosetta import inversion
+from interp_utils.rosetta.editing import inversion
 from interp_utils.rosetta.matching import Correlation, Units
 
 

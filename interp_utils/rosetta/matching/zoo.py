@@ -15,10 +15,10 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..models import best_device
-from ..sandbox import clip as sandbox_clip
-from .generators import GENERATORS
-from .units import Generator, UnitModel, truncated_latents
+from ...models import best_device
+from ...sandbox import clip as sandbox_clip
+from ..generators import GENERATORS, truncated_latents
+from .units import Generator, UnitModel
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 DINO_URL = "https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth"
@@ -60,7 +60,7 @@ def _clip_rn50(pretrained: bool) -> Loaded:
 
 
 def _sandbox(name: str, pretrained: bool) -> Loaded:
-    from ..sandbox import zoo  # the recipes of these models are only needed by those who use them
+    from ...sandbox import zoo  # the recipes of these models are only needed by those who use them
 
     model = zoo.load(name) if pretrained else zoo.BUILDERS[name]()
     source = f"data/sandbox/{name}.safetensors"
