@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .nvidia import convert_nvidia_pickle
-from .style_gan2 import StyleGAN2, standard_filter
+from .ops import standard_filter
+from .style_gan2 import StyleGAN2
 
 Rule = Callable[[str], tuple[str, Callable[[Tensor], Tensor]]]
 

@@ -18,7 +18,7 @@ from interp_utils.rosetta.generators import BigGAN, BigGANConfig, StyleGAN2, Sty
 
 BUILDERS = {
     "big": lambda: BigGAN(BigGANConfig(blocks=((4, 2, True), (2, 1, False)), attention=1, width=8, d_z=6, kinds=5)),
-    "style": lambda: StyleGAN2(StyleGAN2Config(size=16, d=6, most_channels=8, base=96, mapping_layers=3)),
+    "style": lambda: StyleGAN2(StyleGAN2Config(channels=(8, 8, 6), d=6, mapping_layers=3)),
     "xl": lambda: StyleGANXL(StyleGANXLConfig((16,), 4, 4, d_z=5, d=6, kinds=4, d_class=7, most_channels=8, base=256)),
 }
 
