@@ -18,6 +18,7 @@ from . import (
 )
 from .models import Clip, load_clip
 from .presets import setup
+from .sandbox import zoo as _zoo  # noqa: F401, makes the small models known to rosetta.load_unit_model
 
 __all__ = [
     "Clip", "datasets", "explainers", "heads", "hooks", "load_clip", "moments", "neurons", "plots", "rosetta",

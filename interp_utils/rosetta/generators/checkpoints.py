@@ -1,19 +1,20 @@
 """From public files to weights of our generators: fetching, reading and renaming."""
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from .nvidia import convert_nvidia_pickle
-from .style_gan2 import StyleGAN2, standard_filter
+from .nvidia import CLAMP, convert_nvidia_pickle
+from .ops import standard_filter
+from .style_gan2 import StyleGAN2
+from .torch_files import read_torch_file
 
 Rule = Callable[[str], tuple[str, Callable[[Tensor], Tensor]]]
 
@@ -39,32 +40,23 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     return path
 
 
-def read_torch_file(path: str | Path) -> Any:
-    """What torch.save wrote, in its new or its old format, as long as it is made of tensors and plain values.
-
-    Raises UnpicklingError for a damaged file and for one that would need code of its own.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise UnpicklingError(
-            f"{Path(path).name} is not a file of torch.save with tensors alone, or is damaged: {reason}"
-        ) from error
-
-
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Put the weights of a public file into one of our generators; every weight must be there, and no other.
 
     path: one of NVIDIA's pickles (.pkl, converted to a .safetensors file beside it), .safetensors, or a file of torch.save. For a
-    StyleGAN2 the names may be NVIDIA's, those of its TensorFlow files, or those of rosinality's PyTorch files.
+    StyleGAN2 the names may be NVIDIA's, those of its TensorFlow files, or those of rosinality's PyTorch files. Where a pickle says
+    at which limit activations are cut off, `model.synthesis.clamp` becomes that limit.
     Raises UnpicklingError for a bad file, RuntimeError or ValueError where names or shapes do not fit.
     """
-    path = Path(path)
+    path, about = Path(path), {}
     if path.suffix == ".pkl":
         expected = () if isinstance(model, StyleGAN2) else model.state_dict()  # a StyleGAN2's may bear other names
         path = convert_nvidia_pickle(path, expected=expected)
-    state = load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            state, about = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    else:
+        state = read_torch_file(path)
     if not isinstance(state, Mapping):
         raise ValueError(f"{path.name} holds {type(state).__name__}, not a dict of weights")
     no_mean = False
@@ -74,7 +66,11 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         state = _renamed(model, {**state["g_ema"], "latent_avg": mean}, _rosinality)
     elif isinstance(model, StyleGAN2) and any("/" in name for name in state):
         state = _renamed(model, state, _tensorflow)
+    elif isinstance(model, StyleGAN2) and model.config.kinds and "mapping.w_avg" in state:  # NVIDIA's have one mean for all classes
+        state = {**state, "mapping.w_avg": state["mapping.w_avg"].expand_as(model.mapping.w_avg)}
     model.load_state_dict(state)
+    if CLAMP in about:
+        model.synthesis.clamp = json.loads(about[CLAMP])
     if no_mean:
         z = torch.randn(10_000, model.config.d, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():

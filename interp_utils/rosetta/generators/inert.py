@@ -3,10 +3,14 @@
 A pickle is a program for a small stack machine. Python's own machine looks up names, calls them and sets attributes, so whoever
 wrote a file can run code. The machine here has the same instructions, but where a pickle says "call this" or "set that" it only
 writes down what was said: a `Node`. It imports nothing, calls nothing and touches no object except lists, dicts and sets that it
-made itself. What a Node means is decided afterwards, by its reader.
+made itself. What a Node means is decided afterwards, by its reader. All of it happens within a `Budget`.
 """
 
 import pickletools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
@@ -17,6 +21,37 @@ ARGUMENTS = frozenset(
 )
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
+IDLE = ("PROTO", "FRAME", "STOP")
+
+# What the instructions of a pickle may need. Real files stay far below, bombs do not.
+MOST_INSTRUCTIONS, MOST_MARKS, LONGEST_NAME = 1_000_000, 1_000, 1_000
+MOST_BITS = 128  # of an integer; the longest in a real file is torch's magic number, of 77
+COSTS = {"EMPTY_SET": 250} | dict.fromkeys(("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"), 150)
+COSTS |= dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), 16)
+COST, ITEM, PAIR = 80, 16, 100  # bytes that any other instruction, an item of a list, or a pair of a dict may take
+
+
+class Budget:
+    """Bytes of memory that reading a file of `size` bytes may cost, estimated, all its parts together."""
+
+    def __init__(self, size: int):
+        self.size, self.left, self.instructions = size, 2_000_000 + 5 * size, MOST_INSTRUCTIONS
+
+    def spend(self, n: int) -> None:
+        """Raises UnpicklingError where n bytes more are too many."""
+        self.left -= n
+        if self.left < 0:
+            raise UnpicklingError(f"it would take far more memory than its {self.size} bytes")
+
+
+@contextmanager
+def unpickling_errors(path: Path, kind: str) -> Iterator[None]:
+    """Every error inside becomes an UnpicklingError that names the file: its content decides what goes wrong."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
+        raise UnpicklingError(f"{path.name} cannot be read as {kind}: {reason}") from error
 
 
 class Node:
@@ -28,7 +63,7 @@ class Node:
     __slots__ = ("name", "args", "state", "items", "pairs")
 
     def __init__(self, name: str, args: tuple | None = None):
-        self.name, self.args, self.state, self.items, self.pairs = name, args, None, [], []
+        self.name, self.args, self.state, self.items, self.pairs = name, args, None, (), ()
 
     def __repr__(self) -> str:
         return self.name if self.args is None else f"{self.name}(...)"
@@ -41,44 +76,59 @@ class _Bounded:
         self.file, self.size, self.tell, self.readline = file, size, file.tell, file.readline
 
     def read(self, n: int) -> bytes:
-        if n > self.size - self.tell():
+        if n > 1000 and n > self.size - self.tell():  # of few bytes it is seen afterwards that they are missing
             raise UnpicklingError(f"the file is cut off: byte {self.tell()} of {self.size} needs {n} more")
         return self.file.read(n)
 
 
-def read_inert(file: BinaryIO, size: int) -> Any:
-    """The next pickle in a file of `size` bytes, as plain Python values and `Node`s. Runs nothing from it.
+def read_inert(file: BinaryIO, budget: Budget, persistent: list | None = None) -> Any:
+    """The next pickle in a file, as plain Python values and `Node`s. Runs nothing from it.
 
-    Raises UnpicklingError where it is cut off, or is not a pickle.
+    persistent: takes the persistent ids, in order. Raises UnpicklingError where the file is cut off, is not a pickle, or asks for
+    more than the budget.
     """
-    machine = _Machine()
+    machine = _Machine(budget, [] if persistent is None else persistent)
     try:
-        for instruction, argument, _ in pickletools.genops(_Bounded(file, size)):
+        for instruction, argument, _ in pickletools.genops(_Bounded(file, budget.size)):
             machine.step(instruction.name, argument)
         return machine.stack.pop()
     except UnpicklingError:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise UnpicklingError(f"not a pickle, or a damaged one: {error}") from error
+    except Exception as error:
+        raise UnpicklingError(f"not a pickle, or a damaged one: {str(error)[:200]}") from error
 
 
-def _key(value: Any) -> Any:
-    """A value to put into a dict or set; a tuple goes in as a Node, since the hash of a deep one would exhaust the stack."""
-    return Node("<key>", value) if isinstance(value, tuple | frozenset) else value
+def key(value: Any) -> Any:
+    """A value to put into a dict or set: texts and small integers as they are, all else as a Node.
+
+    Others can have equal hashes on purpose, or be tuples so deep that hashing them exhausts the stack.
+    """
+    if isinstance(value, str | Node) or type(value) is int and abs(value) < 2**31:
+        return value
+    return Node("<key>", (value,))
 
 
 class _Machine:
-    def __init__(self):
-        self.stack, self.below, self.memo = [], [], {}
+    def __init__(self, budget: Budget, persistent: list):
+        self.stack, self.below, self.memo, self.budget, self.persistent = [], [], {}, budget, persistent
 
     def step(self, name: str, argument: Any) -> None:
+        self.budget.instructions -= 1
+        if self.budget.instructions < 0:
+            raise UnpicklingError(f"more than {MOST_INSTRUCTIONS} instructions")
+        self.budget.spend(COSTS.get(name, COST))
         if name in ARGUMENTS:
+            if isinstance(argument, int):
+                if argument.bit_length() > MOST_BITS:
+                    raise UnpicklingError(f"an integer of {argument.bit_length()} bits")
+            elif not isinstance(argument, float):
+                self.budget.spend(sys.getsizeof(argument))
             self._push(argument)
         elif name in CONSTANTS:
             self._push(CONSTANTS[name])
         elif name in EMPTY:
             self._push(EMPTY[name]())
-        elif name not in ("PROTO", "FRAME", "STOP"):
+        elif name not in IDLE:
             step = getattr(self, f"_{name.lower()}", None)
             if step is None:
                 raise UnpicklingError(f"the instruction {name} has no place in a file of weights")
@@ -90,6 +140,7 @@ class _Machine:
     def _many(self) -> list:
         """What was pushed since the last mark."""
         found, self.stack = self.stack, self.below.pop()
+        self.budget.spend(ITEM * len(found))
         return found
 
     def _last(self, n: int) -> list:
@@ -100,6 +151,8 @@ class _Machine:
         return found
 
     def _mark(self) -> None:
+        if len(self.below) == MOST_MARKS:
+            raise UnpicklingError(f"nested more than {MOST_MARKS} deep")
         self.below.append(self.stack)
         self.stack = []
 
@@ -134,7 +187,7 @@ class _Machine:
         self._push(tuple(self._many()))
 
     def _frozenset(self) -> None:
-        self._push(frozenset(map(_key, self._many())))
+        self._push(frozenset(map(key, self._many())))
 
     def _tuple1(self) -> None:
         self._push(tuple(self._last(1)))
@@ -146,8 +199,11 @@ class _Machine:
         self._push(tuple(self._last(3)))
 
     def _dict(self) -> None:
-        found = self._many()
-        self._push(dict(zip(map(_key, found[::2]), found[1::2], strict=True)))
+        self._push(dict(self._pairs(self._many())))
+
+    def _pairs(self, values: list) -> list[tuple[Any, Any]]:
+        self.budget.spend(PAIR * (len(values) // 2))
+        return list(zip(map(key, values[::2]), values[1::2], strict=True))
 
     def _append(self) -> None:
         self._extend(self._last(1))
@@ -159,10 +215,15 @@ class _Machine:
 
     def _extend(self, values: list) -> None:
         target = self.stack[-1]
+        self.budget.spend(ITEM * len(values))
         if isinstance(target, set):
-            target.update(map(_key, values))
+            self.budget.spend(PAIR * len(values))
+            target.update(map(key, values))
+        elif isinstance(target, Node):
+            target.items = target.items or []
+            target.items.extend(values)
         else:
-            (target.items if isinstance(target, Node) else target).extend(values)
+            target.extend(values)
 
     def _setitem(self) -> None:
         self._assign(self._last(2))
@@ -171,22 +232,28 @@ class _Machine:
         self._assign(self._many())
 
     def _assign(self, values: list) -> None:
-        target, pairs = self.stack[-1], list(zip(map(_key, values[::2]), values[1::2], strict=True))
+        target, pairs = self.stack[-1], self._pairs(values)
         if isinstance(target, Node):
+            target.pairs = target.pairs or []
             target.pairs.extend(pairs)
         elif isinstance(target, dict):
             target.update(pairs)
         else:
             raise TypeError(f"items set in a {type(target).__name__}")
 
+    def _name(self, module: str, name: str) -> Node:
+        if len(module) + len(name) > LONGEST_NAME:
+            raise UnpicklingError(f"a name of {len(module) + len(name)} characters")
+        return Node(f"{module}.{name}")
+
     def _global(self, names: str) -> None:
-        self._push(Node(".".join(names.split(" "))))
+        self._push(self._name(*names.split(" ", 1)))
 
     def _stack_global(self) -> None:
         module, name = self._last(2)
         if not (isinstance(module, str) and isinstance(name, str)):
             raise TypeError("a global needs two names")
-        self._push(Node(f"{module}.{name}"))
+        self._push(self._name(module, name))
 
     def _call(self, function: Any, args: Any) -> None:
         """Write down a call; only of a name, so that a result called once more never looks like the name itself."""
@@ -205,7 +272,7 @@ class _Machine:
 
     def _inst(self, names: str) -> None:
         args = tuple(self._many())
-        self._call(Node(".".join(names.split(" "))), args)
+        self._call(self._name(*names.split(" ", 1)), args)
 
     def _obj(self) -> None:
         function, *args = self._many()
@@ -216,8 +283,9 @@ class _Machine:
         if isinstance(self.stack[-1], Node):
             self.stack[-1].state = state  # attributes that a pickle sets on plain values mean nothing here
 
-    def _persid(self, key: Any) -> None:
-        self._push(Node("<persistent>", (key,)))
+    def _persid(self, name: Any) -> None:
+        self.persistent.append(name)
+        self._push(Node("<persistent>", (name,)))
 
     def _binpersid(self) -> None:
         self._persid(self.stack.pop())

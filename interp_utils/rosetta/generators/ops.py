@@ -1,13 +1,69 @@
-"""Changes of size through low-pass filters, which the style generators share."""
+"""The arithmetic that style generators share: activations, modulated convolutions, changes of size through low-pass filters."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 from scipy.signal import firwin
-from torch import Tensor
+from torch import Tensor, nn
 
 Padding = tuple[int, int, int, int]  # left, right, top, bottom; negative numbers crop
+
+
+def activate(x: Tensor) -> Tensor:
+    """Leaky ReLU, times sqrt(2) to keep the variance."""
+    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+def limited(x: Tensor, limit: float | None) -> Tensor:
+    """Cut off at +-limit, unless it is None."""
+    return x if limit is None else x.clamp(-limit, limit)
+
+
+def unit_scale(x: Tensor) -> Tensor:
+    """Divide each row [..., C] by its root mean square (PixelNorm)."""
+    return x * (x.square().mean(-1, keepdim=True) + 1e-8).rsqrt()
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with an equalised learning rate: weights are stored with unit variance and scaled in use."""
+
+    def __init__(self, d_in: int, d_out: int, bias: float = 0.0, lr: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(d_out, d_in) / lr)
+        self.bias = nn.Parameter(torch.full((d_out,), float(bias) / lr))
+        self.scale, self.lr = lr / math.sqrt(d_in), lr
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.scale, self.bias * self.lr)
+
+
+def modulated_conv(
+    x: Tensor, weight: Tensor, style: Tensor, demodulate: bool = True, padding: int = 0, stride_up: int = 1
+) -> Tensor:
+    """Convolution whose weights are scaled per image and input channel by a style (Karras et al. 2020, eqs. 1 and 3).
+
+    x: [B, c_in, h, w], weight: [c_out, c_in, k, k], style: [B, c_in]. `demodulate` divides each image's weights by their norm
+    per output channel. With stride_up 2 zeros are put between the pixels first, and weight acts as a true convolution: the
+    result has 2 h + k - 2 rows and still needs its low-pass filter. No weights per image are built: scaling a weight's input
+    channels is scaling the input, and dividing its output channels is dividing the output.
+    """
+    style = style.to(weight.dtype)  # autocast makes styles in half precision, which would not hold the norm
+    x = x * style[:, :, None, None].to(x.dtype)
+    if stride_up == 1:
+        x = F.conv2d(x, weight, padding=padding)
+    else:
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=stride_up)
+    if demodulate:
+        norm = (style.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()
+        x = x * norm[:, :, None, None].to(x.dtype)
+    return x
+
+
+def standard_filter() -> Tensor:
+    """The low-pass filter [4, 4] with rows and columns [1, 3, 3, 1], sum 1."""
+    taps = torch.tensor([1.0, 3, 3, 1])
+    return taps[:, None] * taps / 64
 
 
 def filter_up(x: Tensor, taps: Tensor | None, up: int = 1, padding: Padding = (0, 0, 0, 0), gain: float = 1.0) -> Tensor:
@@ -53,15 +109,14 @@ def filter_down(x: Tensor, taps: Tensor | None, down: int = 1, padding: Padding 
 
 
 def filtered_leaky_relu(
-    x: Tensor, up_taps: Tensor, down_taps: Tensor, up: int, down: int, padding: Padding, limit: float = 256.0
+    x: Tensor, up_taps: Tensor, down_taps: Tensor, up: int, down: int, padding: Padding, limit: float | None
 ) -> Tensor:
     """Leaky ReLU at a higher sampling rate, so that it makes no frequencies that the grid cannot hold (Karras et al. 2021, 3.2).
 
     Enlarge by `up` with up_taps, apply the leaky ReLU times sqrt(2), cut off at +-limit, shrink by `down` with down_taps.
     """
     x = filter_up(x, up_taps, up, padding, gain=up**2)
-    x = (F.leaky_relu(x, 0.2) * math.sqrt(2)).clamp(-limit, limit)
-    return filter_down(x, down_taps, down)
+    return filter_down(limited(activate(x), limit), down_taps, down)
 
 
 def kaiser_taps(count: int, cutoff: float, width: float, rate: float) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..units import truncated_latents
 from .big_gan import BigGAN
 from .checkpoints import fetch, load_weights
+from .latents import truncated_latents
 from .style_gan2 import StyleGAN2
 from .style_gan_xl import MARGIN, StyleGANXL
 
@@ -27,14 +27,14 @@ def big_gan_layers(model: BigGAN) -> list[str]:
     return [name for name, _ in model.named_modules() if "conv" in name]
 
 
-def style_gan2_layers(model: StyleGAN2) -> list[str]:
-    """Activations of all sizes but the first, and their parts of the image.
+def style_gan2_layers(model: StyleGAN2, smallest: int = 8) -> list[str]:
+    """Activations of all sizes from `smallest` on, and their parts of the image; the published code leaves out 4 pixels.
 
-    The published code takes those parts before their bias is added. That is a constant for each unit, so correlations and
+    It takes those parts before their bias is added. That is a constant for each unit, so correlations and
     normalised maps are the same.
     """
-    pattern = r"synthesis\.b(?!4\.)\d+\.(conv0|conv1|torgb)"
-    return [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
+    found = (re.fullmatch(r"synthesis\.b(\d+)\.(conv0|conv1|torgb)", name) for name, _ in model.named_modules())
+    return [match[0] for match in found if match and int(match[1]) >= smallest]
 
 
 def style_gan_xl_layers(model: StyleGANXL) -> list[str]:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...sandbox.zoo.style_gan import EqualLinear, activate, modulated_conv, unit_scale
-from .ops import filter_up, filtered_leaky_relu, kaiser_taps
+from .ops import EqualLinear, activate, filter_up, filtered_leaky_relu, kaiser_taps, limited, modulated_conv, unit_scale
 
 MARGIN = 10  # pixels around the image that maps carry on each side
 CRITICAL = 2  # layers at the end of a stage that use the whole band of the grid
@@ -33,6 +32,7 @@ class StyleGANXLConfig:
     d_class: int = 320  # of the class embeddings, means of an EfficientNet-lite0's features
     most_channels: int = 1024
     base: int = 65536
+    clamp: float | None = 256.0  # activations are cut off at +-clamp
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Layer(nn.Module):
         low = (total + self.up) // 2
         self.padding = (low, total - low) * 2
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, clamp: float | None) -> Tensor:
         style, weight = self.affine(w), self.weight
         if self.to_rgb:
             style = style / math.sqrt(weight.shape[1])
@@ -184,17 +184,20 @@ class Layer(nn.Module):
         x = modulated_conv(x, weight, style, demodulate=not self.to_rgb, padding=weight.shape[-1] - 1)
         x = x * self.magnitude_ema.rsqrt() + self.bias[:, None, None]
         if self.to_rgb:
-            return filter_up(x, None, padding=self.padding).clamp(-256, 256)
-        return filtered_leaky_relu(x, self.up_filter, self.down_filter, self.up, self.down, self.padding)
+            return limited(filter_up(x, None, padding=self.padding), clamp)
+        return filtered_leaky_relu(x, self.up_filter, self.down_filter, self.up, self.down, self.padding, clamp)
 
 
 class Synthesis(nn.Module):
-    """Styles [B, n_styles, d] -> images [B, 3, size, size], about -1..1."""
+    """Styles [B, n_styles, d] -> images [B, 3, size, size], about -1..1.
+
+    clamp: where activations are cut off; `load_weights` sets it to what the file's generator was trained with.
+    """
 
     def __init__(self, config: StyleGANXLConfig):
         super().__init__()
         first, layers = plan(config)
-        self.plan, self.n_styles = layers, len(layers) + 1
+        self.plan, self.n_styles, self.clamp = layers, len(layers) + 1, config.clamp
         self.input = FourierInput(first, config.d)
         for layer in layers:
             self.add_module(layer.name, Layer(layer, config.d))
@@ -202,7 +205,7 @@ class Synthesis(nn.Module):
     def forward(self, ws: Tensor) -> Tensor:
         x = self.input(ws[:, 0])
         for k, layer in enumerate(self.plan, 1):
-            x = getattr(self, layer.name)(x, ws[:, k])
+            x = getattr(self, layer.name)(x, ws[:, k], self.clamp)
         return x / 4
 
 

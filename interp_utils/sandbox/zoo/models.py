@@ -1,7 +1,7 @@
 """The models of the sandbox zoo: architectures, weight files, and loading by name.
 
-Each is a small twin of a model of chapter 4 and an object of the ordinary class (timm, open_clip, or ours for the
-generators). Discriminative models take images [B, 3, 64, 64] normalised as by `sandbox.to_pixels`; generators put out -1..1.
+Each is a small twin of a model of chapter 4 and an object of the ordinary class (timm, open_clip, chapter 4's StyleGAN2, or our
+BigGenerator). Discriminative models take images [B, 3, 64, 64] normalised as by `sandbox.to_pixels`; generators put out -1..1.
 """
 
 from functools import partial
@@ -15,11 +15,12 @@ from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from ...models import DATA
+from ...rosetta.generators import StyleGAN2, StyleGAN2Config
 from .. import clip as sandbox_clip
 from ..world import FACTORS
 from .big_gan import BigGenerator
 from .data import KINDS
-from .style_gan import StyleGenerator
 
 WIDTH, DEPTH, HEADS, PATCH = 128, 6, 4, 8  # of both ViTs
 
@@ -78,6 +79,11 @@ class MaskedDecoder(nn.Module):
         return self.out(self.norm(self.blocks(x)))[:, 1:]
 
 
+def style_gan() -> StyleGAN2:
+    """A StyleGAN2 with classes, z and w of 64, and few channels; it ends at 64 pixels."""
+    return StyleGAN2(StyleGAN2Config(channels=(128, 128, 96, 64, 24), d=64, kinds=len(KINDS), mapping_layers=4))
+
+
 BUILDERS = {
     "resnet": partial(resnet, len(FACTORS["object"])),
     "dino_resnet": resnet,
@@ -86,7 +92,7 @@ BUILDERS = {
     "mae_decoder": MaskedDecoder,
     "clip_resnet": clip_resnet,
     "big_gan": partial(BigGenerator, len(KINDS)),
-    "style_gan": partial(StyleGenerator, len(KINDS)),
+    "style_gan": style_gan,
 }
 RECIPES = {
     "resnet": "train_supervised", "dino_resnet": "train_dino resnet", "dino_vit": "train_dino vit", "mae_vit": "train_mae",
@@ -142,8 +148,6 @@ def load(name: str, path: Path | None = None) -> nn.Module:
     if name not in BUILDERS:
         raise ValueError(f"unknown model {name!r}; choose one of {', '.join(BUILDERS)}")
     if path is None:
-        from ...models import DATA  # here, because models import the sandbox
-
         path = DATA / "sandbox" / f"{name}.safetensors"
     state, model = read(name, path), BUILDERS[name]()
     expected = {key: tensor.shape for key, tensor in model.state_dict().items() if key != "attn_mask"}

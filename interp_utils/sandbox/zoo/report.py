@@ -114,7 +114,7 @@ def main():
     show("clip_resnet, zero-shot", zero_shot(load("clip_resnet"), sandbox_clip.tokenizer()))
     show("mae, squared error", error_report(load("mae_vit"), load("mae_decoder")))
     sheets = []
-    for name, options in (("big_gan", {"limit": 1}), ("style_gan", {"truncation": 0.7})):
+    for name, options in (("big_gan", {"limit": 1}), ("style_gan", {"psi": 0.7})):
         sheets.append(make_grid(samples(load(name), 8, seed=1, **options)[0], nrow=8, normalize=True, value_range=(-1, 1)))
         show(f"{name}, recognised with {options}", recognised(*samples(load(name), 200, seed=3, **options)))
         images, kinds = samples(load(name), 200, seed=3)

@@ -17,24 +17,23 @@ from torchvision.utils import save_image
 
 from .big_gan import BigGenerator
 from .data import GROUP, KINDS, generator_batch, kinds_of, one_hot
-from .models import load, save
+from .models import BUILDERS, load, save
 from .projected import ProjectedDiscriminator
 from .report import recognised
-from .style_gan import StyleGenerator
 from .training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 
 STEPS, SIZE = {"big": 2200, "style": 3000}, 32
 RATES = {"big": (5e-4, 1e-3), "style": (6e-3, 2e-3)}  # of generator and discriminator
 R1, R1_EVERY = 0.02, 16  # Karras et al. 2020: 0.0002 * pixels / batch
 AVERAGE_OVER = {"big": 5_000, "style": 20_000}  # images over which the moving average of the generator halves the past
+NOISE = {"big": {}, "style": {"noise": "random"}}  # drawn anew in training
 NOISE_RATE = 0.002  # relative learning rate of noise strengths, which in so short a training would grow and hide the objects
 
 
 def build(model: str, resnet: nn.Module) -> tuple[nn.Module, nn.Module]:
     """Generator and discriminator with random weights, the same for every call; the discriminator reads the ResNet's maps."""
     torch.manual_seed(0)
-    generator = (BigGenerator if model == "big" else StyleGenerator)(len(KINDS))
-    return generator, ProjectedDiscriminator(resnet.to(memory_format=torch.channels_last), len(KINDS))
+    return BUILDERS[f"{model}_gan"](), ProjectedDiscriminator(resnet.to(memory_format=torch.channels_last), len(KINDS))
 
 
 def discriminator_loss(model: str, real: Tensor, fake: Tensor) -> Tensor:
@@ -67,7 +66,7 @@ def train_step(model: str, step: int, size: int, nets: tuple, opts: tuple, avera
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
             z, c = draw(generator, size)
-            fake = generator(z, c)
+            fake = generator(z, c, **NOISE[model])
         real_score, fake_score = discriminator(images, kinds), discriminator(fake, c)
         loss_d = discriminator_loss(model, real_score, fake_score)
     if model == "style" and step % R1_EVERY == 0:
@@ -79,7 +78,7 @@ def train_step(model: str, step: int, size: int, nets: tuple, opts: tuple, avera
     discriminator.requires_grad_(False)
     with torch.autocast("cpu", torch.bfloat16):
         z, c = draw(generator, size)
-        loss_g = generator_loss(model, discriminator(generator(z, c), c))
+        loss_g = generator_loss(model, discriminator(generator(z, c, **NOISE[model]), c))
     opts[0].zero_grad()
     loss_g.backward()
     opts[0].step()
@@ -90,8 +89,8 @@ def train_step(model: str, step: int, size: int, nets: tuple, opts: tuple, avera
 
 
 def parameter_groups(net: nn.Module) -> list[dict]:
-    noise = [p for name, p in net.named_parameters() if name.endswith("noise.strength")]
-    rest = [p for name, p in net.named_parameters() if not name.endswith("noise.strength")]
+    noise = [p for name, p in net.named_parameters() if name.endswith("noise_strength")]
+    rest = [p for name, p in net.named_parameters() if not name.endswith("noise_strength")]
     return [{"params": rest}, *([{"params": noise, "lr_scale": NOISE_RATE}] if noise else [])]
 
 
@@ -109,8 +108,8 @@ def settle(average: nn.Module, batches: int = 40) -> nn.Module:
         for _ in range(batches):
             ready(*draw(ready, 4 * GROUP * len(KINDS)))
     else:
-        for k in range(ready.kinds):
-            ready.mapping.w_mean[k] = ready.mapping(torch.randn(4096, ready.d_z), one_hot([k] * 4096)).mean(0)
+        for k in range(len(KINDS)):
+            ready.mapping.w_avg[k] = ready.mapping(torch.randn(4096, ready.d_z), one_hot([k] * 4096))[:, 0].mean(0)
     return ready.eval()
 
 
@@ -118,10 +117,10 @@ def settle(average: nn.Module, batches: int = 40) -> nn.Module:
 def samples(generator: nn.Module, per_kind: int, seed: int, limit: float | None = None, **options) -> tuple[Tensor, Tensor]:
     """Images [kinds * per_kind, 3, 64, 64] in -1..1 and their kinds, integers.
 
-    limit: where the normal z is cut off; options: the generator's own, such as truncation.
+    limit: where the normal z is cut off; options: the generator's own, such as psi.
     """
     torch.manual_seed(seed)
-    labels = torch.arange(generator.kinds).repeat_interleave(per_kind)
+    labels = torch.arange(len(KINDS)).repeat_interleave(per_kind)
     z = torch.empty(len(labels), generator.d_z)
     z = z.normal_() if limit is None else nn.init.trunc_normal_(z, a=-limit, b=limit)
     c = one_hot(labels)

@@ -7,9 +7,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from .. import sandbox
-from ..models import Clip
-from .units import UnitModel
+from ... import sandbox
+from ...models import Clip
+from ..matching import UnitModel
 
 
 class ObjectMasks:

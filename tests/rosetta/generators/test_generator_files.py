@@ -18,7 +18,7 @@ from interp_utils.rosetta.generators import BigGAN, BigGANConfig, StyleGAN2, Sty
 
 BUILDERS = {
     "big": lambda: BigGAN(BigGANConfig(blocks=((4, 2, True), (2, 1, False)), attention=1, width=8, d_z=6, kinds=5)),
-    "style": lambda: StyleGAN2(StyleGAN2Config(size=16, d=6, most_channels=8, base=96, mapping_layers=3)),
+    "style": lambda: StyleGAN2(StyleGAN2Config(channels=(8, 8, 6), d=6, mapping_layers=3)),
     "xl": lambda: StyleGANXL(StyleGANXLConfig((16,), 4, 4, d_z=5, d=6, kinds=4, d_class=7, most_channels=8, base=256)),
 }
 
@@ -262,7 +262,7 @@ def test_wrong_kinds_of_files_are_told_apart(tmp_path):
         read_nvidia_pickle(path)
     assert list(read_torch_file(path)) == ["weight"]
     torch.save({"model": build("style")}, path)
-    with pytest.raises(pickle.UnpicklingError, match="file.pkl is not a file of torch.save with tensors alone"):
+    with pytest.raises(pickle.UnpicklingError, match="file.pkl cannot be read as a file of torch.save with tensors alone"):
         read_torch_file(path)
     path.write_bytes(pickle.dumps({"G_ema": 3, "D": None}))
     with pytest.raises(pickle.UnpicklingError, match="holds no network"):
@@ -270,5 +270,5 @@ def test_wrong_kinds_of_files_are_told_apart(tmp_path):
     for content in (b"", b"\x80\x04", b"no pickle at all"):
         path.write_bytes(content)
         for read in (read_nvidia_pickle, read_torch_file):
-            with pytest.raises(pickle.UnpicklingError, match=r"file.pkl|cut off|damaged"):
+            with pytest.raises(pickle.UnpicklingError, match="file.pkl cannot be read as"):
                 read(path)

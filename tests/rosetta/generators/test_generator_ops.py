@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from interp_utils.rosetta.generators import ops
-from interp_utils.sandbox.zoo import style_gan as sandbox
-from interp_utils.sandbox.zoo.style_gan import modulated_conv
 
 
 def draw(*shape, seed=0):
@@ -93,7 +91,7 @@ def weights_per_image(weight, style, demodulate):
 @pytest.mark.parametrize("size", [1, 3])
 def test_modulated_convolution_has_weights_of_its_own_for_each_image(demodulate, size):
     x, weight, style = draw(3, 4, 5, 6), draw(2, 4, size, size, seed=1), draw(3, 4, seed=2)
-    found = modulated_conv(x, weight, style, demodulate, padding=2)
+    found = ops.modulated_conv(x, weight, style, demodulate, padding=2)
     for image, w, expected in zip(x, weights_per_image(weight, style, demodulate), found):
         torch.testing.assert_close(F.conv2d(image[None], w, padding=2)[0], expected)
 
@@ -101,7 +99,7 @@ def test_modulated_convolution_has_weights_of_its_own_for_each_image(demodulate,
 @pytest.mark.parametrize("demodulate", [True, False])
 def test_modulated_convolution_that_doubles_the_size(demodulate):
     x, weight, style = draw(2, 3, 4, 5), draw(2, 3, 3, 3, seed=1), draw(2, 3, seed=2)
-    found = modulated_conv(x, weight, style, demodulate, stride_up=2)
+    found = ops.modulated_conv(x, weight, style, demodulate, stride_up=2)
     for b, w in enumerate(weights_per_image(weight, style, demodulate)):
         for o in range(2):
             # All of the full convolution but the last row and column, which only see the zeros behind the last pixels.
@@ -109,9 +107,9 @@ def test_modulated_convolution_that_doubles_the_size(demodulate):
             np.testing.assert_allclose(found[b, o].numpy(), sum(parts), atol=1e-12)
 
 
-def test_small_and_large_style_generators_change_sizes_alike():
-    x, taps = draw(1, 2, 5, 5).float(), torch.tensor([1.0, 3, 3, 1]) / 8
-    torch.testing.assert_close(ops.filter_up(x, taps, 2, (2, 1, 2, 1), gain=4), sandbox.upsample(x))
-    torch.testing.assert_close(
-        ops.filter_down(x, 4 * torch.outer(taps, taps), padding=(1, 1, 1, 1)), sandbox.blur(x, (1, 1), gain=4)
-    )
+def test_upsampling_keeps_what_is_flat_and_smooths_the_rest():
+    flat, taps = torch.ones(1, 2, 6, 6), ops.standard_filter()
+    torch.testing.assert_close(ops.filter_up(flat, taps, 2, (2, 1, 2, 1), gain=4)[..., 2:-2, 2:-2], torch.ones(1, 2, 8, 8))
+    point = torch.zeros(1, 1, 5, 5)
+    point[..., 2, 2] = 1
+    torch.testing.assert_close(ops.filter_up(point, taps, 2, (2, 1, 2, 1), gain=4)[0, 0, 3:7, 3:7], 4 * taps)

@@ -6,14 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..moments import GroupMeans, Rows
-from ..sandbox import FACTORS, render
-from ..sandbox.render import restyle
-from ..sandbox.tasks import factor_label
-from ..sandbox.world import Spec
-from ..stream import feed
-from .matching import Units
-from .units import UnitModel
+from ...moments import GroupMeans, Rows
+from ...sandbox import FACTORS, render
+from ...sandbox.render import restyle
+from ...sandbox.tasks import factor_label
+from ...sandbox.world import Spec
+from ...stream import feed
+from ..matching import UnitModel, Units
 
 
 def drawn_images(specs: Sequence[Spec], style: str | None = None) -> tuple[Tensor, Tensor]:

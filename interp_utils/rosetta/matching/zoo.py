@@ -1,6 +1,5 @@
 """The models of chapter 4 by name: what to load, which layers hold its units, and how it wants its images."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,14 +14,13 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..models import best_device
-from ..sandbox import clip as sandbox_clip
-from .generators import GENERATORS
-from .units import Generator, UnitModel, truncated_latents
+from ...models import best_device
+from ..generators import GENERATORS
+from ..generators.registry import Built
+from .units import Generator, UnitModel
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 DINO_URL = "https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth"
-SANDBOX = ("resnet", "dino_resnet", "clip_resnet", "dino_vit", "mae_vit", "big_gan", "style_gan")
 
 
 @dataclass(frozen=True)
@@ -59,22 +57,19 @@ def _clip_rn50(pretrained: bool) -> Loaded:
     return Loaded(model.visual, config["mean"], config["std"], 224, "mit", source)
 
 
-def _sandbox(name: str, pretrained: bool) -> Loaded:
-    from ..sandbox import zoo  # the recipes of these models are only needed by those who use them
-
-    model = zoo.load(name) if pretrained else zoo.BUILDERS[name]()
-    source = f"data/sandbox/{name}.safetensors"
-    return Loaded(getattr(model, "visual", model), sandbox_clip.MEAN, sandbox_clip.STD, 64, "mit", source)
-
-
-LOADERS: dict[str, Callable[[bool], Loaded]] = {
+LOADERS: dict[str, Callable[[bool], Loaded | Built]] = {
     "resnet50": partial(_timm, "resnet50.tv_in1k"),  # the weights of torchvision's IMAGENET1K_V1
     "dino_resnet50": _dino_resnet50,
     "dino_vitb16": partial(_timm, "vit_base_patch16_224.dino"),
     "mae_vitb16": partial(_timm, "vit_base_patch16_224.mae"),
     "clip_rn50": _clip_rn50,
-    **{f"sandbox/{name}": partial(_sandbox, name) for name in SANDBOX},
+    **GENERATORS,
 }
+
+
+def register(name: str, load: Callable[[bool], Loaded | Built]) -> None:
+    """Make a model known by name: load(pretrained) gives a `Loaded`, or for a generator it and the options of its `Generator`."""
+    LOADERS[name] = load
 
 
 def load_unit_model(name: str, device=None, pretrained: bool = True, seed: int = 0) -> UnitModel | Generator:
@@ -95,23 +90,21 @@ def load_unit_model(name: str, device=None, pretrained: bool = True, seed: int =
 
 
 def _load(name: str, device: torch.device, pretrained: bool) -> UnitModel | Generator:
-    if name in GENERATORS:
-        model, options = GENERATORS[name](pretrained)
-        return Generator(model.eval().requires_grad_(False).to(device), name=name, **options)
     if name in LOADERS:
         loaded = LOADERS[name](pretrained)
     elif name.startswith("timm/") and _known_to_timm(name.removeprefix("timm/")):
         loaded = _timm(name.removeprefix("timm/"), pretrained)
     else:
-        known = [*LOADERS, *GENERATORS, *(f"timm/{model}" for model in timm.list_models())]
+        known = [*LOADERS, *(f"timm/{model}" for model in timm.list_models())]
         near = ", ".join(get_close_matches(name, known, n=3, cutoff=0.4)) or "none"
-        raise ValueError(f"unknown model {name!r}; use one of {', '.join([*LOADERS, *GENERATORS])} or timm/<name> (close: {near})")
+        raise ValueError(f"unknown model {name!r}; use one of {', '.join(LOADERS)} or timm/<name> (close: {near})")
+    if not isinstance(loaded, Loaded):
+        model, options = loaded
+        return Generator(model.eval().requires_grad_(False).to(device), name=name, **options)
     model = loaded.model.eval().requires_grad_(False).to(device)
     if not pretrained:
         _open_blocks(model)
     about = {"name": name, "licence": loaded.licence, "source": loaded.source}
-    if name in ("sandbox/big_gan", "sandbox/style_gan"):
-        return _sandbox_generator(model, about)
     layers, to_map = unit_layers(model, name)
     return UnitModel(model, layers, loaded.mean, loaded.std, loaded.size, to_map, **about)
 
@@ -151,15 +144,3 @@ def tokens_to_map(tokens: Tensor, prefix: int, grid: tuple[int, int]) -> Tensor:
     if tokens.shape[1] != prefix + grid[0] * grid[1]:
         raise ValueError(f"need {prefix} tokens and a grid of {grid[0]} x {grid[1]}, got {tokens.shape[1]} tokens")
     return tokens[:, prefix:].mT.unflatten(2, grid)
-
-
-def _sandbox_generator(model: nn.Module, about: dict[str, str]) -> Generator:
-    """The layers of the published code: BigGAN's convolutions, StyleGAN2's activations and outputs to RGB."""
-    if about["name"] == "sandbox/big_gan":
-        layers = [name for name, _ in model.named_modules() if "conv" in name]
-        return Generator(model, layers, truncated_latents(model.d_z, model.kinds), **about)
-    pattern = r"synthesis\.(convs\.\d+\.activate|to_rgbs\.\d+\.conv)"
-    layers = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
-    sampler = truncated_latents(model.d_z, model.kinds)
-    # Fixed noise, so that the same latents always give the same image.
-    return Generator(model, layers, sampler, draw=lambda model, z, c: model(z, c, noise="fixed"), **about)

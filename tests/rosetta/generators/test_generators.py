@@ -70,7 +70,8 @@ def test_big_gan_deep_256_has_the_documented_weights():
 
 def test_style_gan2_has_the_documented_weights():
     assert count(meta(StyleGAN2)) == 30_034_338
-    assert count(meta(StyleGAN2, StyleGAN2Config(size=1024))) == 30_370_060  # as NVIDIA prints for faces at 1024 pixels
+    large = StyleGAN2Config(channels=(512,) * 5 + (256, 128, 64, 32))
+    assert count(meta(StyleGAN2, large)) == 30_370_060  # as NVIDIA prints for faces at 1024 pixels
     model = meta(StyleGAN2)
     found = shapes(model)
     channels = {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128}
@@ -227,6 +228,20 @@ def test_noise_of_style_gan2_is_fixed_or_drawn_anew():
     assert not torch.allclose(model(z, noise="random"), model(z, noise="random"))
     with pytest.raises(ValueError, match="'fixed' or 'random'"):
         model(z, noise="const")
+
+
+def test_style_gan2_with_classes_has_a_mean_style_for_each():
+    model = seeded(StyleGAN2, replace(SMALL_STYLE, kinds=3))
+    z, c = latents(3, 12, 3)
+    w = model.mapping(z, c)
+    assert not torch.allclose(model.mapping(z, c.roll(1, 0)), w)
+    torch.testing.assert_close(model.mapping(z, c, psi=0.0)[:, 5], model.mapping.w_avg)
+    torch.testing.assert_close(model.mapping(z, c, psi=0.7), model.mapping.w_avg[:, None] * 0.3 + 0.7 * w)
+    torch.testing.assert_close(model.synthesis(w[:, 0]), model(z, c), msg="one style for all layers")
+    with pytest.raises(ValueError, match="needs class weights"):
+        model(z)
+    with pytest.raises(ValueError, match="has no classes"):
+        seeded(StyleGAN2, SMALL_STYLE)(z, c)
 
 
 def test_batch_norm_of_big_gan_knows_each_truncation():

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from .buddies import best_buddies
-from .matching import Correlation
+from .correlation import Correlation
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from interp_utils import rosetta
-from interp_utils.rosetta import inversion
+from interp_utils.rosetta.editing import inversion
 from interp_utils.rosetta.matching import Correlation, Units
 
 
@@ -217,6 +217,6 @@ def test_perceptual_distance_is_zero_for_the_image_and_has_a_gradient(seeing):
 
 def test_style_space_starts_where_the_mapping_ends():
     generator = rosetta.load_unit_model("sandbox/style_gan", device="cpu")
-    styles = rosetta.style_space(generator, lambda m, z, c: m.mapping(z, c), lambda m, w: m.synthesis(w, "fixed"))
+    styles = rosetta.style_space(generator, lambda m, z, c: m.mapping(z, c)[:, 0], lambda m, w: m.synthesis(w))
     torch.testing.assert_close(styles(*styles.sample(2, seed=3))[0], generator(*generator.sample(2, seed=3))[0])
     assert styles.units.counts == generator.units.counts and styles.sample(2)[0].shape == (2, generator.model.d_z)

@@ -93,7 +93,7 @@ def test_resnet50_has_3840_units_in_four_stages_after_the_relu(resnet50):
 def test_other_resnets_have_the_same_units(name, licence):
     model = load_unit_model(name, device="cpu", pretrained=False)
     assert model.layers == ("layer1", "layer2", "layer3", "layer4") and model.units.counts == (256, 512, 1024, 2048)
-    assert model.licence == licence and model.source in (iu.rosetta.zoo.DINO_URL, "hf-hub:timm/resnet50_clip.openai")
+    assert model.licence == licence and model.source in (iu.rosetta.matching.zoo.DINO_URL, "hf-hub:timm/resnet50_clip.openai")
     assert (model.mean[0] == 0.485) == (name == "dino_resnet50")
 
 

@@ -99,7 +99,7 @@ def test_clusters_are_connected_components_of_rosetta_units_without_self():
     corr = torch.eye(5)
     for i, j, value in [(0, 1, 0.9), (1, 2, 0.8), (2, 3, 0.7), (3, 4, 0.6)]:
         corr[i, j] = corr[j, i] = value
-    from interp_utils.rosetta.dictionary import _clusters
+    from interp_utils.rosetta.matching.dictionary import _clusters
 
     units, strength = torch.tensor([0, 1, 2, 4]), torch.tensor([0.1, 0.2, 0.3, 0.9])
     assert _clusters(corr, units, 2, strength).tolist() == [1, 1, 1, 0]

@@ -79,13 +79,13 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_bombs_end_in_an_error(bomb, tmp_path):
-    with pytest.raises(pickle.UnpicklingError, match=r"file\.pkl holds|cut off|damaged|cannot read the weights"):
+    with pytest.raises(pickle.UnpicklingError, match="file.pkl cannot be read as one of NVIDIA"):
         read(BOMBS[bomb], tmp_path)
 
 
 @pytest.mark.parametrize("bomb", ["deep", "doubled", "itself"])
 def test_networks_without_end_are_told(bomb, tmp_path):
-    with pytest.raises(pickle.UnpicklingError, match="nested without end"):
+    with pytest.raises(pickle.UnpicklingError, match="nested|far more memory"):
         read(BOMBS[bomb], tmp_path)
 
 

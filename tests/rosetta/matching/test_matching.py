@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp_utils.rosetta import Correlation, PublishedCorrelation, Units, correlate_maps
-from interp_utils.rosetta.resizing import LayerMaps, reduced, resizing_matrix
+from interp_utils.rosetta.matching.resizing import LayerMaps, reduced, resizing_matrix
 
 SIZES = [((7, 7), (16, 16)), ((16, 16), (7, 7)), ((5, 5), (5, 5)), ((4, 4), (64, 64)), ((3, 8), (6, 11)), ((5, 9), (8, 4))]
 

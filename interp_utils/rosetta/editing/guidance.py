@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .buddies import best_buddies
-from .dictionary import Dictionary
-from .matching import Correlation, Units
+from ..matching import Correlation, Dictionary, Units, best_buddies
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..models import Clip
-from ..sandbox import FACTORS
-from .editing import Change, edit
-from .guidance import Guidance, Pairs
-from .inversion import PerceptualDistance, invert
+from ...models import Clip
+from ...sandbox import FACTORS
+from ..editing import Change, Guidance, Pairs, PerceptualDistance, edit, invert
+from ..matching import Generator, UnitModel
 from .judges import ObjectMasks, factor_probabilities, places
 from .quality import image_quality
-from .units import Generator, UnitModel
 
 Results = dict[str, dict[str, Tensor]]  # condition -> measure -> value of each image
 

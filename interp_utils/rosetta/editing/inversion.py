@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..matching import Generator, UnitModel
 from .guidance import Guidance
-from .units import Generator, UnitModel
 
 Reconstruction = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> error [B]
 

@@ -10,8 +10,8 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from .inversion import PerceptualDistance
-from .units import UnitModel
+from ..editing import PerceptualDistance
+from ..matching import UnitModel
 
 
 def lpips(images: Tensor, targets: Tensor) -> Tensor:

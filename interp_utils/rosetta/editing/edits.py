@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..matching import Generator, Units
 from .guidance import Guidance, Pairs
 from .inversion import Inversion, invert
-from .matching import Units
-from .units import Generator
 
 Change = Callable[[list[Tensor]], list[Tensor]]
 

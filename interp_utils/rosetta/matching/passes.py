@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from ..moments import Moments
-from ..stream import Batch, feed
-from .matching import Correlation, Units
+from ...moments import Moments
+from ...stream import Batch, feed
+from .correlation import Correlation, Units
 from .units import Generator, UnitModel
 
 
