@@ -155,12 +155,153 @@ def test_class_folders(tmp_path):
     assert [label for _, label in task.images] == [0, 1, 1]
     assert all(pixels.shape == (3, 8, 12) for pixels, _ in task.images)
     assert (task.images[2][0] * 255).round().unique().tolist() == [90]
-    assert (task.images[1][0][:, 0, 0] * 255).round().tolist() == [0, 200, 0]
+    assert (task.images[1][0][:, 0, 0] * 255).round().tolist() == [156, 234, 156], "green of 99 parts in 255, over white"
     assert task.templates[0]("dog") == "a bad photo of a dog."
     few = load_task(tmp_path, to_tensor, 2)
     assert [few.images[k][1] for k in range(len(few.images))] == [0, 1]
     with pytest.raises(ValueError, match="at least one image, got n=0"):
         load_task(tmp_path, to_tensor, 0)
+
+
+def test_photos_in_folders_are_read_as_images_are(tmp_path):
+    """EXIF, 16 bits, floats and alpha: see test_images; here that every kind of folder reads so."""
+    picture = np.arange(12 * 8, dtype=np.uint16).reshape(12, 8) * 600
+    upright = torch.from_numpy((picture / 257).round()).float() / 255
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    write_waterbirds(tmp_path)
+    places = [tmp_path / "flat", tmp_path / "classes" / "dog", tmp_path / "imagenet-r" / "n01443537"]
+    places += [tmp_path / "imagenet" / "val" / "n01443537", tmp_path / "imagenette" / "imagenette2-320" / "val" / "n01440764"]
+    for folder in places:
+        folder.mkdir(parents=True)
+        Image.fromarray(np.rot90(picture).copy()).save(folder / "a.png", exif=sideways)
+    Image.fromarray(np.rot90(picture).copy()).save(tmp_path / WATERBIRDS / "002.Bird" / "Bird_2.jpg", "PNG", exif=sideways)
+    tasks = [load_task(name, to_tensor, root=tmp_path) for name in (tmp_path / "flat", tmp_path / "classes")]
+    tasks += [load_task(name, to_tensor, root=tmp_path) for name in ("imagenet-r", "imagenet", "imagenette")]
+    for task in [*tasks, waterbirds(tmp_path, to_tensor)]:
+        torch.testing.assert_close(task.images[0][0], upright.expand(3, -1, -1), atol=1.1 / 255, rtol=0)
+    (tmp_path / "flat" / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="cannot read the image .*flat/a.png"):
+        tasks[0].images[0]
+
+
+def test_folders_named_like_images_and_links_that_lead_back(tmp_path):
+    write_image(tmp_path / "cats" / "1.png", 10)
+    write_image(tmp_path / "cats" / "more.jpg" / "2.png", 20)  # a folder, not an image
+    write_image(tmp_path / "dogs.jpg" / "3.png", 30)
+    write_image(tmp_path / "cats" / ".ipynb_checkpoints" / "1-checkpoint.png", 40)
+    for link, to in (
+        ("cats/up", tmp_path),
+        ("cats/more.jpg/self", tmp_path / "cats"),
+        ("cats/again", tmp_path / "cats" / "more.jpg"),
+    ):
+        (tmp_path / link).symlink_to(to)
+    (tmp_path / "dogs.jpg" / "elsewhere").symlink_to(tmp_path.parent / f"{tmp_path.name}-dogs")
+    write_image(tmp_path.parent / f"{tmp_path.name}-dogs" / "4.png", 50)
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    task = load_task(tmp_path, to_tensor)
+    assert task.classes == ["cats", "dogs.jpg"] and [label for _, label in task.images] == [0, 0, 1, 1], "each image once"
+    write_image(tmp_path / "flat" / "1.png", 10)
+    (tmp_path / "flat" / "b.jpg").mkdir()
+    assert len(load_task(tmp_path / "flat", to_tensor).images) == 1
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("train", "test", "extra"), ("Validation", "Training"), ("train",)])
+def test_parts_of_a_set_are_no_classes(tmp_path, parts):
+    for part in parts:
+        write_image(tmp_path / part / "dog" / "1.png", 0)
+    seen = f"has the subfolders {', '.join(sorted(parts))}: .* look like parts of a set, not like classes; give one of them"
+    with pytest.raises(ValueError, match=seen):
+        load_task(tmp_path, to_tensor)
+    assert load_task(tmp_path / parts[0], to_tensor).classes == ["dog"]
+
+
+def test_a_train_may_be_a_class(tmp_path):
+    for name in ("car", "train"):
+        write_image(tmp_path / name / "1.png", 0)
+    assert load_task(tmp_path, to_tensor).classes == ["car", "train"]
+
+
+def test_folders_named_by_wordnet_ids_get_the_names_of_their_classes(tmp_path):
+    for name in ("n01443537", "n02084071", "n99999999", "my_cat"):  # a class of ImageNet-1k, one of 22k only, and none
+        write_image(tmp_path / name / "1.png", 0)
+    task = load_task(tmp_path, to_tensor)
+    assert task.classes == ["my cat", "goldfish", "dog", "n99999999"]
+    assert [label for _, label in task.images] == [0, 1, 2, 3], "labels are places among the folder's own classes"
+
+
+def test_imagenet_without_its_development_kit(tmp_path):
+    """An extracted copy has the WordNet ids of its class folders, and those say the labels."""
+    for k, wnid in enumerate(("n09472597", "n01443537")):
+        write_image(tmp_path / "imagenet" / "val" / wnid / "ILSVRC2012_val_00000001.JPEG", 90 * k)
+        write_image(tmp_path / "imagenet" / "train" / wnid / f"{wnid}_1.JPEG", 90 * k)
+    for name in ("imagenet", "imagenet-train"):
+        task = load_task(name, to_tensor, root=str(tmp_path))
+        assert [label for _, label in task.images] == [1, 980] and len(task.classes) == 1000
+        assert round(task.images[0][0][0].mean().item() * 255) == 90 and task.classes[980] == "volcano"
+    flat = tmp_path / "other" / "imagenet" / "val" / "ILSVRC2012_val_00000001.JPEG"
+    write_image(flat, 0)
+    with pytest.raises(FileNotFoundError, match=r"no class folders[\s\S]*named by its WordNet id[\s\S]*devkit"):
+        load_task("imagenet", to_tensor, root=tmp_path / "other")
+
+
+@pytest.mark.parametrize("n", [0, -3, 2.5, True])
+def test_no_set_has_less_than_one_image(n, tmp_path):
+    write_image(tmp_path / "1.png", 0)
+    makers = [
+        lambda name=name: load_task(name, to_tensor, n, tmp_path) for name in ("sandbox", "sandbox-train", "imagenet", tmp_path)
+    ]
+    makers += [
+        lambda: load_groups("sandbox", None, n=n),
+        lambda: load_masks("sandbox", n),
+        lambda: iu.sandbox.segmentation_images(n),
+    ]
+    makers += [lambda: iu.sandbox.factor_images("object", n), lambda: iu.sandbox.object_pair("dog", "cat", n)]
+    makers += [lambda: iu.sandbox.spurious_animals("test", n)]
+    for make in makers:
+        with pytest.raises(ValueError, match=f"need at least one image, got n={n}; give a whole number"):
+            make()
+
+
+def test_roots_are_strings_or_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_image(tmp_path / "imagenet-r" / "n01443537" / "art_0.jpg", 0)
+    write_waterbirds(tmp_path)
+    write_gtsegs(tmp_path / "gtsegs_ijcv.mat", *matlab_images())
+    for root in (tmp_path, str(tmp_path), "~"):
+        assert len(load_task("imagenet-r", to_tensor, root=root).images) == 1
+        assert len(load_groups("waterbirds", to_tensor, root=root).images) == 8
+        assert len(load_masks("imagenet-segmentation", root=root).images) == 5
+
+
+def test_the_sandbox_is_drawn_as_another_model_wants_it(sandbox):
+    """Its preprocess decides size and normalisation; that of the sandbox CLIP changes nothing."""
+    own = torchvision.transforms.Compose([torchvision.transforms.Resize(96), to_tensor])
+    for load in (load_task, load_groups):
+        plain, theirs, other = (load("sandbox", preprocess, n=4).images for preprocess in (None, sandbox.preprocess, own))
+        for k in range(4):
+            assert torch.equal(plain[k][0], theirs[k][0])
+            assert torch.equal(other[k][0], own(iu.sandbox.render(other.specs[k]).image)) and other[k][1] == plain[k][1]
+    sketch = load_task("sandbox-sketch", own, 2).images
+    assert torch.equal(sketch[0][0], own(Image.fromarray(restyle(iu.sandbox.render(sketch.specs[0]).pixels, "sketch"))))
+
+
+def test_every_dataset_reaches_a_spawned_worker(tmp_path, sandbox):
+    write_image(tmp_path / "flat" / "1.png", 0)
+    write_image(tmp_path / "classes" / "dog" / "1.png", 0)
+    write_image(tmp_path / "imagenet-r" / "n01443537" / "art_0.jpg", 0)
+    write_waterbirds(tmp_path)
+    write_gtsegs(tmp_path / "gtsegs_ijcv.mat", *matlab_images())
+    write_pets(tmp_path)
+    names = ["sandbox", "sandbox-train", "sandbox-sketch", "imagenet-r", tmp_path / "flat", tmp_path / "classes"]
+    sets = [load_task(name, sandbox.preprocess, 1, tmp_path).images for name in names]
+    sets += [load_groups(name, sandbox.preprocess, n=1, root=tmp_path).images for name in ("sandbox", "waterbirds")]
+    masks = [load_masks(name, 1, tmp_path) for name in ("sandbox", "imagenet-segmentation", "pets")]
+    sets += [each.images for each in masks] + [iu.segmentation.prepare(each, sandbox) for each in masks]
+    sets += [iu.sandbox.factor_images("colour", 1), iu.sandbox.segmentation_images(1), iu.sandbox.object_pair("dog", "cat", 1)]
+    for images in sets:
+        first, again = images[0], pickle.loads(pickle.dumps(images))[0]
+        assert np.array_equal(np.asarray(first[0]), np.asarray(again[0])) and np.array_equal(first[1], again[1])
 
 
 def test_flat_folder(tmp_path):
@@ -360,8 +501,8 @@ def test_imagenet_segmentation_errors_show_the_layout(tmp_path):
         load_masks("coco")
 
 
-def test_pets_from_a_local_folder_in_the_real_layout(tmp_path):
-    base = tmp_path / "pets" / "oxford-iiit-pet"
+def write_pets(root):
+    base = root / "pets" / "oxford-iiit-pet"
     lines = []
     for k, breed in enumerate(["Abyssinian", "american_bulldog", "Bengal"]):
         write_image(base / "images" / f"{breed}_{k}.jpg", 50 * k, "L" if k == 2 else "RGB")
@@ -372,6 +513,10 @@ def test_pets_from_a_local_folder_in_the_real_layout(tmp_path):
         Image.fromarray(trimap).save(base / "annotations" / "trimaps" / f"{breed}_{k}.png")
         lines.append(f"{breed}_{k} {k + 1} {1 + (k == 1)} 1\n")
     (base / "annotations" / "test.txt").write_text("".join(lines))
+
+
+def test_pets_from_a_local_folder_in_the_real_layout(tmp_path):
+    write_pets(tmp_path)
     task = load_masks("pets", root=tmp_path)
     assert task.classes == ["Abyssinian", "American Bulldog", "Bengal"]
     image, mask = task.images[2]

@@ -8,6 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torchvision import transforms
 
+from ..images import read_image
+
 WIDTH, LAYERS, HEADS, PATCH, EMBED = 128, 8, 4, 8, 128
 CONTEXT = 24
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -31,10 +33,10 @@ def tokenizer() -> open_clip.SimpleTokenizer:
 
 
 def preprocess() -> transforms.Compose:
-    """PIL image of any size -> float tensor [3, 64, 64], normalised."""
+    """Image of any size and kind (see `images.read_image`) -> float tensor [3, 64, 64], normalised."""
     return transforms.Compose(
         [
-            transforms.Lambda(lambda image: image.convert("RGB")),
+            transforms.Lambda(read_image),
             transforms.Resize(64, transforms.InterpolationMode.BICUBIC),
             transforms.CenterCrop(64),
             transforms.ToTensor(),
