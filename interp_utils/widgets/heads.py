@@ -3,11 +3,13 @@
 import ipywidgets
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
 from .. import plots
 from ..heads import TextSpan, direct_effects, neighbours, shared_factors
 from ..heads.textspan import Head
 from ..models import Clip
+from ..stream import pixels_and_target
 from .base import Explorer
 
 
@@ -79,7 +81,7 @@ def draw_span(
     count = min(n_texts, len(span.texts))
     if count == 0:
         raise ValueError(f"L{layer}H{head} writes the same for all images: no text describes it")
-    shown = [[images[int(k)][0] for k in top[:, row]] for row in range(count)]
+    shown = [[_pixels(images[int(k)]) for k in top[:, row]] for row in range(count)]
     n_heads = 1 + max(key[1] for key in spans)
     overlap = torch.full((len(layers), n_heads), float("nan"))  # blank where a head has no span
     for (level, k), other in spans.items():
@@ -121,7 +123,7 @@ def draw_neighbours(images, features: dict[Head | None, Tensor], image: int, hea
     specs = getattr(images, "specs", None)
     shared = {name: shared_factors(specs, image, numbers) for name, numbers in found.items()} if specs else {}
     figure = plots.neighbour_view(
-        images[image][0], {name: [images[number][0] for number in numbers] for name, numbers in found.items()}, shared
+        _pixels(images[image]), {name: [_pixels(images[number]) for number in numbers] for name, numbers in found.items()}, shared
     )
     if not shared:
         return figure, f"{k} nearest images by {next(iter(found))} and by the whole representation"
@@ -149,3 +151,8 @@ def neighbour_explorer(images, features: dict[Head | None, Tensor], names: list[
         image=ipywidgets.IntSlider(0, 0, len(features[None]) - 1, description="image", style=style, continuous_update=False),
         head=ipywidgets.Dropdown(options=list(zip(labels, heads)), value=heads[0], description="head", style=style),
     )
+
+
+def _pixels(item) -> Tensor:
+    """The pixels [3, H, W] of an item of a dataset, to look at."""
+    return pixels_and_target(item, to_tensor)[0]
