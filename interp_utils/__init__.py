@@ -5,6 +5,7 @@ from . import (
     explainers,
     heads,
     hooks,
+    images,
     moments,
     neurons,
     plots,
@@ -20,6 +21,6 @@ from .models import Clip, load_clip
 from .presets import setup
 
 __all__ = [
-    "Clip", "datasets", "explainers", "heads", "hooks", "load_clip", "moments", "neurons", "plots", "rosetta",
+    "Clip", "datasets", "explainers", "heads", "hooks", "images", "load_clip", "moments", "neurons", "plots", "rosetta",
     "sandbox", "science", "segmentation", "setup", "stream", "texts", "widgets",
 ]  # fmt: skip

@@ -111,6 +111,13 @@ class _Items(Dataset):
                 raise
             return number, None, None, f"{type(error).__name__}: {error}"
 
+    def __getitems__(self, places: list[int]) -> list[tuple]:  # what a DataLoader calls: some datasets are quicker by batches
+        numbers = [self.numbers[k] for k in places]
+        if self.skip or not hasattr(self.images, "__getitems__"):
+            return [self[k] for k in places]
+        items = self.images.__getitems__(numbers)
+        return [(number, *pixels_and_target(item, self.preprocess), None) for number, item in zip(numbers, items)]
+
 
 class _Stream(IterableDataset):
     """The items of an iterable, numbered as they come."""

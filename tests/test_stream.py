@@ -209,6 +209,24 @@ def test_numbers_may_be_a_mask_and_must_name_images(tiny):
             feed(tiny, pixels, [], numbers=numbers)
 
 
+def test_datasets_that_give_a_batch_at_once_are_asked_so(tiny):
+    pixels, asked = noise(tiny, 5), []
+
+    class Quick(Dataset):
+        def __len__(self):
+            return len(pixels)
+
+        def __getitem__(self, k):
+            pytest.fail("one by one is slow")
+
+        def __getitems__(self, numbers):
+            asked.append(numbers)
+            return [(pixels[k], k) for k in numbers]
+
+    rows, numbers, targets, _ = means_and_rows(tiny, Quick(), numbers=[4, 0, 1, 2])
+    assert asked == [[4, 0, 1], [2]] and numbers == [0, 1, 2, 4] and torch.equal(rows, pixels[numbers]) and targets == [4, 0, 1, 2]
+
+
 class Damaged(Dataset):
     """Images of which some cannot be read."""
 

@@ -16,13 +16,14 @@ from .base import Explorer
 def draw_head(
     clip: Clip, pixels: Tensor, layer: int, head: int, text: str, against: list[str], ln: str = "centered"
 ) -> tuple[plots.Picture, str]:
-    """What one head sees on one image [3, H, W] for a text: score of every head, and the head's token map, with a sentence.
+    """What one head sees on one image, pixels [3, H, W] or PIL, for a text: score of every head and its token map, with a sentence.
 
     The score is the head's direct effect times the text's unit vector, less the mean over the texts in `against`, as a share
     of the length of the image's representation. Raises IndexError for a head that is not there, ValueError for a blank text.
     """
     if not (0 <= layer < clip.n_layers and 0 <= head < clip.n_heads):
         raise IndexError(f"no head L{layer}H{head}: the model has {clip.n_layers} layers of {clip.n_heads} heads")
+    pixels, _ = pixels_and_target(pixels, clip.preprocess)
     return _draw_head(direct_effects(clip, pixels[None], ln), text_direction(clip, text, against), layer, head, text)
 
 
@@ -46,15 +47,16 @@ def _draw_head(effects, direction: Tensor, layer: int, head: int, text: str) -> 
 def head_explorer(clip: Clip, images: list[Tensor], against: list[str], text: str, names: list[str] | None = None) -> Explorer:
     """Pick an image, a layer, a head and a text; see the score of every head and the token map of the one picked.
 
-    images: preprocessed [3, H, W]; against: texts whose mean is subtracted from the text; names: what to call the images.
+    images: a dataset as `stream.feed` takes it; against: texts whose mean is subtracted from the text; names: of the images.
     """
-    if not images:
+    if len(images) == 0:
         raise ValueError("need at least one image")
     effects = {}
 
     def draw(image: int, layer: int, head: int, text: str) -> tuple[plots.Picture, str]:
         if image not in effects:
-            effects[image] = direct_effects(clip, images[image][None])
+            pixels, _ = pixels_and_target(images[image], clip.preprocess)
+            effects[image] = direct_effects(clip, pixels[None])
         return _draw_head(effects[image], text_direction(clip, text, against), layer, head, text)
 
     slider = {"style": {"description_width": "50px"}, "continuous_update": False}

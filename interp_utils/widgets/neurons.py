@@ -62,10 +62,11 @@ def neuron_explorer(
 
 
 def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=None, k: int = 10) -> tuple[plots.Picture, str]:
-    """The texts that the active neurons of a layer speak for on one image [3, H, W], with a sentence.
+    """The texts that the active neurons of a layer speak for on one image, pixels [3, H, W] or PIL, with a sentence.
 
     spec: of a sandbox image, to mark which of them are true.
     """
+    pixels, _ = pixels_and_target(pixels, order.clip.preprocess)
     found = discover_concepts(order, texts, pixels[None], k)[0]
     said, scores = [text for text, _ in found.texts], [score for _, score in found.texts]
     true = None
@@ -96,10 +97,9 @@ def concept_explorer(
     choose = ipywidgets.Dropdown(options=[*zip(labels[:count], range(count)), (OWN, OWN)], value=0, description="image", **_STYLE)
 
     def draw(image, own) -> tuple[plots.Picture, str]:
-        if image != OWN:
-            pixels, _ = pixels_and_target(images[image], order.clip.preprocess)
-            return draw_concepts(order, texts, pixels, specs[image] if specs else None)
-        return draw_concepts(order, texts, order.clip.preprocess(uploaded(own)))
+        if image == OWN:
+            return draw_concepts(order, texts, uploaded(own))
+        return draw_concepts(order, texts, images[image], specs[image] if specs else None)
 
     explorer = Explorer(draw, image=choose, own=upload)
     upload.observe(lambda change: setattr(choose, "value", OWN), "value")

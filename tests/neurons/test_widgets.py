@@ -98,6 +98,22 @@ def test_datasets_of_pixels_alone_and_of_dictionaries_are_shown(fitted):
         assert figure.png() == widgets.draw_neighbours([(image, 0) for image, _ in images], head, 0, (7, 0), 3)[0].png()
 
 
+def test_pil_images_fit_where_pixels_do(fitted, sandbox):
+    _, orders, texts = fitted
+    image = iu.sandbox.render(5).image
+    pixels = sandbox.preprocess(image)
+    for draw in (
+        lambda each: widgets.draw_concepts(orders[0], texts[5], each),
+        lambda each: widgets.draw_zero_shot(sandbox, each, "dog, ship"),
+        lambda each: widgets.draw_head(sandbox, each, 7, 1, "a dog", ["a ship"]),
+    ):
+        assert draw(image)[1] == draw(pixels)[1]
+    assert (
+        widgets.head_explorer(sandbox, [image], ["a ship"], "a dog").alt
+        == widgets.head_explorer(sandbox, pixels[None], ["a ship"], "a dog").alt
+    )
+
+
 def test_photographs_fit_too(fitted, sandbox):
     _, orders, texts = fitted
     photo = Image.fromarray((torch.rand(90, 120, 4) * 255).byte().numpy(), "RGBA")
