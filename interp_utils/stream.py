@@ -221,6 +221,6 @@ def feed(
         why = f"; none of {len(skipped)} could be read, number {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise ValueError(f"the dataset has no images{why}" + ("" if listed else "; an iterator gives them only once"))
     if skipped:
-        shown = "".join(f"\n  number {number}: {why}" for number, why in skipped[:20]) + ("\n  ..." if len(skipped) > 20 else "")
-        warnings.warn(f"skipped {len(skipped)} of {done + len(skipped)} images:{shown}", stacklevel=3)
+        reasons = "".join(f"\n  number {number}: {why}" for number, why in skipped)
+        warnings.warn(f"skipped {len(skipped)} of {done + len(skipped)} images:{reasons}", stacklevel=3)
     return skipped

@@ -8,13 +8,13 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from small_sets import WATERBIRDS, matlab_images, write_gtsegs, write_image, write_pets, write_waterbirds
 
 import interp_utils as iu
 from interp_utils.datasets import load_groups, load_masks, load_task, waterbirds
 from interp_utils.sandbox.render import restyle
 
 to_tensor = torchvision.transforms.ToTensor()
-WATERBIRDS = "waterbird_complete95_forest2water2"
 
 
 def test_sandbox_task():
@@ -102,149 +102,6 @@ def test_presets(monkeypatch, capsys):
     assert len(open_clip.OPENAI_IMAGENET_TEMPLATES) == 80
 
 
-def write_image(path, colour, mode="RGB", size=(12, 8)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path)
-
-
-def test_imagenet_r_has_the_labels_of_imagenet(tmp_path):
-    """Three of its class folders, of which the WordNet ids and the places among ImageNet's classes are known."""
-    folder = tmp_path / "imagenet-r"
-    known = {"n09472597": (980, "volcano"), "n01443537": (1, "goldfish"), "n02099601": (207, "Golden Retriever")}
-    for k, wnid in enumerate(known):
-        write_image(folder / wnid / "art_0.jpg", 80 * k, "L", (16, 16))
-        write_image(folder / wnid / "sketch_1.png", 80 * k + 9, "RGBA", (16, 16))
-    (folder / "README.txt").write_text("no class")
-    task = load_task("imagenet-r", to_tensor, root=tmp_path)
-    assert len(task.images) == 6 and len(task.classes) == 1000 and len(task.templates) == 80
-    assert [label for _, label in task.images] == [1, 1, 207, 207, 980, 980]
-    for label, name in known.values():
-        assert task.classes[label] == name
-    assert [round(task.images[k][0].mean().item() * 255) for k in (0, 2, 4)] == [80, 160, 0], "goldfish, retriever, volcano"
-    few = load_task("imagenet-r", to_tensor, 3, tmp_path)
-    assert [few.images[k][1] for k in range(3)] == [1, 207, 980]
-
-
-def test_imagenet_r_errors_show_the_layout(tmp_path):
-    layout = r"[\s\S]*imagenet-r.tar unpacks to[\s\S]*n01443537/art_0.jpg"
-    folder = tmp_path / "imagenet-r"
-    with pytest.raises(FileNotFoundError, match="no folder .*imagenet-r" + layout):
-        load_task("imagenet-r", to_tensor, root=tmp_path)
-    folder.mkdir()
-    with pytest.raises(FileNotFoundError, match="imagenet-r: there are no class folders" + layout):
-        load_task("imagenet-r", to_tensor, root=tmp_path)
-    write_image(folder / "n01443537" / "art_0.jpg", 0)
-    (folder / "n02099601").mkdir()
-    with pytest.raises(FileNotFoundError, match="n02099601" + layout):
-        load_task("imagenet-r", to_tensor, root=tmp_path)
-    write_image(folder / "n02099601" / "art_0.jpg", 0)
-    write_image(folder / "goldfish" / "art_0.jpg", 0)
-    with pytest.raises(ValueError, match="goldfish is not named by a WordNet id of ImageNet" + layout):
-        load_task("imagenet-r", to_tensor, root=tmp_path)
-
-
-def test_class_folders(tmp_path):
-    write_image(tmp_path / "tree_frog" / "b.png", 90, "L")  # greyscale, transparent and palette images all become RGB
-    write_image(tmp_path / "tree_frog" / "a.PNG", (0, 200, 0, 99), "RGBA")
-    write_image(tmp_path / "paper towel" / "deep" / "c.png", 7, "P")
-    write_image(tmp_path / "tree_frog" / "._a.png", 0)  # what some systems leave behind is no class and no image
-    write_image(tmp_path / ".ipynb_checkpoints" / "a.png", 0)
-    (tmp_path / "notes.txt").write_text("no image")
-    task = load_task(str(tmp_path), to_tensor)
-    assert task.classes == ["paper towel", "tree frog"]
-    assert [label for _, label in task.images] == [0, 1, 1]
-    assert all(pixels.shape == (3, 8, 12) for pixels, _ in task.images)
-    assert (task.images[2][0] * 255).round().unique().tolist() == [90]
-    assert (task.images[1][0][:, 0, 0] * 255).round().tolist() == [156, 234, 156], "green of 99 parts in 255, over white"
-    assert task.templates[0]("dog") == "a bad photo of a dog."
-    few = load_task(tmp_path, to_tensor, 2)
-    assert [few.images[k][1] for k in range(len(few.images))] == [0, 1]
-    with pytest.raises(ValueError, match="at least one image, got n=0"):
-        load_task(tmp_path, to_tensor, 0)
-
-
-def test_photos_in_folders_are_read_as_images_are(tmp_path):
-    """EXIF, 16 bits, floats and alpha: see test_images; here that every kind of folder reads so."""
-    picture = np.arange(12 * 8, dtype=np.uint16).reshape(12, 8) * 600
-    upright = torch.from_numpy((picture / 257).round()).float() / 255
-    sideways = Image.Exif()
-    sideways[0x0112] = 6
-    write_waterbirds(tmp_path)
-    places = [tmp_path / "flat", tmp_path / "classes" / "dog", tmp_path / "imagenet-r" / "n01443537"]
-    places += [tmp_path / "imagenet" / "val" / "n01443537", tmp_path / "imagenette" / "imagenette2-320" / "val" / "n01440764"]
-    for folder in places:
-        folder.mkdir(parents=True)
-        Image.fromarray(np.rot90(picture).copy()).save(folder / "a.png", exif=sideways)
-    Image.fromarray(np.rot90(picture).copy()).save(tmp_path / WATERBIRDS / "002.Bird" / "Bird_2.jpg", "PNG", exif=sideways)
-    tasks = [load_task(name, to_tensor, root=tmp_path) for name in (tmp_path / "flat", tmp_path / "classes")]
-    tasks += [load_task(name, to_tensor, root=tmp_path) for name in ("imagenet-r", "imagenet", "imagenette")]
-    for task in [*tasks, waterbirds(tmp_path, to_tensor)]:
-        torch.testing.assert_close(task.images[0][0], upright.expand(3, -1, -1), atol=1.1 / 255, rtol=0)
-    (tmp_path / "flat" / "a.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="cannot read the image .*flat/a.png"):
-        tasks[0].images[0]
-
-
-def test_folders_named_like_images_and_links_that_lead_back(tmp_path):
-    write_image(tmp_path / "cats" / "1.png", 10)
-    write_image(tmp_path / "cats" / "more.jpg" / "2.png", 20)  # a folder, not an image
-    write_image(tmp_path / "dogs.jpg" / "3.png", 30)
-    write_image(tmp_path / "cats" / ".ipynb_checkpoints" / "1-checkpoint.png", 40)
-    for link, to in (
-        ("cats/up", tmp_path),
-        ("cats/more.jpg/self", tmp_path / "cats"),
-        ("cats/again", tmp_path / "cats" / "more.jpg"),
-    ):
-        (tmp_path / link).symlink_to(to)
-    (tmp_path / "dogs.jpg" / "elsewhere").symlink_to(tmp_path.parent / f"{tmp_path.name}-dogs")
-    write_image(tmp_path.parent / f"{tmp_path.name}-dogs" / "4.png", 50)
-    (tmp_path / "round").symlink_to(tmp_path / "round")
-    task = load_task(tmp_path, to_tensor)
-    assert task.classes == ["cats", "dogs.jpg"] and [label for _, label in task.images] == [0, 0, 1, 1], "each image once"
-    write_image(tmp_path / "flat" / "1.png", 10)
-    (tmp_path / "flat" / "b.jpg").mkdir()
-    assert len(load_task(tmp_path / "flat", to_tensor).images) == 1
-
-
-@pytest.mark.parametrize("parts", [("train", "val"), ("train", "test", "extra"), ("Validation", "Training"), ("train",)])
-def test_parts_of_a_set_are_no_classes(tmp_path, parts):
-    for part in parts:
-        write_image(tmp_path / part / "dog" / "1.png", 0)
-    seen = f"has the subfolders {', '.join(sorted(parts))}: .* look like parts of a set, not like classes; give one of them"
-    with pytest.raises(ValueError, match=seen):
-        load_task(tmp_path, to_tensor)
-    assert load_task(tmp_path / parts[0], to_tensor).classes == ["dog"]
-
-
-def test_a_train_may_be_a_class(tmp_path):
-    for name in ("car", "train"):
-        write_image(tmp_path / name / "1.png", 0)
-    assert load_task(tmp_path, to_tensor).classes == ["car", "train"]
-
-
-def test_folders_named_by_wordnet_ids_get_the_names_of_their_classes(tmp_path):
-    for name in ("n01443537", "n02084071", "n99999999", "my_cat"):  # a class of ImageNet-1k, one of 22k only, and none
-        write_image(tmp_path / name / "1.png", 0)
-    task = load_task(tmp_path, to_tensor)
-    assert task.classes == ["my cat", "goldfish", "dog", "n99999999"]
-    assert [label for _, label in task.images] == [0, 1, 2, 3], "labels are places among the folder's own classes"
-
-
-def test_imagenet_without_its_development_kit(tmp_path):
-    """An extracted copy has the WordNet ids of its class folders, and those say the labels."""
-    for k, wnid in enumerate(("n09472597", "n01443537")):
-        write_image(tmp_path / "imagenet" / "val" / wnid / "ILSVRC2012_val_00000001.JPEG", 90 * k)
-        write_image(tmp_path / "imagenet" / "train" / wnid / f"{wnid}_1.JPEG", 90 * k)
-    for name in ("imagenet", "imagenet-train"):
-        task = load_task(name, to_tensor, root=str(tmp_path))
-        assert [label for _, label in task.images] == [1, 980] and len(task.classes) == 1000
-        assert round(task.images[0][0][0].mean().item() * 255) == 90 and task.classes[980] == "volcano"
-    flat = tmp_path / "other" / "imagenet" / "val" / "ILSVRC2012_val_00000001.JPEG"
-    write_image(flat, 0)
-    with pytest.raises(FileNotFoundError, match=r"no class folders[\s\S]*named by its WordNet id[\s\S]*devkit"):
-        load_task("imagenet", to_tensor, root=tmp_path / "other")
-
-
 @pytest.mark.parametrize("n", [0, -3, 2.5, True])
 def test_no_set_has_less_than_one_image(n, tmp_path):
     write_image(tmp_path / "1.png", 0)
@@ -302,45 +159,6 @@ def test_every_dataset_reaches_a_spawned_worker(tmp_path, sandbox):
     for images in sets:
         first, again = images[0], pickle.loads(pickle.dumps(images))[0]
         assert np.array_equal(np.asarray(first[0]), np.asarray(again[0])) and np.array_equal(first[1], again[1])
-
-
-def test_flat_folder(tmp_path):
-    for k, name in enumerate(["c.jpg", "a.png", "b.webp"]):
-        write_image(tmp_path / name, 80 * k, "L")
-    (tmp_path / "empty").mkdir()
-    task = load_task(tmp_path, to_tensor)
-    assert task.classes == [] and [label for _, label in task.images] == [-1, -1, -1]
-    assert [round(pixels.mean().item() * 255) for pixels, _ in task.images] == [80, 160, 0]
-
-
-def test_folder_errors_show_both_layouts(tmp_path):
-    layouts = r"[\s\S]*one subfolder for each class[\s\S]*images alone, without labels"
-    with pytest.raises(FileNotFoundError, match="no folder .*nowhere" + layouts):
-        load_task(tmp_path / "nowhere", to_tensor)
-    with pytest.raises(FileNotFoundError, match="no folder photos/mine" + layouts):
-        load_task("photos/mine", to_tensor)
-    (tmp_path / "dog").mkdir()
-    with pytest.raises(FileNotFoundError, match="no images in" + layouts):
-        load_task(tmp_path, to_tensor)
-    write_image(tmp_path / "cat" / "1.png", 0)
-    with pytest.raises(FileNotFoundError, match="no valid file for the classes dog" + layouts):
-        load_task(tmp_path, to_tensor)
-    write_image(tmp_path / "dog" / "1.png", 0)
-    write_image(tmp_path / "2.png", 0)
-    with pytest.raises(ValueError, match="images beside its class folders, the first .*2.png" + layouts):
-        load_task(tmp_path, to_tensor)
-    with pytest.raises(ValueError, match="choose one of sandbox, .*imagenet-r, or give the path"):
-        load_task("imagenete", to_tensor)
-
-
-def write_waterbirds(root, columns="img_id,img_filename,y,split,place,place_filename"):
-    lines = [columns]
-    for k in range(24):  # split, class and place run through all combinations
-        split, y, place = k % 3, k // 3 % 2, k // 6 % 2
-        name = f"{k:03d}.Bird/Bird_{k}.jpg"
-        write_image(root / WATERBIRDS / name, 10 * k, "L" if k == 5 else "RGB")
-        lines.append(f"{k},{name},{y},{split},{place},/o/ocean/{k}.jpg")
-    (root / WATERBIRDS / "metadata.csv").write_text("\n".join(lines) + "\n")
 
 
 def test_waterbirds(tmp_path):
@@ -407,34 +225,6 @@ def test_sandbox_masks():
     assert len(task.classes) == 32 and task.templates[0]("dog") == "a dog"
 
 
-def matlab_images(n=5):
-    """Images [rows, columns, 3] and masks [rows, columns] as MATLAB sees them; the last image is greyscale."""
-    rng = np.random.default_rng(0)
-    sizes = [(6 + k, 11 - k) for k in range(n)]
-    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
-    images[-1] = images[-1][..., 0]
-    return images, [rng.integers(0, 2, size, np.uint8) for size in sizes]
-
-
-def write_gtsegs(path, images, masks, cells=True):
-    """As MATLAB writes a v7.3 struct array: object references, axes reversed; masks are in cells of their own."""
-    with h5py.File(path, "w", userblock_size=512) as file:
-        store = file.create_group("#refs#")
-
-        def column(key, arrays):
-            refs = np.empty((len(arrays), 1), object)
-            for k, array in enumerate(arrays):
-                refs[k, 0] = store.create_dataset(f"{key}{k}", data=array.T).ref
-                if key == "gt" and cells:
-                    cell = store.create_dataset(f"cell{k}", (1, 1), h5py.ref_dtype)
-                    cell[0, 0] = refs[k, 0]
-                    refs[k, 0] = cell.ref
-            file.create_dataset(f"value/{key}", data=refs, dtype=h5py.ref_dtype)
-
-        column("img", images)
-        column("gt", masks)
-
-
 @pytest.mark.parametrize("cells", [True, False])
 def test_imagenet_segmentation(tmp_path, cells):
     images, masks = matlab_images()
@@ -499,20 +289,6 @@ def test_imagenet_segmentation_errors_show_the_layout(tmp_path):
         load_masks("imagenet-segmentation", root=tmp_path).images[0]
     with pytest.raises(ValueError, match="choose sandbox, imagenet-segmentation or pets"):
         load_masks("coco")
-
-
-def write_pets(root):
-    base = root / "pets" / "oxford-iiit-pet"
-    lines = []
-    for k, breed in enumerate(["Abyssinian", "american_bulldog", "Bengal"]):
-        write_image(base / "images" / f"{breed}_{k}.jpg", 50 * k, "L" if k == 2 else "RGB")
-        trimap = np.full((8, 12), 2, np.uint8)
-        trimap[2:6, 2 : 6 + k] = 3
-        trimap[3:5, 3:5] = 1
-        (base / "annotations" / "trimaps").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(trimap).save(base / "annotations" / "trimaps" / f"{breed}_{k}.png")
-        lines.append(f"{breed}_{k} {k + 1} {1 + (k == 1)} 1\n")
-    (base / "annotations" / "test.txt").write_text("".join(lines))
 
 
 def test_pets_from_a_local_folder_in_the_real_layout(tmp_path):

@@ -154,7 +154,7 @@ def test_sandbox_weights_round_trip(tmp_path):
     model = sandbox_clip.build()
     ids = torch.tensor([3, 5, 49407])
     sandbox_clip.save(model, ids, tmp_path / "clip.safetensors")
-    again = sandbox_clip.load(tmp_path / "clip.safetensors")
+    again = sandbox_clip.load(str(tmp_path / "clip.safetensors"))
     torch.testing.assert_close(again.visual.proj, model.visual.proj.half().float())
     torch.testing.assert_close(again.token_embedding.weight[ids], model.token_embedding.weight[ids].half().float())
     assert again.token_embedding.weight[4].abs().sum() == 0

@@ -45,7 +45,7 @@ def preprocess() -> transforms.Compose:
     )
 
 
-def save(model: open_clip.model.CLIP, token_ids: torch.Tensor, path: Path) -> None:
+def save(model: open_clip.model.CLIP, token_ids: torch.Tensor, path: str | Path) -> None:
     """Write the weights in half precision, with only those rows of the token embedding that captions use."""
     state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items() if name != "attn_mask"}
     rows = state["token_embedding.weight"]
@@ -53,12 +53,12 @@ def save(model: open_clip.model.CLIP, token_ids: torch.Tensor, path: Path) -> No
     save_file({**state, "token_ids": token_ids}, path)
 
 
-def load(path: Path, build=build) -> open_clip.model.CLIP:
+def load(path: str | Path, build=build) -> open_clip.model.CLIP:
     """Read a file that `save` wrote; tokens that no caption uses get a zero embedding.
 
     Raises FileNotFoundError where there is no file, ValueError where it is truncated or holds other tensors.
     """
-    if not path.exists():
+    if not Path(path).exists():
         raise FileNotFoundError(f"no sandbox weights at {path}; train them with: python -m interp_utils.sandbox.train_clip")
     model = build()
     try:
