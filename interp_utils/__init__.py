@@ -5,6 +5,7 @@ from . import (
     explainers,
     heads,
     hooks,
+    images,
     moments,
     neurons,
     plots,
@@ -21,6 +22,6 @@ from .presets import setup
 from .sandbox import zoo as _zoo  # noqa: F401, makes the small models known to rosetta.load_unit_model
 
 __all__ = [
-    "Clip", "datasets", "explainers", "heads", "hooks", "load_clip", "moments", "neurons", "plots", "rosetta",
+    "Clip", "datasets", "explainers", "heads", "hooks", "images", "load_clip", "moments", "neurons", "plots", "rosetta",
     "sandbox", "science", "segmentation", "setup", "stream", "texts", "widgets",
 ]  # fmt: skip

@@ -9,9 +9,12 @@ import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
+from .images import read_image
 from .sandbox import clip as sandbox_clip
 
 DATA = next(p for p in (Path(__file__).parent / "_data", Path(__file__).parents[1] / "data") if p.exists())
+
+_FAR = 20  # from 0: normalised pixels lie within about 2.7, those of an image in 0..255 do not
 
 
 class Clip:
@@ -55,8 +58,14 @@ class Clip:
     def pixels(self, pixels: Tensor) -> Tensor:
         """The batch [B, 3, H, W] on the model's device and in its precision, once checked.
 
-        Raises ValueError for a wrong shape, an empty batch, or values that are not finite.
+        Raises TypeError for what is no tensor, ValueError for a wrong shape, an empty batch, or values that are not finite or
+        far from what normalisation gives, such as 0..255.
         """
+        if not isinstance(pixels, Tensor):
+            raise TypeError(
+                f"need a tensor of pixels [B, 3, {self.image_size[0]}, {self.image_size[1]}], got {type(pixels).__name__}; make it "
+                "with torch.stack([clip.preprocess(images.read_image(each)) for each in files, arrays or PIL images])"
+            )
         if pixels.ndim != 4 or pixels.shape[1:] != (3, *self.image_size) or len(pixels) == 0:
             raise ValueError(
                 f"need pixels of shape [B, 3, {self.image_size[0]}, {self.image_size[1]}], got {list(pixels.shape)}; "
@@ -64,6 +73,9 @@ class Clip:
             )
         if not pixels.is_floating_point() or not pixels.isfinite().all():
             raise ValueError("pixels must be finite floating-point numbers, normalised as clip.preprocess does it")
+        low, high = (edge.item() for edge in pixels.aminmax())
+        if max(-low, high) > _FAR:
+            raise ValueError(f"pixels must be normalised as clip.preprocess does it, to about -2..2, got {low:.3g}..{high:.3g}")
         return pixels.to(self.device, self.dtype)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -104,7 +116,8 @@ def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.flo
     """Load a CLIP by name, frozen and in eval mode.
 
     name: "sandbox" for the model that ships with the course, else "<OpenCLIP name>/<pretrained tag>", for example
-    "ViT-L-14/laion2b_s32b_b82k"; those are downloaded once. device: where to put it, by default the best there is.
+    "ViT-L-14/laion2b_s32b_b82k"; those are downloaded once. device: where to put it, by default the best there is. Its preprocess
+    takes whatever `images.read_image` does.
     Raises ValueError for a name or tag that OpenCLIP does not know, and for a tag whose weights were trained with another
     activation than the name builds (OpenAI's need "-quickgelu"); NotImplementedError for towers not covered.
     """
@@ -115,6 +128,7 @@ def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.flo
     else:
         model_name, tag = _checked_name(name)
         model, _, preprocess = open_clip.create_model_and_transforms(model_name, pretrained=tag)
+        preprocess.transforms.insert(0, read_image)  # upright and in colour before anything is resized
         tokenizer = open_clip.get_tokenizer(model_name)
     return Clip(model.eval().requires_grad_(False).to(device, dtype), preprocess, tokenizer, name)
 

@@ -1,20 +1,24 @@
 """How well heat maps find objects: pixel accuracy, mIoU and mAP against masks (thesis, tables 2.4 and 3.4)."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision.transforms.functional as TF
+from open_clip.transform import ResizeKeepRatio
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
+from torchvision import transforms, tv_tensors
+from torchvision.transforms import v2
 
 from .datasets import MaskTask
 from .heads import direct_effects
+from .images import read_image
 from .models import Clip
 from .stream import feed
 
+IGNORE = 255  # of a mask: nobody knows whether this pixel is on the object, so it does not count
 Heatmap = Callable[[Tensor], Tensor]  # pixels [B, 3, H, W] -> maps [B, rows, columns], high on the object
 
 
@@ -32,6 +36,7 @@ def evaluate(
     heatmap_fn: pixels [B, 3, H, W] -> maps [B, rows, columns]. masks, protocol: see `prepare`; threshold, clip_negatives: see
     `SegmentationScores` (table 3.4 uses 0.5 and no clipping). To score several maps in one pass, or a set in parts, call
     `stream.feed(clip, prepare(masks, clip), [(scores, lambda batch: (heatmap_fn(batch.pixels), batch.targets)), ...])`.
+    Warns where images were left out because their crop shows nothing of their object.
     Raises ValueError for another protocol or threshold, no images, or maps of a wrong shape or not finite.
     """
     scores = SegmentationScores(threshold, clip_negatives)
@@ -41,17 +46,22 @@ def evaluate(
             return heatmap_fn(batch.pixels.to(clip.device)), batch.targets
 
     feed(clip, prepare(masks, clip, protocol), [(scores, view)], batch_size)
+    if scores.left_out:
+        of = int(scores.images + scores.left_out)
+        warnings.warn(f"{int(scores.left_out)} of {of} images left out: no pixel of their object is in the crop", stacklevel=2)
     return scores.result()
 
 
 def prepare(masks, clip: Clip, protocol: str = "aligned") -> torch.utils.data.Dataset:
-    """Images and masks in the geometry in which they are compared: items (pixels [3, H, W], mask bool [H, W]).
+    """Images and masks in the geometry in which they are compared: items (pixels [3, H, W], mask uint8 [H, W]).
 
-    masks: a `datasets.MaskTask`, or a dataset of (PIL image, array [rows, columns] with 0 off the object).
-    protocol "aligned" resizes the shorter side of both to clip.image_size and crops the centre; clip.preprocess then finds
-    nothing to resize. "published" squashes the whole mask to clip.image_size while clip.preprocess crops the image, so the
+    masks: a `datasets.MaskTask`, or a dataset of (image, mask): what `images.read_image` takes, and an array or PIL image [rows,
+    columns] of its size, 0 off the object and 255 where that is not known. In what is returned 1 is on it and 255 does not count.
+    protocol "aligned": both go together through the resizing and cropping of clip.preprocess; where nothing of the object is left,
+    the whole crop is 255. "published" squashes the whole mask to clip.image_size while clip.preprocess crops the image, so the
     two are displaced unless the image is square; the thesis's numbers were measured so. Masks are never interpolated.
-    Raises ValueError for another protocol or a Clip without preprocessing.
+    Raises ValueError for another protocol, a Clip without preprocessing or with one whose geometry is not known, and, when an
+    item is asked for, a mask of another size than its image, or with values that cannot be told.
     """
     if protocol not in ("aligned", "published"):
         raise ValueError(f"protocol must be 'aligned' or 'published', got {protocol!r}")
@@ -60,31 +70,81 @@ def prepare(masks, clip: Clip, protocol: str = "aligned") -> torch.utils.data.Da
     return _Prepared(masks.images if isinstance(masks, MaskTask) else masks, clip, protocol == "aligned")
 
 
+class _Mask(tv_tensors.Mask):
+    """A mask that is resized by the pixels at the same places as the image's; a plain one takes those at their upper left."""
+
+
+@v2.functional.register_kernel(v2.functional.resize, _Mask)
+def _resize_mask(mask: Tensor, size: list[int], max_size: int | None = None, **options) -> _Mask:
+    nearest = transforms.InterpolationMode.NEAREST_EXACT
+    resized = v2.functional.resize_image(mask.as_subclass(Tensor)[None], size, nearest, max_size)[0]
+    return tv_tensors.wrap(resized, like=mask)
+
+
+_MOVES = (transforms.Resize, transforms.CenterCrop, ResizeKeepRatio, v2.Resize, v2.CenterCrop)
+
+
+def _for_both(step, image: Image.Image) -> v2.Transform:
+    """A step of a preprocess as a transform of image and mask together."""
+    if isinstance(step, ResizeKeepRatio):
+        return v2.Resize(step.get_params(image, step.size, step.longest), step.interpolation)
+    if isinstance(step, transforms.Resize):
+        return v2.Resize(step.size, step.interpolation, step.max_size, step.antialias)
+    return v2.CenterCrop(step.size) if isinstance(step, transforms.CenterCrop) else step
+
+
 class _Prepared(torch.utils.data.Dataset):
     def __init__(self, items, clip: Clip, aligned: bool):
         self.items, self.preprocess, self.size, self.aligned = items, clip.preprocess, list(clip.image_size), aligned
+        steps = getattr(clip.preprocess, "transforms", [])
+        self.moves, self.rest = [s for s in steps if isinstance(s, _MOVES)], [s for s in steps if not isinstance(s, _MOVES)]
+        if aligned and not self.moves:
+            raise ValueError(
+                "clip.preprocess must be a torchvision Compose with a Resize, so that masks can be moved as images are"
+            )
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
         image, mask = self.items[k]
-        if not isinstance(image, Image.Image) or np.shape(mask) != (image.height, image.width):
-            size = f" of {image.height} x {image.width}" if isinstance(image, Image.Image) else ""
-            raise ValueError(
-                f"item {k} must be a PIL image and a mask [rows, columns] of its size, got {type(image).__name__}{size} "
-                f"and a mask {list(np.shape(mask))}"
-            )
-        mask = Image.fromarray((np.asarray(mask) != 0).astype(np.uint8))
-        if self.aligned:
-            image = self._crop(image, InterpolationMode.BICUBIC)
-            mask = self._crop(mask, InterpolationMode.NEAREST)
-        else:
-            mask = mask.resize(self.size[::-1], Image.Resampling.NEAREST)
-        return self.preprocess(image), torch.from_numpy(np.array(mask, dtype=bool))
+        image, mask = read_image(image, f"of item {k}"), _checked_mask(np.asarray(mask), k)
+        if mask.shape != (image.height, image.width):
+            raise ValueError(f"item {k} has an image of {image.height} x {image.width} and a mask of {list(mask.shape)}")
+        if not self.aligned:
+            return self.preprocess(image), v2.functional.resize(mask, self.size).as_subclass(Tensor)
+        has_object = (mask == 1).any()
+        for step in self.moves:
+            image, mask = _for_both(step, image)(image, mask)
+        if list(mask.shape) != self.size:
+            raise ValueError(f"clip.preprocess moves pixels by other steps than {', '.join(step.__name__ for step in _MOVES[:3])}")
+        for step in self.rest:
+            image = step(image)
+        if has_object and not (mask == 1).any():
+            mask = torch.full_like(mask, IGNORE)
+        return image, mask.as_subclass(Tensor)
 
-    def _crop(self, image: Image.Image, interpolation: InterpolationMode) -> Image.Image:
-        return TF.center_crop(TF.resize(image, max(self.size), interpolation), self.size)
+
+def _checked_mask(mask: np.ndarray, k: int) -> _Mask:
+    """The mask with 1 for all values that are on the object."""
+    fits = mask.dtype.kind in "biu" or np.isin(mask, (0, 1)).all()
+    if mask.ndim != 2 or mask.size == 0 or not fits or mask.min() < 0 or mask.max() > IGNORE:
+        raise ValueError(
+            f"item {k} needs a mask [rows, columns] of bools or whole numbers from 0 to 255 (255: not known), got {mask.dtype} "
+            f"{list(mask.shape)}" + (f" in {mask.min()}..{mask.max()}" if mask.size else "")
+        )
+    values = torch.from_numpy(np.where(mask == IGNORE, IGNORE, mask != 0).astype(np.uint8))
+    _check_meaning(values[None])
+    return _Mask(values)
+
+
+def _check_meaning(masks: Tensor) -> None:
+    """Raises ValueError for masks [B, H, W] that show no object but have 255 beside 0, as masks have whose 255 is the object."""
+    ignored, on = masks == IGNORE, (masks != 0) & (masks != IGNORE)
+    if (ignored.flatten(1).any(1) & (masks == 0).flatten(1).any(1) & ~on.flatten(1).any(1)).any():
+        raise ValueError(
+            "a mask holds 0 and 255 alone: 255 means that a pixel does not count; if it means the object, give mask > 0"
+        )
 
 
 class SegmentationScores:
@@ -98,20 +158,21 @@ class SegmentationScores:
       in a mask nor predicted does not count;
     - map: mean over images of the average precision of all 2HW scores [1 - R, R] of a map R, pixels being relevant as
       background and as foreground. It is defined for images without foreground too; a constant map gets 50.
-    These are the metrics of Chefer et al. (2021), which the thesis uses.
+    These are the metrics of Chefer et al. (2021), which the thesis uses. Pixels whose mask is 255 do not count, but they belong to
+    the map, whose range and mean are its own. An image without a pixel that counts is left out.
     """
 
     def __init__(self, threshold: str | float = "mean", clip_negatives: bool = True):
         if threshold != "mean" and not (isinstance(threshold, float | int) and 0 <= threshold <= 1):
             raise ValueError(f"threshold must be 'mean' or a number from 0 to 1, got {threshold!r}")
         self.threshold, self.clip_negatives = threshold, clip_negatives
-        self.images, self.pixels, self.correct, self.precision = torch.zeros(4, dtype=torch.float64)
+        self.images, self.left_out, self.pixels, self.correct, self.precision = torch.zeros(5, dtype=torch.float64)
         self.intersection, self.union = torch.zeros(2, 2, dtype=torch.float64)  # each of background, foreground
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
-        """Add a batch: maps [B, rows, columns] and masks [B, H, W], nonzero on the object.
+        """Add a batch: maps [B, rows, columns] and masks [B, H, W], nonzero on the object, 255 where a pixel does not count.
 
-        Raises ValueError where their numbers differ, a map is not finite, or there are none.
+        Raises ValueError where their numbers differ, a map is not finite, there are none, or 255 seems to mean the object.
         """
         if maps.ndim != 3 or masks.ndim != 3 or len(maps) != len(masks) or maps.numel() == 0:
             raise ValueError(f"need maps [B, rows, columns] and masks [B, H, W], got {list(maps.shape)} and {list(masks.shape)}")
@@ -120,17 +181,23 @@ class SegmentationScores:
                 "the heat maps are not finite; check the explainer and the model's precision (try dtype=torch.float32)"
             )
         maps = normalised(maps.detach().cpu() if maps.device.type == "mps" else maps.detach(), masks.shape[1:], self.clip_negatives)
-        masks = masks.to(maps.device) != 0
+        masks = masks.to(maps.device)
+        _check_meaning(masks)
+        counted = masks != IGNORE
+        masks = (masks != 0) & counted
         threshold = maps.mean((1, 2), keepdim=True) if self.threshold == "mean" else self.threshold
         guess = maps > threshold
-        self.images = self.images + len(maps)
-        self.pixels = self.pixels + masks.numel()
-        self.correct = self.correct + (guess == masks).sum().cpu()
-        both = torch.stack([(~guess & ~masks).sum(), (guess & masks).sum()]).cpu()
-        either = torch.stack([(~guess | ~masks).sum(), (guess | masks).sum()]).cpu()
+        judged = counted.flatten(1).any(1).sum().cpu()
+        self.images, self.left_out = self.images + judged, self.left_out + len(maps) - judged
+        self.pixels = self.pixels + counted.sum().cpu()
+        self.correct = self.correct + ((guess == masks) & counted).sum().cpu()
+        off = ~masks & counted
+        both = torch.stack([(~guess & off).sum(), (guess & masks).sum()]).cpu()
+        either = torch.stack([((~guess | off) & counted).sum(), ((guess | masks) & counted).sum()]).cpu()
         self.intersection, self.union = self.intersection + both, self.union + either
-        scores, relevant = torch.stack([1 - maps, maps], 1).flatten(1), torch.stack([~masks, masks], 1).flatten(1)
-        self.precision = self.precision + average_precision(scores, relevant).sum().cpu()
+        scores, relevant = torch.stack([1 - maps, maps], 1), torch.stack([off, masks], 1)
+        scores = torch.where(counted[:, None], scores, -1)  # behind all others, where what is not relevant changes nothing
+        self.precision = self.precision + average_precision(scores.flatten(1), relevant.flatten(1)).sum().cpu()
 
     def merge(self, other: "SegmentationScores") -> None:
         """Add what another pass has gathered. Raises ValueError where it used another threshold or clipping."""
@@ -139,13 +206,13 @@ class SegmentationScores:
                 f"cannot merge scores at threshold {self.threshold!r}, clip_negatives={self.clip_negatives} with scores "
                 f"at {other.threshold!r}, {other.clip_negatives}"
             )
-        for name in ("images", "pixels", "correct", "precision", "intersection", "union"):
+        for name in ("images", "left_out", "pixels", "correct", "precision", "intersection", "union"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def result(self) -> dict[str, float]:
         """{"pixel_accuracy", "miou", "map"}, in percent. Raises ValueError before the first image."""
         if self.images == 0:
-            raise ValueError("no images yet; call update first")
+            raise ValueError(f"no images yet that have pixels to judge, {int(self.left_out)} left out; call update first")
         seen = self.union > 0
         return {
             "pixel_accuracy": 100 * (self.correct / self.pixels).item(),

@@ -8,13 +8,13 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from small_sets import WATERBIRDS, matlab_images, write_gtsegs, write_image, write_pets, write_waterbirds
 
 import interp_utils as iu
 from interp_utils.datasets import load_groups, load_masks, load_task, waterbirds
 from interp_utils.sandbox.render import restyle
 
 to_tensor = torchvision.transforms.ToTensor()
-WATERBIRDS = "waterbird_complete95_forest2water2"
 
 
 def test_sandbox_task():
@@ -102,104 +102,63 @@ def test_presets(monkeypatch, capsys):
     assert len(open_clip.OPENAI_IMAGENET_TEMPLATES) == 80
 
 
-def write_image(path, colour, mode="RGB", size=(12, 8)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path)
+@pytest.mark.parametrize("n", [0, -3, 2.5, True])
+def test_no_set_has_less_than_one_image(n, tmp_path):
+    write_image(tmp_path / "1.png", 0)
+    makers = [
+        lambda name=name: load_task(name, to_tensor, n, tmp_path) for name in ("sandbox", "sandbox-train", "imagenet", tmp_path)
+    ]
+    makers += [
+        lambda: load_groups("sandbox", None, n=n),
+        lambda: load_masks("sandbox", n),
+        lambda: iu.sandbox.segmentation_images(n),
+    ]
+    makers += [lambda: iu.sandbox.factor_images("object", n), lambda: iu.sandbox.object_pair("dog", "cat", n)]
+    makers += [lambda: iu.sandbox.spurious_animals("test", n)]
+    for make in makers:
+        with pytest.raises(ValueError, match=f"need at least one image, got n={n}; give a whole number"):
+            make()
 
 
-def test_imagenet_r_has_the_labels_of_imagenet(tmp_path):
-    """Three of its class folders, of which the WordNet ids and the places among ImageNet's classes are known."""
-    folder = tmp_path / "imagenet-r"
-    known = {"n09472597": (980, "volcano"), "n01443537": (1, "goldfish"), "n02099601": (207, "Golden Retriever")}
-    for k, wnid in enumerate(known):
-        write_image(folder / wnid / "art_0.jpg", 80 * k, "L", (16, 16))
-        write_image(folder / wnid / "sketch_1.png", 80 * k + 9, "RGBA", (16, 16))
-    (folder / "README.txt").write_text("no class")
-    task = load_task("imagenet-r", to_tensor, root=tmp_path)
-    assert len(task.images) == 6 and len(task.classes) == 1000 and len(task.templates) == 80
-    assert [label for _, label in task.images] == [1, 1, 207, 207, 980, 980]
-    for label, name in known.values():
-        assert task.classes[label] == name
-    assert [round(task.images[k][0].mean().item() * 255) for k in (0, 2, 4)] == [80, 160, 0], "goldfish, retriever, volcano"
-    few = load_task("imagenet-r", to_tensor, 3, tmp_path)
-    assert [few.images[k][1] for k in range(3)] == [1, 207, 980]
+def test_roots_are_strings_or_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_image(tmp_path / "imagenet-r" / "n01443537" / "art_0.jpg", 0)
+    write_waterbirds(tmp_path)
+    write_gtsegs(tmp_path / "gtsegs_ijcv.mat", *matlab_images())
+    for root in (tmp_path, str(tmp_path), "~"):
+        assert len(load_task("imagenet-r", to_tensor, root=root).images) == 1
+        assert len(load_groups("waterbirds", to_tensor, root=root).images) == 8
+        assert len(load_masks("imagenet-segmentation", root=root).images) == 5
 
 
-def test_imagenet_r_errors_show_the_layout(tmp_path):
-    layout = r"[\s\S]*imagenet-r.tar unpacks to[\s\S]*n01443537/art_0.jpg"
-    folder = tmp_path / "imagenet-r"
-    with pytest.raises(FileNotFoundError, match="no folder .*imagenet-r" + layout):
-        load_task("imagenet-r", to_tensor, root=tmp_path)
-    folder.mkdir()
-    with pytest.raises(FileNotFoundError, match="imagenet-r: there are no class folders" + layout):
-        load_task("imagenet-r", to_tensor, root=tmp_path)
-    write_image(folder / "n01443537" / "art_0.jpg", 0)
-    (folder / "n02099601").mkdir()
-    with pytest.raises(FileNotFoundError, match="n02099601" + layout):
-        load_task("imagenet-r", to_tensor, root=tmp_path)
-    write_image(folder / "n02099601" / "art_0.jpg", 0)
-    write_image(folder / "goldfish" / "art_0.jpg", 0)
-    with pytest.raises(ValueError, match="goldfish is not named by a WordNet id of ImageNet" + layout):
-        load_task("imagenet-r", to_tensor, root=tmp_path)
+def test_the_sandbox_is_drawn_as_another_model_wants_it(sandbox):
+    """Its preprocess decides size and normalisation; that of the sandbox CLIP changes nothing."""
+    own = torchvision.transforms.Compose([torchvision.transforms.Resize(96), to_tensor])
+    for load in (load_task, load_groups):
+        plain, theirs, other = (load("sandbox", preprocess, n=4).images for preprocess in (None, sandbox.preprocess, own))
+        for k in range(4):
+            assert torch.equal(plain[k][0], theirs[k][0])
+            assert torch.equal(other[k][0], own(iu.sandbox.render(other.specs[k]).image)) and other[k][1] == plain[k][1]
+    sketch = load_task("sandbox-sketch", own, 2).images
+    assert torch.equal(sketch[0][0], own(Image.fromarray(restyle(iu.sandbox.render(sketch.specs[0]).pixels, "sketch"))))
 
 
-def test_class_folders(tmp_path):
-    write_image(tmp_path / "tree_frog" / "b.png", 90, "L")  # greyscale, transparent and palette images all become RGB
-    write_image(tmp_path / "tree_frog" / "a.PNG", (0, 200, 0, 99), "RGBA")
-    write_image(tmp_path / "paper towel" / "deep" / "c.png", 7, "P")
-    write_image(tmp_path / "tree_frog" / "._a.png", 0)  # what some systems leave behind is no class and no image
-    write_image(tmp_path / ".ipynb_checkpoints" / "a.png", 0)
-    (tmp_path / "notes.txt").write_text("no image")
-    task = load_task(str(tmp_path), to_tensor)
-    assert task.classes == ["paper towel", "tree frog"]
-    assert [label for _, label in task.images] == [0, 1, 1]
-    assert all(pixels.shape == (3, 8, 12) for pixels, _ in task.images)
-    assert (task.images[2][0] * 255).round().unique().tolist() == [90]
-    assert (task.images[1][0][:, 0, 0] * 255).round().tolist() == [0, 200, 0]
-    assert task.templates[0]("dog") == "a bad photo of a dog."
-    few = load_task(tmp_path, to_tensor, 2)
-    assert [few.images[k][1] for k in range(len(few.images))] == [0, 1]
-    with pytest.raises(ValueError, match="at least one image, got n=0"):
-        load_task(tmp_path, to_tensor, 0)
-
-
-def test_flat_folder(tmp_path):
-    for k, name in enumerate(["c.jpg", "a.png", "b.webp"]):
-        write_image(tmp_path / name, 80 * k, "L")
-    (tmp_path / "empty").mkdir()
-    task = load_task(tmp_path, to_tensor)
-    assert task.classes == [] and [label for _, label in task.images] == [-1, -1, -1]
-    assert [round(pixels.mean().item() * 255) for pixels, _ in task.images] == [80, 160, 0]
-
-
-def test_folder_errors_show_both_layouts(tmp_path):
-    layouts = r"[\s\S]*one subfolder for each class[\s\S]*images alone, without labels"
-    with pytest.raises(FileNotFoundError, match="no folder .*nowhere" + layouts):
-        load_task(tmp_path / "nowhere", to_tensor)
-    with pytest.raises(FileNotFoundError, match="no folder photos/mine" + layouts):
-        load_task("photos/mine", to_tensor)
-    (tmp_path / "dog").mkdir()
-    with pytest.raises(FileNotFoundError, match="no images in" + layouts):
-        load_task(tmp_path, to_tensor)
-    write_image(tmp_path / "cat" / "1.png", 0)
-    with pytest.raises(FileNotFoundError, match="no valid file for the classes dog" + layouts):
-        load_task(tmp_path, to_tensor)
-    write_image(tmp_path / "dog" / "1.png", 0)
-    write_image(tmp_path / "2.png", 0)
-    with pytest.raises(ValueError, match="images beside its class folders, the first .*2.png" + layouts):
-        load_task(tmp_path, to_tensor)
-    with pytest.raises(ValueError, match="choose one of sandbox, .*imagenet-r, or give the path"):
-        load_task("imagenete", to_tensor)
-
-
-def write_waterbirds(root, columns="img_id,img_filename,y,split,place,place_filename"):
-    lines = [columns]
-    for k in range(24):  # split, class and place run through all combinations
-        split, y, place = k % 3, k // 3 % 2, k // 6 % 2
-        name = f"{k:03d}.Bird/Bird_{k}.jpg"
-        write_image(root / WATERBIRDS / name, 10 * k, "L" if k == 5 else "RGB")
-        lines.append(f"{k},{name},{y},{split},{place},/o/ocean/{k}.jpg")
-    (root / WATERBIRDS / "metadata.csv").write_text("\n".join(lines) + "\n")
+def test_every_dataset_reaches_a_spawned_worker(tmp_path, sandbox):
+    write_image(tmp_path / "flat" / "1.png", 0)
+    write_image(tmp_path / "classes" / "dog" / "1.png", 0)
+    write_image(tmp_path / "imagenet-r" / "n01443537" / "art_0.jpg", 0)
+    write_waterbirds(tmp_path)
+    write_gtsegs(tmp_path / "gtsegs_ijcv.mat", *matlab_images())
+    write_pets(tmp_path)
+    names = ["sandbox", "sandbox-train", "sandbox-sketch", "imagenet-r", tmp_path / "flat", tmp_path / "classes"]
+    sets = [load_task(name, sandbox.preprocess, 1, tmp_path).images for name in names]
+    sets += [load_groups(name, sandbox.preprocess, n=1, root=tmp_path).images for name in ("sandbox", "waterbirds")]
+    masks = [load_masks(name, 1, tmp_path) for name in ("sandbox", "imagenet-segmentation", "pets")]
+    sets += [each.images for each in masks] + [iu.segmentation.prepare(each, sandbox) for each in masks]
+    sets += [iu.sandbox.factor_images("colour", 1), iu.sandbox.segmentation_images(1), iu.sandbox.object_pair("dog", "cat", 1)]
+    for images in sets:
+        first, again = images[0], pickle.loads(pickle.dumps(images))[0]
+        assert np.array_equal(np.asarray(first[0]), np.asarray(again[0])) and np.array_equal(first[1], again[1])
 
 
 def test_waterbirds(tmp_path):
@@ -264,34 +223,6 @@ def test_sandbox_masks():
     assert len(task.images) == 12 and image.mode == "RGB" and np.array_equal(np.asarray(image), drawn.pixels)
     assert mask.dtype == bool and np.array_equal(mask, drawn.mask)
     assert len(task.classes) == 32 and task.templates[0]("dog") == "a dog"
-
-
-def matlab_images(n=5):
-    """Images [rows, columns, 3] and masks [rows, columns] as MATLAB sees them; the last image is greyscale."""
-    rng = np.random.default_rng(0)
-    sizes = [(6 + k, 11 - k) for k in range(n)]
-    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
-    images[-1] = images[-1][..., 0]
-    return images, [rng.integers(0, 2, size, np.uint8) for size in sizes]
-
-
-def write_gtsegs(path, images, masks, cells=True):
-    """As MATLAB writes a v7.3 struct array: object references, axes reversed; masks are in cells of their own."""
-    with h5py.File(path, "w", userblock_size=512) as file:
-        store = file.create_group("#refs#")
-
-        def column(key, arrays):
-            refs = np.empty((len(arrays), 1), object)
-            for k, array in enumerate(arrays):
-                refs[k, 0] = store.create_dataset(f"{key}{k}", data=array.T).ref
-                if key == "gt" and cells:
-                    cell = store.create_dataset(f"cell{k}", (1, 1), h5py.ref_dtype)
-                    cell[0, 0] = refs[k, 0]
-                    refs[k, 0] = cell.ref
-            file.create_dataset(f"value/{key}", data=refs, dtype=h5py.ref_dtype)
-
-        column("img", images)
-        column("gt", masks)
 
 
 @pytest.mark.parametrize("cells", [True, False])
@@ -361,17 +292,7 @@ def test_imagenet_segmentation_errors_show_the_layout(tmp_path):
 
 
 def test_pets_from_a_local_folder_in_the_real_layout(tmp_path):
-    base = tmp_path / "pets" / "oxford-iiit-pet"
-    lines = []
-    for k, breed in enumerate(["Abyssinian", "american_bulldog", "Bengal"]):
-        write_image(base / "images" / f"{breed}_{k}.jpg", 50 * k, "L" if k == 2 else "RGB")
-        trimap = np.full((8, 12), 2, np.uint8)
-        trimap[2:6, 2 : 6 + k] = 3
-        trimap[3:5, 3:5] = 1
-        (base / "annotations" / "trimaps").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(trimap).save(base / "annotations" / "trimaps" / f"{breed}_{k}.png")
-        lines.append(f"{breed}_{k} {k + 1} {1 + (k == 1)} 1\n")
-    (base / "annotations" / "test.txt").write_text("".join(lines))
+    write_pets(tmp_path)
     task = load_masks("pets", root=tmp_path)
     assert task.classes == ["Abyssinian", "American Bulldog", "Bengal"]
     image, mask = task.images[2]

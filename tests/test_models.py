@@ -1,8 +1,13 @@
+import io
+import pickle
+
+import numpy as np
 import open_clip
 import pytest
 import torch
 from conftest import noise, tiny_model
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from PIL import Image
 
 import interp_utils as iu
 from interp_utils.sandbox import clip as sandbox_clip
@@ -12,6 +17,40 @@ def test_sizes_of_a_real_model():
     clip = iu.Clip(open_clip.create_model("ViT-B-32-quickgelu", pretrained=None))
     sizes = (clip.n_layers, clip.n_heads, clip.d_model, clip.d_mlp, clip.d_embed, clip.grid, clip.device.type)
     assert sizes == (12, 12, 768, 3072, 512, (7, 7), "cpu")
+
+
+@pytest.mark.parametrize("wrong", [lambda x: (x + 2) / 4 * 255, lambda x: x * 127.5, lambda x: (x + 2) / 4 * 65535])
+def test_pixels_that_nobody_normalised_are_refused(sandbox, wrong):
+    pixels = torch.stack([sandbox.preprocess(iu.sandbox.render(k).image) for k in range(2)])
+    sandbox.pixels(pixels * 3)  # brighter than any photo may be
+    for use in (sandbox.pixels, sandbox.encode_image, lambda each: iu.heads.direct_effects(sandbox, each)):
+        with pytest.raises(ValueError, match=r"must be normalised as clip.preprocess does it, to about -2..2, got"):
+            use(wrong(pixels))
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((1, 3, 64, 64), np.float32), Image.new("RGB", (64, 64)), [torch.zeros(3, 64, 64)], None]
+)
+def test_arrays_and_pil_images_are_refused_with_the_way_to_make_them_pixels(sandbox, wrong):
+    with pytest.raises(TypeError, match=r"need a tensor of pixels \[B, 3, 64, 64\], got .*clip.preprocess\(images.read_image"):
+        sandbox.encode_image(wrong)
+
+
+def test_preprocess_reads_images_before_it_resizes_them(sandbox, tmp_path, monkeypatch):
+    """A palette holds names of colours, not colours: what lies between two of them means nothing."""
+    source = open_clip.create_model("ViT-B-32", pretrained=None)
+    torch.save(source.state_dict(), tmp_path / "weights.bin")
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **kwargs: str(tmp_path / "weights.bin"))
+    clip = iu.load_clip("ViT-B-32/laion2b_s34b_b79k", device="cpu")
+    noise = np.random.default_rng(0).integers(0, 2, (70, 90)).astype(bool)
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    for model in (clip, sandbox):
+        assert torch.equal(model.preprocess(Image.fromarray(noise)), model.preprocess(Image.fromarray(noise).convert("RGB")))
+        file = io.BytesIO()
+        Image.fromarray(np.rot90(noise).copy()).save(file, "PNG", exif=sideways)
+        assert torch.equal(model.preprocess(file), model.preprocess(Image.fromarray(noise).convert("RGB")))
+        assert pickle.loads(pickle.dumps(model.preprocess))(file).shape == (3, *model.image_size)
 
 
 def test_encode_image_is_the_models_own(tiny):
@@ -115,7 +154,7 @@ def test_sandbox_weights_round_trip(tmp_path):
     model = sandbox_clip.build()
     ids = torch.tensor([3, 5, 49407])
     sandbox_clip.save(model, ids, tmp_path / "clip.safetensors")
-    again = sandbox_clip.load(tmp_path / "clip.safetensors")
+    again = sandbox_clip.load(str(tmp_path / "clip.safetensors"))
     torch.testing.assert_close(again.visual.proj, model.visual.proj.half().float())
     torch.testing.assert_close(again.token_embedding.weight[ids], model.token_embedding.weight[ids].half().float())
     assert again.token_embedding.weight[4].abs().sum() == 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from open_clip.transform import image_transform
 from PIL import Image
 from sklearn.metrics import average_precision_score
+from torchvision import transforms
 
 import interp_utils as iu
 from interp_utils.datasets import MaskTask, load_masks
@@ -182,16 +183,132 @@ def test_images_are_cropped_as_preprocess_does(clip, sandbox, size):
         for protocol in ("aligned", "published"):
             pixels, mask = prepare(items, model, protocol)[0]
             assert torch.equal(pixels, model.preprocess(image)) and mask.shape == model.image_size
-            assert mask.dtype == torch.bool and mask.all()
+            assert mask.dtype == torch.uint8 and (mask == 1).all()
 
 
 def test_geometry_of_the_mask(clip):
     mask = np.zeros((32, 96), int)
-    mask[:, 32:48] = 256  # any nonzero value is foreground
+    mask[:, 32:48] = 200  # any nonzero value but 255 is foreground
     items = [(Image.new("RGB", (96, 32)), mask)]
     aligned, published = (prepare(items, clip, protocol)[0][1] for protocol in ("aligned", "published"))
     assert aligned[:, :16].all() and not aligned[:, 16:].any()
     assert published[0].nonzero().flatten().tolist() == [11, 12, 13, 14, 15]  # centres of 32 columns among 96
+
+
+def wide_tower(resize_mode="shortest", interpolation="bicubic", size=(32, 48)):
+    """A tower that is not square, with the preprocess that OpenCLIP makes for it."""
+    transform = image_transform(
+        size, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=resize_mode, interpolation=interpolation
+    )
+    return iu.Clip(tiny_model(image_size=size), transform)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"resize_mode": "squash"}, {"interpolation": "bilinear", "size": (32, 32)}, {"size": (48, 32)}]
+)
+@pytest.mark.parametrize("size", [(40, 90), (91, 47), (60, 60), (33, 50), (20, 31)])
+def test_towers_that_are_not_square_see_image_and_mask_in_one_geometry(settings, size):
+    """The image is its own mask, so both must end alike; and the image is what preprocess makes of it."""
+    clip, (image, mask) = wide_tower(**settings), drawn_masks([size], seed=3)[0]
+    pixels, prepared = prepare([(image, mask)], clip)[0]
+    assert torch.equal(pixels, clip.preprocess(image)) and prepared.shape == pixels.shape[1:] == clip.image_size
+    agree = (shown(pixels[None])[0] > 0.5) == (prepared == 1)
+    assert agree.float().mean() > 0.97 and prepared.any()
+
+
+def test_masks_are_taken_where_the_pixels_of_the_image_are(clip):
+    """Of a picture shrunk to a fourth, not the upper left pixel of each block counts but its middle."""
+    image, mask = drawn_masks([(256, 256)], seed=2)[0]
+    pixels, prepared = prepare([(image, mask)], clip)[0]
+    whole = F.interpolate(torch.from_numpy(mask)[None, None].float(), size=(32, 32), mode="area")[0, 0]
+    middle = lambda each: (each * torch.arange(32.0)).sum(-1).sum() / each.sum()  # noqa: E731
+    for turn in (lambda each: each, torch.t):
+        assert (middle(turn(prepared.float())) - middle(turn(whole))).abs() < 0.1
+    assert ((shown(pixels[None])[0] > 0.5) == (prepared == 1)).float().mean() > 0.99
+
+
+def test_a_preprocess_that_cannot_be_told_is_refused(clip):
+    items = drawn_masks([(40, 50)])
+    with pytest.raises(ValueError, match="must be a torchvision Compose with a Resize"):
+        prepare(items, iu.Clip(clip.model, lambda image: torch.zeros(3, 32, 32)))
+    for other in (transforms.RandomResizedCrop(32), transforms.Pad(4)):
+        steps = [transforms.Resize(40), other, transforms.ToTensor()]
+        with pytest.raises(ValueError, match="moves pixels by other steps than Resize, CenterCrop, ResizeKeepRatio"):
+            prepare(items, iu.Clip(clip.model, transforms.Compose(steps)))[0]
+    cropped = transforms.Compose([transforms.Resize(40), transforms.CenterCrop(32), transforms.ToTensor()])  # as timm does
+    image, mask = prepare(items, iu.Clip(clip.model, cropped))[0]
+    assert torch.equal(image, cropped(items[0][0])) and ((shown(image[None])[0] > 0.5) == (mask == 1)).float().mean() > 0.97
+
+
+def test_pixels_that_nobody_knows_do_not_count(clip):
+    """255 in a mask is a margin that was not labelled: whatever the map says there, the scores are those of the rest."""
+    maps, masks = random_batch(5)
+    masks = masks.to(torch.uint8)
+    unknown = torch.rand(masks.shape, generator=torch.Generator().manual_seed(1)) < 0.3
+    for setting in (("mean", True), (0.5, False)):
+        found = SegmentationScores(*setting)
+        found.update(maps, torch.where(unknown, 255, masks))
+        other = SegmentationScores(*setting)
+        other.update(maps, torch.where(unknown, 255, 1 - masks).where(unknown, masks))  # what hides under 255 is not looked at
+        assert found.result() == other.result() and found.pixels == (~unknown).sum()
+        resized = normalised(maps, masks.shape[1:], setting[1])
+        guess = resized > (resized.mean((1, 2), keepdim=True) if setting[0] == "mean" else setting[0])
+        known, true = ~unknown, masks == 1
+        assert found.result()["pixel_accuracy"] == pytest.approx(100 * (guess == true)[known].float().mean().item(), abs=1e-4)
+        ious = [((guess == k) & (true == k))[known].sum() / ((guess == k) | (true == k))[known].sum() for k in (False, True)]
+        assert found.result()["miou"] == pytest.approx(100 * torch.stack(ious).mean().item(), abs=1e-4)
+        precisions = [
+            average_precision_score(torch.cat([~t[k], t[k]]).numpy(), torch.cat([1 - heat[k], heat[k]]).numpy())
+            for heat, t, k in zip(resized, true, known)
+        ]
+        assert found.result()["map"] == pytest.approx(100 * np.mean(precisions), abs=1e-3)
+    image, mask = drawn_masks([(32, 32)])[0]
+    margin = mask.copy()
+    margin[0] = 255
+    prepared = prepare([(image, margin), (image, Image.fromarray(margin)), (image, torch.from_numpy(margin))], clip)
+    expected = torch.from_numpy(margin)
+    assert all(torch.equal(prepared[k][1], expected) for k in range(3))
+
+
+def test_a_mask_whose_255_means_the_object_is_refused(clip):
+    image, mask = drawn_masks([(32, 32)])[0]
+    with pytest.raises(ValueError, match="0 and 255 alone: .* if it means the object, give mask > 0"):
+        prepare([(image, mask * 255)], clip)[0]
+    with pytest.raises(ValueError, match="0 and 255 alone"):
+        SegmentationScores().update(torch.randn(2, 4, 4), torch.from_numpy(np.stack([mask, mask * 255])))
+    assert torch.equal(prepare([(image, mask * 255 > 0)], clip)[0][1], torch.from_numpy(mask))
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda m: m.astype(int) * 256, lambda m: -m.astype(int), lambda m: m * 0.5, lambda m: m[None], lambda m: m[:0]]
+)
+def test_masks_of_other_values_are_refused(clip, wrong):
+    image, mask = drawn_masks([(32, 32)])[0]
+    with pytest.raises(ValueError, match=r"item 0 needs a mask \[rows, columns\] of bools or whole numbers from 0 to 255"):
+        prepare([(image, wrong(mask))], clip)[0]
+    assert torch.equal(prepare([(image, mask.astype(float))], clip)[0][1], torch.from_numpy(mask))
+
+
+def test_an_object_that_the_crop_cuts_away_is_left_out(clip):
+    mask = np.zeros((32, 96), bool)
+    mask[:, :8] = True  # a centre crop has columns 32 to 64
+    outside = (Image.new("RGB", (96, 32)), mask)
+    assert (prepare([outside], clip)[0][1] == 255).all() and not (prepare([outside], clip, "published")[0][1] == 255).any()
+    items = drawn_masks([(40, 50)] * 2)
+    with pytest.warns(UserWarning, match="1 of 3 images left out: no pixel of their object is in the crop"):
+        found = evaluate(shown, [*items, outside], clip)
+    assert found == evaluate(shown, items, clip)
+    with pytest.warns(UserWarning, match="1 of 1 images left out"), pytest.raises(ValueError, match="no images yet .* 1 left out"):
+        evaluate(shown, [outside], clip)
+    empty = (Image.new("RGB", (96, 32)), np.zeros((32, 96), bool))
+    assert (prepare([empty], clip)[0][1] == 0).all(), "an image without an object is one of background"
+
+
+def test_images_beside_masks_are_read_as_all_are(clip):
+    image, mask = drawn_masks([(40, 50)])[0]
+    pixels = prepare([(image, mask)], clip)[0][0]
+    for other in (np.asarray(image), np.asarray(image) / 255, np.asarray(image)[..., 0] > 127, image.convert("1")):
+        assert torch.equal(prepare([(other, mask)], clip)[0][0], pixels)
 
 
 def test_batch_size_does_not_matter(sandbox):
@@ -265,9 +382,9 @@ def test_errors(clip):
         evaluate(lambda pixels: pixels[:1, 0], items, clip)
     with pytest.raises(ValueError, match="not finite"):
         evaluate(lambda pixels: shown(pixels) / 0, items, clip)
-    with pytest.raises(ValueError, match=r"item 0 must be a PIL image and a mask .* got Image of 40 x 50 and a mask \[50, 40\]"):
+    with pytest.raises(ValueError, match=r"item 0 has an image of 40 x 50 and a mask of \[50, 40\]"):
         evaluate(shown, MaskTask([(items[0][0], items[0][1].T)], [], []), clip)
-    with pytest.raises(ValueError, match="item 0 must be a PIL image .* got Tensor and a mask"):
+    with pytest.raises(ValueError, match="cannot read the image of item 0: need a path, .* got Tensor"):
         evaluate(shown, iu.sandbox.segmentation_images(2), clip)
     with pytest.raises(ValueError, match="no preprocess"):
         evaluate(shown, items, iu.Clip(tiny_model()))

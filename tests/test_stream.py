@@ -1,10 +1,14 @@
+import numpy as np
 import pytest
 import torch
 from conftest import count_hooks, noise
-from torch.utils.data import DataLoader, TensorDataset
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
 
+import interp_utils as iu
+from interp_utils.heads import head_features, neighbours
 from interp_utils.moments import Moments, Rows
-from interp_utils.stream import feed
+from interp_utils.stream import feed, pixels_and_target
 
 
 def dataset(clip, n=7):
@@ -103,3 +107,181 @@ def test_datasets_of_one_tensor(tiny):
     again = Rows()
     feed(tiny, DataLoader(images, batch_size=5), [(again, lambda b: (b.representation, b.numbers))])
     torch.testing.assert_close(again.rows, rows.rows)
+
+
+def means_and_rows(clip, images, **options):
+    """(mean and count of the pixels, their rows, numbers, targets, what was skipped)"""
+    mean, rows, targets = Moments(), Rows(), []
+
+    def view(batch):
+        targets.extend([None] * len(batch.pixels) if batch.targets is None else batch.targets.tolist())
+        return batch.pixels, batch.numbers
+
+    skipped = feed(clip, images, [(mean, lambda batch: batch.pixels), (rows, view)], batch_size=3, **options)
+    assert mean.count == len(rows.rows) == len(rows.numbers) == len(targets), "every statistic saw the same images"
+    torch.testing.assert_close(mean.mean.float(), rows.rows.mean(0))
+    return rows.rows, rows.numbers.tolist(), targets, skipped
+
+
+@pytest.mark.parametrize("n", [14, 3])
+def test_samplers_longer_or_shorter_than_the_dataset(tiny, n):
+    pixels = noise(tiny, 7)
+    sampler = WeightedRandomSampler(torch.ones(7), n, generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(TensorDataset(pixels, torch.arange(7)), 4, sampler=sampler)
+    rows, numbers, targets, _ = means_and_rows(tiny, loader)
+    assert numbers == list(range(n)), "numbered as they come"
+    assert torch.equal(rows, pixels[targets])
+    rows, numbers, targets, _ = means_and_rows(tiny, DataLoader(TensorDataset(pixels, torch.arange(7)), 3, drop_last=True))
+    assert targets == numbers == list(range(6)) and torch.equal(rows, pixels[:6])
+
+
+class Shards(IterableDataset):
+    """Rows of a tensor, of which nobody knows beforehand how many there are."""
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def __iter__(self):
+        return ((image, k) for k, image in enumerate(self.pixels))
+
+
+def test_iterable_datasets(tiny):
+    pixels = noise(tiny, 7)
+    for images in (Shards(pixels), DataLoader(Shards(pixels), 2), ((image, k) for k, image in enumerate(pixels))):
+        rows, numbers, targets, _ = means_and_rows(tiny, images)
+        assert torch.equal(rows, pixels) and numbers == targets == list(range(7))
+    used = iter(pixels)
+    means_and_rows(tiny, used)
+    with pytest.raises(ValueError, match="no images; an iterator gives them only once"):
+        feed(tiny, used, [])
+    for options in ({"numbers": [1]}, {"on_error": "skip"}):
+        for images in (Shards(pixels), DataLoader(Shards(pixels), 2)):
+            with pytest.raises(ValueError, match="numbers choose among the images of a dataset, .* already says which"):
+                feed(tiny, images, [], **options)
+
+
+def test_rows_of_dictionaries(tiny):
+    """As Hugging Face's datasets and processors give them."""
+    pixels = noise(tiny, 7)
+    for image, label in (("pixel_values", "label"), ("pixel_values", "labels"), ("image", "label")):
+        images = [{label: k, image: each} for k, each in enumerate(pixels)]
+        for given in (images, DataLoader(images, 4)):
+            rows, numbers, targets, _ = means_and_rows(tiny, given)
+            assert torch.equal(rows, pixels) and targets == numbers == list(range(7))
+    rows, _, targets, _ = means_and_rows(tiny, [{"image": each} for each in pixels])
+    assert torch.equal(rows, pixels) and targets == [None] * 7
+    with pytest.raises(ValueError, match="an item has the keys 'img', 'label'; rename them: need 'pixel_values' or 'image'"):
+        feed(tiny, [{"img": pixels[0], "label": 1}], [])
+    with pytest.raises(TypeError, match="got a dictionary of train, test; choose one of these sets of images"):
+        feed(tiny, {"train": images, "test": images}, [])
+
+
+def test_images_alone_in_whatever_form(tiny, sandbox):
+    pixels = noise(tiny, 4)
+    for images in (pixels, pixels.numpy(), list(pixels), list(pixels.numpy()), TensorDataset(pixels), [(each,) for each in pixels]):
+        rows, _, targets, _ = means_and_rows(tiny, images)
+        assert torch.equal(rows, pixels) and targets == [None] * 4
+    drawn = [iu.sandbox.render(k) for k in range(4)]
+    expected = torch.stack([sandbox.preprocess(each.image) for each in drawn])
+    for images in ([each.image for each in drawn], [(each.pixels, k) for k, each in enumerate(drawn)]):
+        assert torch.equal(means_and_rows(sandbox, images)[0], expected), "not preprocessed yet, so it is done"
+        with pytest.raises(TypeError, match="and no preprocess; make them tensors"):
+            feed(tiny, images, [])
+    assert torch.equal(pixels_and_target({"image": drawn[0].image}, sandbox.preprocess)[0], expected[0])
+    with pytest.raises(ValueError, match=r"differ in size, \(3, 32, 32\) and \(3, 32, 40\); preprocess them to one"):
+        feed(tiny, [pixels[0], torch.zeros(3, 32, 40)], [])
+    with pytest.raises(ValueError, match="the images have no labels, which accuracy needs"):
+        iu.heads.accuracy_under(tiny, pixels, torch.ones(3, tiny.d_embed), {})
+
+
+def test_numbers_may_be_a_mask_and_must_name_images(tiny):
+    pixels, mask = noise(tiny, 5), [True, False, False, True, True]
+    for numbers in (mask, torch.tensor(mask), np.array(mask), [0, 3, 4], np.array([0, 3, 4]), torch.tensor([0, 3, 4])):
+        rows, found, _, _ = means_and_rows(tiny, pixels, numbers=numbers)
+        assert found == [0, 3, 4] and torch.equal(rows, pixels[[0, 3, 4]])
+    with pytest.raises(ValueError, match=r"a mask of the images needs 5 values, one for each, got \[3\]"):
+        feed(tiny, pixels, [], numbers=mask[:3])
+    for numbers in ([0, 5], [-1], [0.0, 1.0], [[0, 1]]):
+        with pytest.raises(ValueError, match="numbers must be whole, from 0 to 4, or a mask of 5 bools; got "):
+            feed(tiny, pixels, [], numbers=numbers)
+    for numbers in ([], [False] * 5):
+        with pytest.raises(ValueError, match="no images"):
+            feed(tiny, pixels, [], numbers=numbers)
+
+
+def test_datasets_that_give_a_batch_at_once_are_asked_so(tiny):
+    pixels, asked = noise(tiny, 5), []
+
+    class Quick(Dataset):
+        def __len__(self):
+            return len(pixels)
+
+        def __getitem__(self, k):
+            pytest.fail("one by one is slow")
+
+        def __getitems__(self, numbers):
+            asked.append(numbers)
+            return [(pixels[k], k) for k in numbers]
+
+    rows, numbers, targets, _ = means_and_rows(tiny, Quick(), numbers=[4, 0, 1, 2])
+    assert asked == [[4, 0, 1], [2]] and numbers == [0, 1, 2, 4] and torch.equal(rows, pixels[numbers]) and targets == [4, 0, 1, 2]
+
+
+class Damaged(Dataset):
+    """Images of which some cannot be read."""
+
+    def __init__(self, pixels, damaged):
+        self.pixels, self.damaged = pixels, damaged
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def __getitem__(self, k):
+        if k in self.damaged:
+            raise OSError(f"photo{k}.jpg is truncated")
+        return self.pixels[k], k
+
+
+def test_images_that_cannot_be_read_are_raised_or_skipped_and_listed(tiny):
+    pixels = noise(tiny, 9)
+    images = Damaged(pixels, (1, 3, 4, 5))
+    with pytest.raises(OSError, match="photo1.jpg is truncated"):
+        feed(tiny, images, [])
+    left = [0, 2, 6, 7, 8]
+    with pytest.warns(UserWarning) as caught:
+        rows, numbers, targets, skipped = means_and_rows(tiny, images, on_error="skip")
+    assert numbers == targets == left and torch.equal(rows, pixels[left]), "a whole batch was lost"
+    assert skipped == [(k, f"OSError: photo{k}.jpg is truncated") for k in (1, 3, 4, 5)]
+    assert "skipped 4 of 9 images:" in str(caught[0].message) and "number 5: OSError: photo5.jpg" in str(caught[0].message)
+    assert means_and_rows(tiny, images, numbers=left, on_error="skip")[3] == []
+    with pytest.raises(ValueError, match="no images; none of 2 could be read, number 3: OSError: photo3.jpg is truncated"):
+        feed(tiny, images, [], numbers=[3, 4], on_error="skip")
+    with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
+        feed(tiny, images, [], on_error="ignore")
+
+
+def test_neighbours_keep_their_numbers_when_images_were_skipped(tiny):
+    pixels = noise(tiny, 6)
+    with pytest.warns(UserWarning, match="skipped 2 of 6"):
+        features = head_features(tiny, Damaged(pixels, (0, 3)), [(1, 0)], on_error="skip")
+    whole = head_features(tiny, Damaged(pixels, ()), [(1, 0)])
+    for head, rows in features.items():
+        torch.testing.assert_close(rows[[1, 2, 4, 5]], whole[head][[1, 2, 4, 5]])
+        assert rows[[0, 3]].isnan().all()
+        assert neighbours(rows, 2) == [k for k in neighbours(whole[head], 2) if k not in (0, 3)]
+        with pytest.raises(IndexError, match="no image 3"):
+            neighbours(rows, 3)
+
+
+def test_damaged_files_are_skipped_by_spawned_workers(tmp_path, sandbox):
+    """Every part of a dataset has to be found again in a process that starts from nothing, as on Windows, macOS and with CUDA."""
+    for k in range(4):
+        Image.new("RGB", (80, 70), (40 * k, 0, 0)).save(tmp_path / f"{k}.png")
+    (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes()[:60])
+    images = iu.datasets.load_task(tmp_path, sandbox.preprocess).images
+    items = iu.stream._Items(images, range(4), sandbox.preprocess, True)
+    loader = DataLoader(items, 3, num_workers=1, collate_fn=iu.stream._collate, multiprocessing_context="spawn")
+    (numbers, pixels, targets, skipped), (rest, *_) = loader
+    assert numbers.tolist() == [0, 1] and rest.tolist() == [3] and targets.tolist() == [-1, -1]
+    assert torch.equal(pixels[1], images[1][0]) and [number for number, _ in skipped] == [2]
+    assert f"cannot read the image {tmp_path / '2.png'}" in skipped[0][1]

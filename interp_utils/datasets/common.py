@@ -4,18 +4,18 @@ import os
 from pathlib import Path
 
 import torch
-from torchvision.datasets.folder import default_loader
 
+from ..images import read_image
 from ..sandbox import FACTORS, prompts
+from ..sandbox.tasks import checked_n
 
 ROOT = Path(os.environ.get("INTERP_DATA", "~/.cache/interp_utils")).expanduser()
 
 
 def spread(images, n: int | None):
-    if n is None or n >= len(images):
+    """So many images, evenly spread over a set; all of them for None, or where there are no more."""
+    if n is None or checked_n(n) >= len(images):
         return images
-    if n < 1:
-        raise ValueError(f"need at least one image, got n={n}")
     return torch.utils.data.Subset(images, torch.linspace(0, len(images) - 1, n).long().tolist())
 
 
@@ -25,7 +25,7 @@ def sandbox_templates(factor: str) -> list:
 
 
 class Files(torch.utils.data.Dataset):
-    """Image files, read as RGB: item k is (preprocessed pixels, target)."""
+    """Image files, as `images.read_image` gives them: item k is (preprocessed pixels, target)."""
 
     def __init__(self, files: list[tuple[Path, object]], preprocess):
         self.files, self.preprocess = files, preprocess
@@ -35,4 +35,4 @@ class Files(torch.utils.data.Dataset):
 
     def __getitem__(self, k: int):
         path, target = self.files[k]
-        return self.preprocess(default_loader(path)), target
+        return self.preprocess(read_image(path)), target

@@ -25,10 +25,10 @@ class GroupTask(NamedTuple):
     groups: list[str]  # names of the four groups
 
 
-def load_groups(name: str, preprocess, split: str = "test", n: int | None = None, root: Path = ROOT) -> GroupTask:
+def load_groups(name: str, preprocess, split: str = "test", n: int | None = None, root: str | Path = ROOT) -> GroupTask:
     """A task with a spurious background: "sandbox" (land and water animals) or "waterbirds" (see `waterbirds`).
 
-    split: "train", where most animals are at home, or "test"; Waterbirds also has "val".
+    split: "train", where most animals are at home, or "test"; Waterbirds also has "val". preprocess, n: see `load_task`.
     Raises ValueError for an unknown name or split, and what `waterbirds` raises.
     """
     if name == "waterbirds":
@@ -36,10 +36,11 @@ def load_groups(name: str, preprocess, split: str = "test", n: int | None = None
     if name != "sandbox":
         raise ValueError(f"unknown image set {name!r}; choose sandbox or waterbirds")
     classes = ["land animal", "water animal"]
-    return GroupTask(spurious_animals(split, n or 2000), classes, sandbox_templates("category"), _group_names(classes))
+    images = spurious_animals(split, 2000 if n is None else n, preprocess=preprocess)
+    return GroupTask(images, classes, sandbox_templates("category"), _group_names(classes))
 
 
-def waterbirds(root: Path, preprocess, split: str = "test", n: int | None = None) -> GroupTask:
+def waterbirds(root: str | Path, preprocess, split: str = "test", n: int | None = None) -> GroupTask:
     """Waterbirds: land and water birds cut out and put on land and water (Sagawa et al. 2020; thesis, table 2.3).
 
     root: the folder that holds waterbird_complete95_forest2water2; split: "train", "val" or "test" (5794 images).
@@ -48,7 +49,7 @@ def waterbirds(root: Path, preprocess, split: str = "test", n: int | None = None
     splits = ("train", "val", "test")
     if split not in splits:
         raise ValueError(f"split must be one of {', '.join(splits)}, got {split!r}")
-    folder = Path(root) / _WATERBIRDS
+    folder = Path(root).expanduser() / _WATERBIRDS
     if not (folder / "metadata.csv").exists():
         raise FileNotFoundError(f"no metadata.csv in {folder}. {_WATERBIRDS_LAYOUT}")
     with open(folder / "metadata.csv", newline="") as file:

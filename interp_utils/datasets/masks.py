@@ -11,6 +11,7 @@ import torch
 import torchvision
 from PIL import Image
 
+from ..images import read_image
 from ..sandbox import FACTORS, render, segmentation_images
 from .common import ROOT, sandbox_templates, spread
 
@@ -28,23 +29,22 @@ class MaskTask(NamedTuple):
     templates: list  # for clip.encode_text(classes, templates)
 
 
-def load_masks(name: str, n: int | None = None, root: Path = ROOT) -> MaskTask:
+def load_masks(name: str, n: int | None = None, root: str | Path = ROOT) -> MaskTask:
     """Images with object masks: "sandbox", "imagenet-segmentation" (root/gtsegs_ijcv.mat) or "pets" (downloaded once).
 
     ImageNet-Segmentation (Guillaumin et al. 2014; thesis, table 2.4) has 4276 images; its classes are ImageNet's 1000. Pets
     is a stand-in that downloads: Oxford-IIIT Pet, test split, 37 breeds. The foreground of its trimaps is pet (1) and
     border (3), for the border is mostly fur. n: take so many images, evenly spread over the set.
-    Raises ValueError for an unknown name or a file of another layout, FileNotFoundError where the file is missing.
+    Raises ValueError for an unknown name, n below 1 or a file of another layout, FileNotFoundError where the file is missing.
     """
+    root = Path(root).expanduser()
     if name == "sandbox":
-        return MaskTask(_SandboxMasks(n or 2000), list(FACTORS["object"]), sandbox_templates("object"))
+        return MaskTask(_SandboxMasks(2000 if n is None else n), list(FACTORS["object"]), sandbox_templates("object"))
     if name == "imagenet-segmentation":
-        images = _ImageNetSegmentation(Path(root) / "gtsegs_ijcv.mat")
+        images = _ImageNetSegmentation(root / "gtsegs_ijcv.mat")
         return MaskTask(spread(images, n), list(open_clip.IMAGENET_CLASSNAMES), list(open_clip.OPENAI_IMAGENET_TEMPLATES))
     if name == "pets":
-        images = torchvision.datasets.OxfordIIITPet(
-            Path(root) / "pets", split="test", target_types="segmentation", target_transform=_trimap_to_mask, download=True
-        )
+        images = _Pets(root / "pets", split="test", target_types="segmentation", download=True)
         return MaskTask(spread(images, n), list(images.classes), ["a photo of a {}, a type of pet."])
     raise ValueError(f"unknown set of masks {name!r}; choose sandbox, imagenet-segmentation or pets")
 
@@ -91,7 +91,9 @@ class _ImageNetSegmentation(torch.utils.data.Dataset):
         image, mask = self._array("img", k), self._array("gt", k)
         if mask.ndim != 2 or image.shape[-2:] != mask.shape:  # MATLAB's axes are reversed in HDF5
             raise ValueError(f"{self.path}: image {k} is {image.shape} but its mask {mask.shape}. {_GTSEGS_LAYOUT}")
-        return Image.fromarray(image.T.astype(np.uint8)).convert("RGB"), mask.T != 0
+        if mask.max() > 1:
+            raise ValueError(f"{self.path}: mask {k} has values up to {mask.max()}, not 0 and 1. {_GTSEGS_LAYOUT}")
+        return read_image(image.T, f"{k} of {self.path}"), mask.T != 0
 
     def _array(self, key: str, k: int) -> np.ndarray:
         if self._opened_by != os.getpid():
@@ -105,6 +107,6 @@ class _ImageNetSegmentation(torch.utils.data.Dataset):
         return array
 
 
-def _trimap_to_mask(trimap: Image.Image) -> np.ndarray:
-    """Pet (1) and border (3) against background (2)."""
-    return np.asarray(trimap) != 2
+class _Pets(torchvision.datasets.OxfordIIITPet):
+    def __getitem__(self, k: int) -> tuple[Image.Image, np.ndarray]:
+        return read_image(self._images[k]), np.asarray(Image.open(self._segs[k])) != 2  # pet (1) and border (3), background (2)

@@ -109,7 +109,9 @@ def accuracy_under(
 
 
 def checked_labels(labels: Tensor, classifier: Tensor) -> Tensor:
-    """The labels [B], on the classifier's device. Raises ValueError where one is no row of the classifier [C, E]."""
+    """The labels [B], on the classifier's device. Raises ValueError without any, or for one that is no row of it [C, E]."""
+    if not isinstance(labels, Tensor):
+        raise ValueError("the images have no labels, which accuracy needs; give a dataset of (pixels, label) pairs")
     if labels.min() < 0 or labels.max() >= len(classifier):
         wrong = labels.min() if labels.min() < 0 else labels.max()
         hint = "; images without class folders have no labels" if wrong < 0 else ""

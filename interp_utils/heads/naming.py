@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ..models import Clip
 from ..moments import GroupMeans
 from ..sandbox import FACTORS, balanced
-from ..sandbox.tasks import SandboxImages, factor_label
+from ..sandbox.tasks import SandboxImages, factor_labels
 from ..stream import feed
 from .textspan import Head, TextSpan
 
@@ -51,7 +50,7 @@ def factor_shares(
     """
     layers = list(range(clip.n_layers)) if layers is None else layers
     specs = [balanced(10**9 + seed * 10**7 + k) for k in range(n_images)]
-    images = SandboxImages(specs, lambda image: torch.tensor([factor_label(image.factors, factor) for factor in FACTORS]))
+    images = SandboxImages(specs, factor_labels, preprocess=clip.preprocess)
     means = {factor: GroupMeans(len(values)) for factor, values in FACTORS.items()}
 
     def view(k):

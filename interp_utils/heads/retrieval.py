@@ -14,26 +14,33 @@ from .textspan import Head
 def head_features(
     clip: Clip, images: Sequence, heads: Sequence[Head], ln: str = "centered", **options
 ) -> dict[Head | None, Tensor]:
-    """What some heads write for every image, [K, E] each, and under None the whole representation, for `neighbours`."""
+    """What some heads write for every image, [K, E] each, and under None the whole representation, for `neighbours`.
+
+    Row k belongs to image k: one that the pass left out has nan.
+    """
     rows = {head: Rows() for head in [None, *heads]}
 
     def view(head):
         return lambda batch: (batch.representation if head is None else batch.heads[:, *head], batch.numbers)
 
     feed(clip, images, [(rows[head], view(head)) for head in rows], ln=ln, **options)
-    return {head: row.rows for head, row in rows.items()}
+    features = {}
+    for head, row in rows.items():
+        features[head] = row.rows.new_full((int(row.numbers.max()) + 1, clip.d_embed), float("nan"))
+        features[head][row.numbers] = row.rows
+    return features
 
 
 def neighbours(features: Tensor, query: int, k: int = 8) -> list[int]:
     """Numbers of the k images, other than the query, with the highest inner product with it (thesis, figure 2.5).
 
-    features: [K, E], uncentred, as in the thesis. Raises IndexError for a query that is not there.
+    features: [K, E], uncentred, as in the thesis, nan for images that were left out. Raises IndexError for a query that is none.
     """
-    if not 0 <= query < len(features):
-        raise IndexError(f"no image {query}: there are {len(features)}")
-    scores = features @ features[query]
+    if not 0 <= query < len(features) or features[query].isnan().any():
+        raise IndexError(f"no image {query}: there are {len(features)}, or it was left out")
+    scores = (features @ features[query]).nan_to_num(nan=-float("inf"))
     scores[query] = -float("inf")
-    return scores.topk(min(k, len(features) - 1)).indices.tolist()
+    return scores.topk(min(k, int(scores.isfinite().sum()))).indices.tolist()
 
 
 def shared_factors(specs: Sequence[Spec], query: int, found: Sequence[int]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..images import read_image
 from ..models import Clip
 from ..sandbox.captions import prompts
 from ..sandbox.paint import describe, paint, read
@@ -129,7 +130,7 @@ def attack(
     images = [image for images in drawn for image in images]
     vector, scores = class_direction(clip, true, wrong), []
     for start in range(0, len(images), 64):
-        pixels = torch.stack([clip.preprocess(image) for image in images[start : start + 64]])
+        pixels = torch.stack([clip.preprocess(read_image(image)) for image in images[start : start + 64]])
         whole = clip.encode_image(pixels).float()
         scores.append(whole / whole.norm(dim=-1, keepdim=True) @ vector)
     return Attack(descriptions, images, torch.cat(scores).cpu())

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..moments import Rows
 from ..sandbox import FACTORS, balanced
 from ..sandbox.captions import facts_of, prompts
-from ..sandbox.tasks import SandboxImages
+from ..sandbox.tasks import SandboxImages, factor_labels
 from ..stream import feed
 from .rank_one import batch_effects
 from .second_order import SecondOrder
@@ -46,7 +46,7 @@ def drives(
     def along(batch):
         return batch_effects(batch, [order], 0).less(fitted.centre).along(fitted.lines), batch.numbers
 
-    feed(order.clip, SandboxImages(specs, lambda image: 0), [(rows, along)], **options)
+    feed(order.clip, SandboxImages(specs, factor_labels, preprocess=order.clip.preprocess), [(rows, along)], **options)
     holds = torch.zeros(n_images, len(FACTS))
     for row, spec in zip(holds, specs):
         row[[FACTS.index(fact) for fact in facts_of(spec) if fact[0] in FACTORS]] = 1

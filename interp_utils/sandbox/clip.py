@@ -8,6 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torchvision import transforms
 
+from ..images import read_image
+
 WIDTH, LAYERS, HEADS, PATCH, EMBED = 128, 8, 4, 8, 128
 CONTEXT = 24
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -31,10 +33,10 @@ def tokenizer() -> open_clip.SimpleTokenizer:
 
 
 def preprocess() -> transforms.Compose:
-    """PIL image of any size -> float tensor [3, 64, 64], normalised."""
+    """Image of any size and kind (see `images.read_image`) -> float tensor [3, 64, 64], normalised."""
     return transforms.Compose(
         [
-            transforms.Lambda(lambda image: image.convert("RGB")),
+            transforms.Lambda(read_image),
             transforms.Resize(64, transforms.InterpolationMode.BICUBIC),
             transforms.CenterCrop(64),
             transforms.ToTensor(),
@@ -43,7 +45,7 @@ def preprocess() -> transforms.Compose:
     )
 
 
-def save(model: open_clip.model.CLIP, token_ids: torch.Tensor, path: Path) -> None:
+def save(model: open_clip.model.CLIP, token_ids: torch.Tensor, path: str | Path) -> None:
     """Write the weights in half precision, with only those rows of the token embedding that captions use."""
     state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items() if name != "attn_mask"}
     rows = state["token_embedding.weight"]
@@ -51,12 +53,12 @@ def save(model: open_clip.model.CLIP, token_ids: torch.Tensor, path: Path) -> No
     save_file({**state, "token_ids": token_ids}, path)
 
 
-def load(path: Path, build=build) -> open_clip.model.CLIP:
+def load(path: str | Path, build=build) -> open_clip.model.CLIP:
     """Read a file that `save` wrote; tokens that no caption uses get a zero embedding.
 
     Raises FileNotFoundError where there is no file, ValueError where it is truncated or holds other tensors.
     """
-    if not path.exists():
+    if not Path(path).exists():
         raise FileNotFoundError(f"no sandbox weights at {path}; train them with: python -m interp_utils.sandbox.train_clip")
     model = build()
     try:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from . import clip as sandbox_clip
@@ -24,20 +26,22 @@ def to_pixels(image: np.ndarray) -> Tensor:
 
 
 class SandboxImages(torch.utils.data.Dataset):
-    """Images of given specs, drawn when asked for: item k is (pixels [3, 64, 64], target(rendered image)).
+    """Images of given specs, drawn when asked for: item k is (pixels [3, H, W], target(rendered image)).
 
-    style: one of `UNSEEN_STYLES`, put over the finished image.
+    target: a function of a module, for worker processes find it by its name. style: one of `UNSEEN_STYLES`, put over the finished
+    image. preprocess: PIL image -> pixels, as another model wants them; None gives [3, 64, 64] as the sandbox CLIP does.
     """
 
-    def __init__(self, specs: list[Spec], target: Callable[[Rendered], object], style: str | None = None):
-        self.specs, self.target, self.style = specs, target, style
+    def __init__(self, specs: list[Spec], target: Callable[[Rendered], object], style: str | None = None, preprocess=None):
+        self.specs, self.target, self.style, self.preprocess = specs, target, style, preprocess
 
     def __len__(self) -> int:
         return len(self.specs)
 
     def __getitem__(self, k: int):
         image = render(self.specs[k])
-        return to_pixels(restyle(image.pixels, self.style) if self.style else image.pixels), self.target(image)
+        pixels = restyle(image.pixels, self.style) if self.style else image.pixels
+        return to_pixels(pixels) if self.preprocess is None else self.preprocess(Image.fromarray(pixels)), self.target(image)
 
 
 def factor_label(spec: Spec, factor: str) -> int:
@@ -47,7 +51,12 @@ def factor_label(spec: Spec, factor: str) -> int:
     return FACTORS[factor].index(getattr(spec, factor))
 
 
-def factor_images(factor: str, n: int, seed: int = 0, unseen_style: str | None = None, **fixed) -> SandboxImages:
+def factor_labels(image: Rendered) -> Tensor:
+    """The labels of all factors of an image, [len(FACTORS)]."""
+    return torch.tensor([factor_label(image.factors, factor) for factor in FACTORS])
+
+
+def factor_images(factor: str, n: int, seed: int = 0, unseen_style: str | None = None, preprocess=None, **fixed) -> SandboxImages:
     """Balanced images labelled with one factor; `fixed` holds other factors at a value. Targets: int.
 
     unseen_style: draw all images in a style that training never saw, one of `UNSEEN_STYLES` (out of distribution).
@@ -57,15 +66,23 @@ def factor_images(factor: str, n: int, seed: int = 0, unseen_style: str | None =
     if factor == "colour":
         fixed = {"style": "photo", **fixed}
     specs = _evaluation_specs(n, seed, **fixed)
-    return SandboxImages(specs, lambda image: factor_label(image.factors, factor), unseen_style)
+    return SandboxImages(specs, partial(_label_of, factor=factor), unseen_style, preprocess)
+
+
+def _label_of(image: Rendered, factor: str) -> int:
+    return factor_label(image.factors, factor)
 
 
 def segmentation_images(n: int, seed: int = 0) -> SandboxImages:
     """Balanced images with their masks. Targets: bool [64, 64], where the objects are."""
-    return SandboxImages(_evaluation_specs(n, seed), lambda image: torch.from_numpy(image.mask))
+    return SandboxImages(_evaluation_specs(n, seed), _mask_of)
 
 
-def spurious_animals(split: str, n: int, seed: int = 0) -> SandboxImages:
+def _mask_of(image: Rendered) -> Tensor:
+    return torch.from_numpy(image.mask)
+
+
+def spurious_animals(split: str, n: int, seed: int = 0, preprocess=None) -> SandboxImages:
     """Land (0) and water (1) animals on land and water scenes. Targets: (label, group), group = 2 * label + on water.
 
     split "train": 95 percent of the animals stand on their own scenes; "test": the four groups are equally large.
@@ -80,18 +97,22 @@ def spurious_animals(split: str, n: int, seed: int = 0) -> SandboxImages:
         animals = CATEGORIES["water animal" if label else "land animal"]
         scenes = WATER_SCENES if water else LAND_SCENES
         specs.append(replace(spec, object=animals[int(rng.integers(len(animals)))], scene=scenes[int(rng.integers(len(scenes)))]))
+    return SandboxImages(specs, _animal_and_group, preprocess=preprocess)
 
-    def target(image: Rendered) -> tuple[int, int]:
-        label = int(image.factors.category == "water animal")
-        return label, 2 * label + int(image.factors.scene in WATER_SCENES)
 
-    return SandboxImages(specs, target)
+def _animal_and_group(image: Rendered) -> tuple[int, int]:
+    label = int(image.factors.category == "water animal")
+    return label, 2 * label + int(image.factors.scene in WATER_SCENES)
 
 
 def object_pair(first: str, second: str, n: int, seed: int = 0) -> SandboxImages:
     """Balanced images of two kinds of object in turn. Targets: 0 for the first kind, 1 for the second."""
     specs = [replace(spec, object=(first, second)[k % 2]) for k, spec in enumerate(_evaluation_specs(n, seed))]
-    return SandboxImages(specs, lambda image: int(image.factors.object == second))
+    return SandboxImages(specs, partial(_shows, kind=second))
+
+
+def _shows(image: Rendered, kind: str) -> int:
+    return int(image.factors.object == kind)
 
 
 def zero_shot_classifier(clip, factor: str) -> Tensor:
@@ -102,13 +123,8 @@ def zero_shot_classifier(clip, factor: str) -> Tensor:
 @torch.no_grad()
 def zero_shot_report(clip, n_images: int = 2000, seed: int = 0) -> dict[str, float]:
     """Accuracy of classification from text on fresh balanced images, for each factor (colour on photos only)."""
-    if n_images < 1:
-        raise ValueError(f"need at least one image, got n_images={n_images}")
     from ..moments import GroupMeans
     from ..stream import feed  # here, because models import the sandbox
-
-    def labels(image: Rendered) -> Tensor:
-        return torch.tensor([factor_label(image.factors, factor) for factor in FACTORS])
 
     right = {factor: GroupMeans(1) for factor in FACTORS}
 
@@ -121,9 +137,17 @@ def zero_shot_report(clip, n_images: int = 2000, seed: int = 0) -> dict[str, flo
         return guesses
 
     views = [(right[factor], view(k, zero_shot_classifier(clip, factor))) for k, factor in enumerate(FACTORS)]
-    feed(clip, SandboxImages(_evaluation_specs(n_images, seed), labels), views, batch_size=250)
+    images = SandboxImages(_evaluation_specs(n_images, seed), factor_labels, preprocess=clip.preprocess)
+    feed(clip, images, views, batch_size=250)
     return {factor: mean.mean.item() for factor, mean in right.items()}
 
 
+def checked_n(n: int) -> int:
+    """n, once it is a number of images. Raises ValueError where it is not whole or below 1."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"need at least one image, got n={n!r}; give a whole number, or None for all")
+    return int(n)
+
+
 def _evaluation_specs(n: int, seed: int, **fixed) -> list[Spec]:
-    return [balanced(EVALUATION + seed * 10**7 + k, **fixed) for k in range(n)]
+    return [balanced(EVALUATION + seed * 10**7 + k, **fixed) for k in range(checked_n(n))]

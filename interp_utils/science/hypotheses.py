@@ -24,7 +24,7 @@ from ..neurons.rank_one import batch_effects
 from ..neurons.second_order import SecondOrder
 from ..sandbox import FACTORS, balanced, read, render, to_pixels
 from ..sandbox.paint import PAINTED
-from ..stream import Batch, feed
+from ..stream import Batch, feed, pixels_and_target
 
 Draw = Callable[[str, int, int], tuple[Tensor, Tensor]]  # text, n, seed -> images of which it is true, and their twins
 
@@ -105,7 +105,7 @@ def retrieved_pairs(clip: Clip, images, reference: Sequence[str], **options) -> 
     """
     rows = Rows()
     feed(clip, images, [(rows, lambda batch: (batch.representation, batch.numbers))], **options)
-    features, average = rows.rows, clip.encode_text(list(reference)).mean(0).cpu()
+    features, places, average = rows.rows, rows.numbers, clip.encode_text(list(reference)).mean(0).cpu()
 
     def draw(text: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         if 4 * n > len(features):
@@ -116,7 +116,8 @@ def retrieved_pairs(clip: Clip, images, reference: Sequence[str], **options) -> 
         best = match.topk(2 * n).indices[torch.randperm(2 * n, generator=torch.Generator().manual_seed(seed))[:n]]
         low = match.argsort()[: len(match) // 2]
         twins = low[linear_sum_assignment(torch.cdist(rest[best], rest[low]))[1]]
-        return tuple(torch.stack([images[k][0] for k in numbers.tolist()]) for numbers in (best, twins))
+        chosen = ([pixels_and_target(images[k], clip.preprocess)[0] for k in places[rows].tolist()] for rows in (best, twins))
+        return tuple(torch.stack(pixels) for pixels in chosen)
 
     return draw
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..moments import GroupMeans
 from ..sandbox import FACTORS, balanced
-from ..sandbox.tasks import SandboxImages, factor_label
+from ..sandbox.tasks import SandboxImages, factor_labels
 from ..stream import feed
 from .hypotheses import Units
 
@@ -23,7 +23,7 @@ def fact_differences(units: Units, n_images: int = 3000, seed: int = 0, **option
     here, less what chance gives so few images (and at least 0); one that answers by a number keeps the sign. Colour: photos only.
     """
     specs = [balanced(HELD_OUT + seed * 10**7 + k) for k in range(n_images)]
-    images = SandboxImages(specs, lambda image: torch.tensor([factor_label(image.factors, factor) for factor in FACTORS]))
+    images = SandboxImages(specs, factor_labels, preprocess=units.clip.preprocess)
     means = [GroupMeans(len(values)) for values in FACTORS.values()]
     views = [(mean, lambda batch, k=k: (units.vectors(batch), batch.targets[:, k])) for k, mean in enumerate(means)]
     feed(units.clip, images, views, **options)

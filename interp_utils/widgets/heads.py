@@ -3,24 +3,27 @@
 import ipywidgets
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
 from .. import plots
 from ..heads import TextSpan, direct_effects, neighbours, shared_factors
 from ..heads.textspan import Head
 from ..models import Clip
+from ..stream import pixels_and_target
 from .base import Explorer
 
 
 def draw_head(
     clip: Clip, pixels: Tensor, layer: int, head: int, text: str, against: list[str], ln: str = "centered"
 ) -> tuple[plots.Picture, str]:
-    """What one head sees on one image [3, H, W] for a text: score of every head, and the head's token map, with a sentence.
+    """What one head sees on one image, pixels [3, H, W] or PIL, for a text: score of every head and its token map, with a sentence.
 
     The score is the head's direct effect times the text's unit vector, less the mean over the texts in `against`, as a share
     of the length of the image's representation. Raises IndexError for a head that is not there, ValueError for a blank text.
     """
     if not (0 <= layer < clip.n_layers and 0 <= head < clip.n_heads):
         raise IndexError(f"no head L{layer}H{head}: the model has {clip.n_layers} layers of {clip.n_heads} heads")
+    pixels, _ = pixels_and_target(pixels, clip.preprocess)
     return _draw_head(direct_effects(clip, pixels[None], ln), text_direction(clip, text, against), layer, head, text)
 
 
@@ -44,15 +47,16 @@ def _draw_head(effects, direction: Tensor, layer: int, head: int, text: str) -> 
 def head_explorer(clip: Clip, images: list[Tensor], against: list[str], text: str, names: list[str] | None = None) -> Explorer:
     """Pick an image, a layer, a head and a text; see the score of every head and the token map of the one picked.
 
-    images: preprocessed [3, H, W]; against: texts whose mean is subtracted from the text; names: what to call the images.
+    images: a dataset as `stream.feed` takes it; against: texts whose mean is subtracted from the text; names: of the images.
     """
-    if not images:
+    if len(images) == 0:
         raise ValueError("need at least one image")
     effects = {}
 
     def draw(image: int, layer: int, head: int, text: str) -> tuple[plots.Picture, str]:
         if image not in effects:
-            effects[image] = direct_effects(clip, images[image][None])
+            pixels, _ = pixels_and_target(images[image], clip.preprocess)
+            effects[image] = direct_effects(clip, pixels[None])
         return _draw_head(effects[image], text_direction(clip, text, against), layer, head, text)
 
     slider = {"style": {"description_width": "50px"}, "continuous_update": False}
@@ -79,7 +83,7 @@ def draw_span(
     count = min(n_texts, len(span.texts))
     if count == 0:
         raise ValueError(f"L{layer}H{head} writes the same for all images: no text describes it")
-    shown = [[images[int(k)][0] for k in top[:, row]] for row in range(count)]
+    shown = [[_pixels(images[int(k)]) for k in top[:, row]] for row in range(count)]
     n_heads = 1 + max(key[1] for key in spans)
     overlap = torch.full((len(layers), n_heads), float("nan"))  # blank where a head has no span
     for (level, k), other in spans.items():
@@ -121,7 +125,7 @@ def draw_neighbours(images, features: dict[Head | None, Tensor], image: int, hea
     specs = getattr(images, "specs", None)
     shared = {name: shared_factors(specs, image, numbers) for name, numbers in found.items()} if specs else {}
     figure = plots.neighbour_view(
-        images[image][0], {name: [images[number][0] for number in numbers] for name, numbers in found.items()}, shared
+        _pixels(images[image]), {name: [_pixels(images[number]) for number in numbers] for name, numbers in found.items()}, shared
     )
     if not shared:
         return figure, f"{k} nearest images by {next(iter(found))} and by the whole representation"
@@ -149,3 +153,8 @@ def neighbour_explorer(images, features: dict[Head | None, Tensor], names: list[
         image=ipywidgets.IntSlider(0, 0, len(features[None]) - 1, description="image", style=style, continuous_update=False),
         head=ipywidgets.Dropdown(options=list(zip(labels, heads)), value=heads[0], description="head", style=style),
     )
+
+
+def _pixels(item) -> Tensor:
+    """The pixels [3, H, W] of an item of a dataset, to look at."""
+    return pixels_and_target(item, to_tensor)[0]

@@ -1,16 +1,16 @@
 """Widgets of chapter 3."""
 
-from io import BytesIO
-
 import ipywidgets
 import torch
 from PIL import Image
 from torch import Tensor
 
 from .. import plots
+from ..images import read_image
 from ..neurons import SecondOrder, SparseTexts, activation_maps, discover_concepts
 from ..sandbox import truth
 from ..sandbox.captions import FACTS, Caption, prompts
+from ..stream import pixels_and_target
 from .base import Explorer
 
 OWN = "my own image"
@@ -30,7 +30,7 @@ def draw_neuron(
         raise IndexError(f"no neuron {neuron}: layer {order.layer} has {len(fitted.directions)}")
     name, said = f"L{order.layer}N{neuron}", texts.of(neuron, n_texts)
     numbers = fitted.top_images[:n_images, neuron].tolist()
-    pixels = torch.stack([_pixels(images[number]) for number in numbers])
+    pixels = torch.stack([pixels_and_target(images[number], order.clip.preprocess)[0] for number in numbers])
     along = order.on(pixels).less(fitted.centre).along(fitted.lines)[:, neuron].tolist()
     maps = activation_maps(order.clip, pixels, order.layer, [neuron])[:, 0]
     share = fitted.top_share[neuron].item()
@@ -62,10 +62,11 @@ def neuron_explorer(
 
 
 def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=None, k: int = 10) -> tuple[plots.Picture, str]:
-    """The texts that the active neurons of a layer speak for on one image [3, H, W], with a sentence.
+    """The texts that the active neurons of a layer speak for on one image, pixels [3, H, W] or PIL, with a sentence.
 
     spec: of a sandbox image, to mark which of them are true.
     """
+    pixels, _ = pixels_and_target(pixels, order.clip.preprocess)
     found = discover_concepts(order, texts, pixels[None], k)[0]
     said, scores = [text for text, _ in found.texts], [score for _, score in found.texts]
     true = None
@@ -86,19 +87,19 @@ def concept_explorer(
 ) -> Explorer:
     """Pick an image, or bring your own, and see the concepts that the layer's active neurons find in it (figure B.1).
 
-    images: a dataset of (pixels, label), or of pixels; names: what to call its first n_images images.
+    images: a dataset as `stream.feed` takes it; names: what to call its first n_images images.
     """
     count = min(n_images, len(images))
-    if count == 0:
+    if count < 1:
         raise ValueError("need at least one image")
     labels, specs = names or [f"image {k}" for k in range(count)], getattr(images, "specs", None)
     upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description=OWN)
     choose = ipywidgets.Dropdown(options=[*zip(labels[:count], range(count)), (OWN, OWN)], value=0, description="image", **_STYLE)
 
     def draw(image, own) -> tuple[plots.Picture, str]:
-        if image != OWN:
-            return draw_concepts(order, texts, _pixels(images[image]), specs[image] if specs else None)
-        return draw_concepts(order, texts, order.clip.preprocess(uploaded(own)))
+        if image == OWN:
+            return draw_concepts(order, texts, uploaded(own))
+        return draw_concepts(order, texts, images[image], specs[image] if specs else None)
 
     explorer = Explorer(draw, image=choose, own=upload)
     upload.observe(lambda change: setattr(choose, "value", OWN), "value")
@@ -108,13 +109,10 @@ def concept_explorer(
 def uploaded(value) -> Image.Image:
     """The image of an upload widget's value, in the format of ipywidgets 7 (a dict of files) or 8 (a tuple of files).
 
-    Raises ValueError before an image was uploaded.
+    Raises ValueError before an image was uploaded, and, with the file's name, for one that cannot be read.
     """
-    files = list(value.values()) if isinstance(value, dict) else list(value)
+    files = list(value.items()) if isinstance(value, dict) else [(file["name"], file) for file in value]
     if not files:
         raise ValueError(f"press “{OWN}” and choose a file first")
-    return Image.open(BytesIO(bytes(files[-1]["content"])))
-
-
-def _pixels(item) -> Tensor:
-    return item[0] if isinstance(item, list | tuple) else item
+    name, file = files[-1]
+    return read_image(bytes(file["content"]), name)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from .. import plots
 from ..models import Clip
+from ..stream import pixels_and_target
 from ..texts import knows
 from .base import Explorer
 from .neurons import OWN, uploaded
@@ -28,10 +29,11 @@ def zero_shot(clip: Clip, pixels: Tensor, names: list[str], prompt: str = "{}") 
 
 
 def draw_zero_shot(clip: Clip, pixels: Tensor, names: str, prompt: str = "{}") -> tuple[plots.Picture, str]:
-    """How CLIP classifies one image [3, H, W] among names that are separated by commas, with a sentence.
+    """How CLIP classifies one image, pixels [3, H, W] or PIL, among names that are separated by commas, with a sentence.
 
     Raises ValueError for fewer than two different names, or more than a figure can hold.
     """
+    pixels, _ = pixels_and_target(pixels, clip.preprocess)
     split = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if not 2 <= len(split) <= MOST:
         raise ValueError(f"need 2 to {MOST} different names, separated by commas; got {len(split)}")
@@ -50,9 +52,9 @@ def zero_shot_explorer(
 ) -> Explorer:
     """Pick an image or bring your own, type names separated by commas, and see the probability of each.
 
-    images: preprocessed [3, H, W]; prompt: the sentence around each name; labels: what to call the images.
+    images: a dataset as `stream.feed` takes it; prompt: the sentence around each name; labels: what to call the images.
     """
-    if not images:
+    if len(images) == 0:
         raise ValueError("need at least one image")
     labels = labels or [f"image {k}" for k in range(len(images))]
     wide = {"style": {"description_width": "50px"}, "continuous_update": False}
@@ -62,8 +64,7 @@ def zero_shot_explorer(
     )
 
     def draw(image, own, names: str, prompt: str) -> tuple[plots.Picture, str]:
-        pixels = clip.preprocess(uploaded(own)) if image == OWN else images[image]
-        return draw_zero_shot(clip, pixels, names, prompt)
+        return draw_zero_shot(clip, uploaded(own) if image == OWN else images[image], names, prompt)
 
     explorer = Explorer(
         draw,

@@ -77,6 +77,43 @@ def test_own_image_from_either_ipywidgets(fitted, version):
         assert explorer.view.value != before and "texts are true" not in explorer.alt
 
 
+def test_own_images_are_read_as_all_are():
+    file, sideways = io.BytesIO(), Image.Exif()
+    sideways[0x0112] = 6
+    Image.new("RGB", (30, 50), "red").save(file, "PNG", exif=sideways)
+    value = ({"name": "phone.png", "content": memoryview(file.getvalue())},)
+    assert widgets.uploaded(value).size == (50, 30) and widgets.uploaded(value).mode == "RGB"
+    for broken in ({"broken.png": {"content": file.getvalue()[:40]}}, ({"name": "broken.png", "content": b"no image"},)):
+        with pytest.raises(ValueError, match="cannot read the image broken.png"):
+            widgets.uploaded(broken)
+
+
+def test_datasets_of_pixels_alone_and_of_dictionaries_are_shown(fitted):
+    images, orders, texts = fitted
+    plain = widgets.draw_neuron(images, orders[0], texts[5], 3)
+    for other in ([images[k][0] for k in range(60)], [{"pixel_values": images[k][0], "label": 0} for k in range(60)]):
+        assert widgets.draw_neuron(other, orders[0], texts[5], 3)[1] == plain[1]
+        head = {None: torch.eye(60, 8), (7, 0): torch.eye(60, 8)}
+        figure, _ = widgets.draw_neighbours(other, head, 0, (7, 0), 3)
+        assert figure.png() == widgets.draw_neighbours([(image, 0) for image, _ in images], head, 0, (7, 0), 3)[0].png()
+
+
+def test_pil_images_fit_where_pixels_do(fitted, sandbox):
+    _, orders, texts = fitted
+    image = iu.sandbox.render(5).image
+    pixels = sandbox.preprocess(image)
+    for draw in (
+        lambda each: widgets.draw_concepts(orders[0], texts[5], each),
+        lambda each: widgets.draw_zero_shot(sandbox, each, "dog, ship"),
+        lambda each: widgets.draw_head(sandbox, each, 7, 1, "a dog", ["a ship"]),
+    ):
+        assert draw(image)[1] == draw(pixels)[1]
+    assert (
+        widgets.head_explorer(sandbox, [image], ["a ship"], "a dog").alt
+        == widgets.head_explorer(sandbox, pixels[None], ["a ship"], "a dog").alt
+    )
+
+
 def test_photographs_fit_too(fitted, sandbox):
     _, orders, texts = fitted
     photo = Image.fromarray((torch.rand(90, 120, 4) * 255).byte().numpy(), "RGBA")

@@ -224,7 +224,7 @@ def test_saving_keeps_the_output(tmp_path):
     pixels, labels = data.balanced_images(8, 3)
     model(pixels)  # batch statistics that are not the initial ones
     models.save(model, tmp_path / "resnet.safetensors")
-    again = models.load("resnet", tmp_path / "resnet.safetensors")
+    again = models.load("resnet", str(tmp_path / "resnet.safetensors"))
     assert not any(p.requires_grad for p in again.parameters()) and not again.training
     torch.testing.assert_close(again(pixels), model.eval()(pixels), atol=2e-2, rtol=0)
 

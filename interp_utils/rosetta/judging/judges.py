@@ -10,6 +10,7 @@ from torch import Tensor
 from ... import sandbox
 from ...models import Clip
 from ..matching import UnitModel
+from ..matching.units import in_unit_range
 
 
 class ObjectMasks:
@@ -57,7 +58,7 @@ def places(masks: Tensor) -> tuple[Tensor, Tensor]:
 def factor_probabilities(clip: Clip, images: Tensor, factor: str) -> Tensor:
     """What the sandbox CLIP makes of images in 0..1: probabilities [B, values] of the values of a factor."""
     mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (sandbox.clip.MEAN, sandbox.clip.STD))
-    embeddings = F.normalize(clip.encode_image((images.clamp(0, 1) - mean) / std), dim=-1)
+    embeddings = F.normalize(clip.encode_image((in_unit_range(images).clamp(0, 1) - mean) / std), dim=-1)
     scores = embeddings @ sandbox.zero_shot_classifier(clip, factor).T
     return (clip.model.logit_scale.exp() * scores).softmax(1).cpu()
 

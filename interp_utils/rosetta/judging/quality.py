@@ -12,6 +12,7 @@ from torchmetrics.functional.image import (
 
 from ..editing import PerceptualDistance
 from ..matching import UnitModel
+from ..matching.units import in_unit_range
 
 
 def lpips(images: Tensor, targets: Tensor) -> Tensor:
@@ -29,9 +30,9 @@ def image_quality(images: Tensor, targets: Tensor, distance: Callable[[Tensor, T
     """PSNR in dB, SSIM and a perceptual distance of images [B, 3, H, W] in 0..1 from their targets, [B] each (table 4.1).
 
     SSIM has the uniform 7 x 7 window of the evaluation that the thesis follows. Images are cut off at 0 and 1 first.
-    Raises ValueError for images of another shape than their targets.
+    Raises ValueError for images of another shape than their targets, and what `in_unit_range` raises.
     """
-    if images.shape != targets.shape:
+    if in_unit_range(images).shape != in_unit_range(targets).shape:
         raise ValueError(f"need as many images of the same size as targets, got {list(images.shape)} and {list(targets.shape)}")
     images, targets = images.clamp(0, 1), targets.clamp(0, 1)
     similarity = {"gaussian_kernel": False, "kernel_size": 7, "data_range": 1.0, "reduction": "none"}

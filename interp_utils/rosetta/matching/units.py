@@ -14,6 +14,27 @@ from .correlation import Units
 ToMap = Callable[[Tensor], Tensor]
 
 
+def in_unit_range(images: Tensor) -> Tensor:
+    """The same images, once they are [B, 3, H, W] in 0..1, but for a few values, as generators draw them.
+
+    Raises TypeError for what is no tensor, ValueError for another shape, no images, values that are not finite, or that belong to
+    images in 0..255 or normalised already.
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"need a tensor of images [B, 3, H, W] in 0..1, got {type(images).__name__}; of a file, array or PIL image make it "
+            "with torchvision.transforms.functional.to_tensor(interp_utils.images.read_image(file))[None]"
+        )
+    if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
+        raise ValueError(f"need images [B, 3, H, W], got {list(images.shape)}")
+    if not images.is_floating_point() or not images.isfinite().all():
+        raise ValueError("images must be finite floating-point numbers in 0..1")
+    if ((images < -0.5) | (images > 1.5)).float().mean() > 0.01:
+        low, high = (edge.item() for edge in images.aminmax())
+        raise ValueError(f"need images in 0..1, got {low:.1f}..{high:.1f}; a UnitModel normalises them itself")
+    return images
+
+
 class _Recorded:
     """A model and its named layers; each layer's output becomes maps [B, units, h, w].
 
@@ -103,15 +124,11 @@ class UnitModel(_Recorded):
     def normalised(self, images: Tensor) -> Tensor:
         """The model's own input from images in 0..1.
 
-        Raises ValueError for images of the wrong shape, that are not square, not finite, or normalised already.
+        Raises what `in_unit_range` raises, and ValueError for images that are not square.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3] or images.numel() == 0:
+        in_unit_range(images)
+        if images.shape[2] != images.shape[3]:
             raise ValueError(f"need square images [B, 3, side, side], got {list(images.shape)}; crop them first")
-        if not images.is_floating_point() or not images.isfinite().all():
-            raise ValueError("images must be finite floating-point numbers in 0..1")
-        if images.min() < -0.5 or images.max() > 1.5:
-            low, high = images.min().item(), images.max().item()
-            raise ValueError(f"need images in 0..1, got {low:.1f}..{high:.1f}; {self.name} normalises them itself")
         dtype = next(self.model.parameters()).dtype
         images = images.to(self.device, dtype)
         if images.shape[2] != self.size:

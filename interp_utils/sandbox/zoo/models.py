@@ -101,7 +101,7 @@ RECIPES = {
 }  # fmt: skip
 
 
-def save(model: nn.Module, path: Path, token_ids: Tensor | None = None) -> None:
+def save(model: nn.Module, path: str | Path, token_ids: Tensor | None = None) -> None:
     """Write the weights; matrices and kernels in half precision. token_ids: the only tokens whose embedding is kept."""
     state = {
         name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous()
@@ -115,12 +115,12 @@ def save(model: nn.Module, path: Path, token_ids: Tensor | None = None) -> None:
     save_file(state, path)
 
 
-def read(name: str, path: Path) -> dict[str, Tensor]:
+def read(name: str, path: str | Path) -> dict[str, Tensor]:
     """The state dict in float32 that `save` wrote for the model of that name.
 
     Raises FileNotFoundError where there is no file, ValueError where it is truncated.
     """
-    if not path.exists():
+    if not Path(path).exists():
         raise FileNotFoundError(
             f"no weights of {name} at {path}; train them with: python -m interp_utils.sandbox.zoo.{RECIPES[name]}"
         )
@@ -138,7 +138,7 @@ def read(name: str, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load(name: str, path: Path | None = None) -> nn.Module:
+def load(name: str, path: str | Path | None = None) -> nn.Module:
     """A trained model of the zoo, frozen and in eval mode, on the CPU.
 
     name: one of BUILDERS. path: its weight file, by default the one that ships with the course.

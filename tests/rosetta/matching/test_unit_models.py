@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 import interp_utils as iu
@@ -15,7 +16,9 @@ from interp_utils.rosetta import (
     best_buddies,
     correlate,
     correlate_maps,
+    judges,
     load_unit_model,
+    quality,
     truncated_latents,
 )
 
@@ -150,13 +153,32 @@ def test_unknown_names_and_architectures_are_refused():
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (torch.rand(1, 3, 32, 48), "square"), (torch.rand(3, 32, 32), "square"), (torch.zeros(0, 3, 8, 8), "square"),
+    (torch.rand(1, 3, 32, 48), "square"), (torch.rand(3, 32, 32), "need images"), (torch.zeros(0, 3, 8, 8), "need images"),
     (torch.full((1, 3, 8, 8), torch.nan), "finite"), (torch.ones(1, 3, 8, 8, dtype=torch.uint8), "floating"),
     (torch.rand(1, 3, 8, 8) * 4 - 2, "normalises them itself"), (torch.rand(1, 3, 8, 8) * 255, "normalises them itself"),
 ])  # fmt: skip
 def test_wrong_images_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         see()(wrong)
+
+
+@pytest.mark.parametrize("wrong", [torch.rand(2, 3, 8, 8).numpy(), Image.new("RGB", (8, 8)), [torch.rand(3, 8, 8)]])
+def test_arrays_and_pil_images_are_refused_with_the_way_to_make_them_tensors(wrong):
+    with pytest.raises(TypeError, match=r"need a tensor of images \[B, 3, H, W\] in 0..1, got .*to_tensor"):
+        see()(wrong)
+
+
+def test_whoever_cuts_images_off_at_0_and_1_refuses_those_that_never_were_there(sandbox):
+    distance = quality.perceptual(see())
+    plain = images(side=64)
+    for wrong in (plain * 255, plain * 4 - 2):
+        for pair in ((wrong, plain), (plain, wrong)):
+            with pytest.raises(ValueError, match="need images in 0..1, got"):
+                quality.image_quality(*pair, distance)
+        with pytest.raises(ValueError, match="need images in 0..1, got"):
+            judges.factor_probabilities(sandbox, wrong, "object")
+    plain[0, 0, 0, :2] = 3  # a few values beyond are what generators draw
+    assert judges.factor_probabilities(sandbox, plain, "object").shape[0] == len(plain)
 
 
 def test_model_is_untouched_and_hooks_are_gone_also_after_errors():
