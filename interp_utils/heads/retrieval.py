@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..checks import checked_count
 from ..models import Clip
 from ..moments import Rows
 from ..sandbox.world import FACTORS, Spec
@@ -33,7 +34,7 @@ def neighbours(features: Tensor, query: int, k: int = 8) -> list[int]:
         raise IndexError(f"no image {query}: there are {len(features)}")
     scores = features @ features[query]
     scores[query] = -float("inf")
-    return scores.topk(min(k, len(features) - 1)).indices.tolist()
+    return scores.topk(min(checked_count("k", k), len(features) - 1)).indices.tolist()
 
 
 def shared_factors(specs: Sequence[Spec], query: int, found: Sequence[int]) -> dict[str, float]:
