@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .images import read_image
 from .sandbox import clip as sandbox_clip
+from .tokens import fill, tokenise
 
 DATA = next(p for p in (Path(__file__).parent / "_data", Path(__file__).parents[1] / "data") if p.exists())
 
@@ -87,21 +88,17 @@ class Clip:
         """Text representations [T, E] of unit length.
 
         templates: strings such as "a photo of a {}" or functions such as `open_clip.OPENAI_IMAGENET_TEMPLATES`; the unit
-        vectors of all fillings of a text are averaged and normalised again (thesis, section 2.3). Raises ValueError for
-        no texts or a blank one.
+        vectors of all fillings of a text are averaged and normalised again (thesis, section 2.3). Warns of texts longer than
+        the model reads. Raises ValueError for no texts or a blank one, templates without a place for the text, and texts that
+        differ only where they are cut off.
         """
         if isinstance(texts, str) or len(texts) == 0 or not all(isinstance(t, str) and t.strip() for t in texts):
             raise ValueError(f"need a list of at least one text, none of them blank, got {texts!r:.80}")
         if self.tokenizer is None:
             raise ValueError("this Clip has no tokenizer; pass open_clip.get_tokenizer(name) when you make it")
-        if templates is None:
-            templates = ["{}"]
-        filled = [t(text) if callable(t) else t.format(text) for text in texts for t in templates]
-        vectors = [
-            F.normalize(self.model.encode_text(self.tokenizer(filled[k : k + 256]).to(self.device)).float(), dim=-1)
-            for k in range(0, len(filled), 256)
-        ]
-        vectors = torch.cat(vectors).unflatten(0, (len(texts), len(templates))).mean(1)
+        tokens = tokenise(self.tokenizer, fill(texts, templates))
+        vectors = [F.normalize(self.model.encode_text(part.to(self.device)).float(), dim=-1) for part in tokens.split(256)]
+        vectors = torch.cat(vectors).unflatten(0, (len(texts), -1)).mean(1)
         return F.normalize(vectors, dim=-1)
 
 

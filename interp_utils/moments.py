@@ -1,83 +1,208 @@
 """Statistics that add up: over batches, over shards of a dataset, over processes, in any order.
 
-Each has `update(...)` for a batch, `merge(other)` for what another pass has gathered, and no data but tensors. Sums are kept
-in float64. What is fed in has the batch as its first axis; all further axes are kept.
+Each has `update(...)` for a batch, `merge(other)` for what another pass has gathered, and no data but tensors of its own. Sums
+are kept in float64. What is fed in has the batch as its first axis; all further axes are kept. Spread is summed about the first
+row seen: that row is one of the data, so however far from zero the data lie, no digits are lost to their mean.
 """
 
 import torch
 from torch import Tensor
 
+from .checks import checked_count, checked_numbers
 
-class Moments:
-    """Count, mean and, on request, the second moment over the last axis (for covariances, TextSpan, explained variance).
+# In units of a precision's epsilon, what share of a number is lost when it is written down, and in a short computation.
+WRITING, COMPUTING = 0.5, 8
 
-    update: values [B, *units, E]. mean: [*units, E]; second: [*units, E, E], the uncentred mean of products.
+
+def epsilon(dtype: torch.dtype) -> float:
+    """Relative rounding error of numbers; below single precision that of single, for their steps are coarse but no noise."""
+    return torch.finfo(torch.float32 if dtype.is_floating_point and dtype.itemsize < 8 else torch.float64).eps
+
+
+def negligible(spread: Tensor, size: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Where a spread, a difference or a deviation, is no more than a short computation's rounding of numbers of some size."""
+    return spread <= COMPUTING * epsilon(dtype) * size
+
+
+class Statistic:
+    """What all statistics have in common: a batch is a small statistic of its own, and merging is the only way to add.
+
+    `update` and `merge` raise ValueError, and leave the sums as they were, for values that are not finite, tensors that are not
+    equally long, values of another shape than before, and a statistic of another kind or with other settings.
     """
 
+    settings: tuple[str, ...] = ()  # arguments by which it was made, and in which another must agree
+    one_shape = True  # whether all images must give values of one shape
+
+    def __init__(self):
+        self.count = 0  # of images
+        self.shape = None  # of what one image gives, once an image was there
+        self.eps = 0.0  # relative rounding error of the values fed in, in their coarsest precision
+
+    def merge(self, other: "Statistic") -> None:
+        """Add what another pass has gathered. Raises ValueError where the two do not fit together."""
+        if type(other) is not type(self):
+            raise ValueError(f"cannot merge a {type(self).__name__} with a {type(other).__name__}")
+        for name in self.settings:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(f"cannot merge a {type(self).__name__} of {name}={mine!r} with one of {name}={theirs!r}")
+        if other.shape is None:
+            return
+        self._check_shape(other.shape)
+        self._add(other)
+        self.count, self.shape, self.eps = self.count + other.count, other.shape, max(self.eps, other.eps)
+
+    def _part(self, *tensors: Tensor) -> "Statistic":
+        """An empty statistic for a batch [B, ...] of these tensors, once they are checked."""
+        lengths = [len(tensor) if tensor.ndim else None for tensor in tensors]
+        if len(set(lengths)) != 1 or None in lengths:
+            raise ValueError(f"need as many rows of each, one for an image; got shapes {[list(each.shape) for each in tensors]}")
+        if not all(tensor.isfinite().all() for tensor in tensors):
+            raise ValueError("got values that are not finite; check the images and the model's precision (try dtype=torch.float32)")
+        shape = tuple(tuple(tensor.shape[1:]) for tensor in tensors) if self.one_shape else ()
+        self._check_shape(shape)
+        part = type(self)(*(getattr(self, name) for name in self.settings))
+        part.count, part.shape, part.eps = lengths[0], shape, max(epsilon(tensor.dtype) for tensor in tensors)
+        return part
+
+    def _check_shape(self, shape) -> None:
+        if self.shape not in (None, shape):
+            mine, theirs = ([list(each) for each in one] for one in (self.shape, shape))
+            raise ValueError(f"this {type(self).__name__} gathers images of shapes {mine}; got shapes {theirs}")
+
+    def _seen(self) -> None:
+        if self.shape is None:
+            raise ValueError(f"no images yet in this {type(self).__name__}; call update first")
+
+
+class Moments(Statistic):
+    """Count, mean and, on request, covariance over the last axis (for TextSpan, explained variance, linear maps).
+
+    update: values [B, *units, E]; with others [B, *units, F] the covariance is that of the values with the others.
+    mean: [*units, E]; covariance: [*units, E, E] or [*units, E, F]; second: the uncentred mean of products, of the same shape.
+    """
+
+    settings = ("with_second",)
+
     def __init__(self, second: bool = False):
-        self.count, self.total = 0, None
-        self.products = None if second else False
+        super().__init__()
+        self.with_second = second
+        self.shifts, self.totals, self.products = (), (), None  # of the values, and of the others if there are some
 
-    def update(self, values: Tensor) -> None:
-        values = _exact(values)
-        self.count += len(values)
-        self.total = _add(self.total, values.sum(0))
-        if self.products is not False:
-            by_unit = values.movedim(0, -2)  # [*units, B, E]
-            self.products = _add(self.products, by_unit.mT @ by_unit)
+    def update(self, values: Tensor, others: Tensor | None = None) -> None:
+        part = self._part(*(side for side in (values, others) if side is not None))
+        if part.count == 0:
+            return
+        sides = [_exact(side) for side in (values, others) if side is not None]
+        if self.with_second:
+            part.shifts = self.shifts or tuple(side[0].clone() for side in sides)
+            sides = [side - shift.to(side.device) for side, shift in zip(sides, part.shifts)]
+            by_unit = [side.movedim(0, -2) for side in sides]  # [*units, B, E]
+            part.products = by_unit[0].mT @ by_unit[-1]
+        else:
+            part.shifts = tuple(torch.zeros_like(side[0]) for side in sides)  # plain sums: shares of images stay exact
+        part.totals = tuple(side.sum(0) for side in sides)
+        self.merge(part)
 
-    def merge(self, other: "Moments") -> None:
-        self.count += other.count
-        self.total = _add(self.total, other.total)
-        if self.products is not False:
-            self.products = _add(self.products, other.products)
+    def _add(self, other: "Moments") -> None:
+        if self.count == 0:
+            self.shifts, self.totals, self.products = other.shifts, other.totals, other.products
+            return
+        totals = tuple(theirs.to(mine.device) for theirs, mine in zip(other.totals, self.totals))
+        if self.with_second:
+            products = other.products.to(self.products.device)
+            if other.shifts is not self.shifts:
+                moves = [theirs.to(mine.device) - mine for theirs, mine in zip(other.shifts, self.shifts)]
+                moved = tuple(total + other.count * move for total, move in zip(totals, moves))
+                products = products + _outer(moves[0], totals[-1]) + _outer(moved[0], moves[-1])
+                totals = moved
+            self.products = self.products + products
+        self.totals = tuple(mine + theirs for mine, theirs in zip(self.totals, totals))
 
     @property
     def mean(self) -> Tensor:
-        return self.total / self.count
-
-    @property
-    def second(self) -> Tensor:
-        return self.products / self.count
+        self._seen()
+        return self.shifts[0] + self.totals[0] / self.count
 
     @property
     def covariance(self) -> Tensor:
-        return self.second - self.mean[..., :, None] * self.mean[..., None, :]
+        self._seen()
+        if not self.with_second:
+            raise ValueError("only means were kept; make it with Moments(second=True)")
+        return self.products / self.count - _outer(self.totals[0] / self.count, self.totals[-1] / self.count)
+
+    @property
+    def second(self) -> Tensor:
+        return self.covariance + _outer(self.mean, self.shifts[-1] + self.totals[-1] / self.count)
+
+    @property
+    def varies(self) -> Tensor:
+        """Where the values vary by more than a computation's rounding, bool [*units]."""
+        variance = self.covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
+        return variance > (COMPUTING * self.eps) ** 2 * self.mean.square().sum(-1)
 
 
-class GroupMeans:
+class GroupMeans(Statistic):
     """Mean of values within groups: accuracy by group, effects by factor value.
 
     update: values [B, *units] and groups, integers [B] below n_groups; a negative group leaves the image out.
-    mean: [n_groups, *units], nan for a group without an image; overall: [*units].
+    mean: [n_groups, *units], nan for a group without an image; overall: [*units]; variance: [*units without the last].
     """
 
+    settings = ("n_groups",)
+
     def __init__(self, n_groups: int):
-        self.n_groups, self.total, self.squares = n_groups, None, None
+        super().__init__()
+        self.n_groups = checked_count("n_groups", n_groups)
         self.counts = torch.zeros(n_groups, dtype=torch.float64)
+        self.total, self.shift, self.squares = None, None, None
 
     def update(self, values: Tensor, groups: Tensor) -> None:
-        groups = groups.to(values.device)
-        if len(groups) != len(values) or groups.max() >= self.n_groups:
-            raise ValueError(f"need {len(values)} groups below {self.n_groups}, got {len(groups)} up to {groups.max().item()}")
+        groups = checked_numbers("groups", groups).to(values.device)
+        part = self._part(values, groups)
+        if part.count and groups.max() >= self.n_groups:
+            raise ValueError(f"need {part.count} groups below {self.n_groups}, got up to {groups.max().item()}")
         values, groups = _exact(values[groups >= 0]), groups[groups >= 0]
-        self.counts += torch.bincount(groups.cpu(), minlength=self.n_groups)
-        groups = groups.to(values.device)
+        part.count, part.counts = len(values), torch.bincount(groups.cpu(), minlength=self.n_groups).double()
         total = torch.zeros(self.n_groups, *values.shape[1:], dtype=values.dtype, device=values.device)
-        self.total = _add(self.total, total.index_add_(0, groups, values))
-        self.squares = _add(self.squares, values.square().sum(0))
+        part.total = total.index_add_(0, groups.to(values.device), values)
+        if part.count:
+            part.shift = values[0].clone() if self.shift is None else self.shift
+            part.squares = (values - part.shift.to(values.device)).square().sum(0)
+        self.merge(part)
 
-    def merge(self, other: "GroupMeans") -> None:
-        self.counts += other.counts
-        self.total, self.squares = _add(self.total, other.total), _add(self.squares, other.squares)
+    def _add(self, other: "GroupMeans") -> None:
+        if self.shift is None:
+            self.shift, self.squares = other.shift, other.squares
+        elif other.shift is not None:
+            squares = other.squares.to(self.squares.device)
+            if other.shift is not self.shift:
+                theirs = other.shift.to(self.shift.device)
+                move, away = theirs - self.shift, other.overall.to(theirs.device) - theirs
+                squares = squares + other.count * move * (2 * away + move)
+            self.squares = self.squares + squares
+        self.counts = self.counts + other.counts
+        self.total = other.total if self.total is None else self.total + other.total.to(self.total.device)
 
     @property
     def mean(self) -> Tensor:
+        self._seen()
         return self.total / self._shaped_counts()
 
     @property
     def overall(self) -> Tensor:
+        self._seen()
         return self.total.sum(0) / self.counts.sum().item()
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of the values in groups over the last axis, [*units without it]; 0 where all values are written alike."""
+        overall = self.overall
+        if self.shift is None:
+            return torch.zeros_like(overall.sum(-1))
+        variance = (self.squares / self.count - (overall - self.shift).square()).sum(-1)
+        return torch.where(variance > (WRITING * self.eps) ** 2 * overall.square().sum(-1), variance, 0)
 
     def explained_variance(self, corrected: bool = True) -> Tensor:
         """Share of the variance over the last axis that the groups explain, [*units without the last].
@@ -85,46 +210,47 @@ class GroupMeans:
         One-way analysis of variance. corrected: less what as many random groups would explain (epsilon squared; Kelley
         1935), so it is about 0, and may be below, where groups make no difference. Units that never vary get 0.
         """
-        n = self.counts.sum().item()
-        overall = (self.overall.square() * n).sum(-1)
-        whole = self.squares.sum(-1) - overall
-        seen = self.counts > 0
-        between = (self.total.square() / self._shaped_counts())[seen].sum(0).sum(-1) - overall
+        n, whole, seen = self.counts.sum().item(), self.variance, self.counts > 0
+        weights = (self._shaped_counts() / max(n, 1))[seen]
+        between = (weights * (self.mean[seen] - self.overall).square()).sum(0).sum(-1)
         if corrected:
             free = int(seen.sum()) - 1
             between = between - free * (whole - between) / max(n - 1 - free, 1)
-        return torch.where(whole > 1e-12 * overall.clamp(min=1e-30), between / whole.clamp(min=1e-300), 0)
+        return torch.where(whole > 0, between / torch.where(whole > 0, whole, 1), 0)
 
     def _shaped_counts(self) -> Tensor:
         return self.counts.to(self.total.device).reshape(-1, *[1] * (self.total.ndim - 1))
 
 
-class TopK:
+class TopK(Statistic):
     """The images with the highest scores, for each unit, and on request something of each of those images.
 
     update: scores [B, *units], the images' numbers [B], and rows [B, C, *units] to keep for the best images of each unit.
     values, images: [k, *units], best first; equal scores by number. rows: [k, C, *units].
     """
 
+    settings = ("k",)
+
     def __init__(self, k: int):
-        if k < 1:
-            raise ValueError(f"need k of at least 1, got {k}")
-        self.k, self.values, self.images, self.rows = k, None, None, None
+        super().__init__()
+        self.k, self.values, self.images, self.rows = checked_count("k", k), None, None, None
 
     def update(self, scores: Tensor, numbers: Tensor, rows: Tensor | None = None) -> None:
-        scores = scores.detach().cpu()
-        numbers = torch.as_tensor(numbers).reshape(-1, *[1] * (scores.ndim - 1)).expand(scores.shape)
-        self._keep(scores, numbers, None if rows is None else rows.detach().cpu())
+        numbers = checked_numbers("numbers", numbers)
+        part = self._part(scores, numbers) if rows is None else self._part(scores, numbers, rows)
+        if rows is not None and (rows.ndim < 2 or rows.shape[2:] != scores.shape[1:]):
+            raise ValueError(f"need rows [B, C, *units] for scores [B, *units], got {list(rows.shape)} and {list(scores.shape)}")
+        part.values = scores.detach().cpu()
+        part.images = numbers.cpu().reshape(-1, *[1] * (scores.ndim - 1)).expand(scores.shape)
+        part.rows = None if rows is None else rows.detach().cpu()
+        self.merge(part)
 
-    def merge(self, other: "TopK") -> None:
-        if other.values is not None:
-            self._keep(other.values, other.images, other.rows)
-
-    def _keep(self, scores: Tensor, numbers: Tensor, rows: Tensor | None) -> None:
+    def _add(self, other: "TopK") -> None:
+        scores, numbers, rows = other.values, other.images, other.rows
         if self.values is not None:
             scores, numbers = torch.cat([self.values, scores]), torch.cat([self.images, numbers])
             rows = None if rows is None else torch.cat([self.rows, rows])
-        numbers, order = numbers.sort(dim=0)  # so that equal scores come in the order of the images, whatever the batches
+        numbers, order = numbers.sort(dim=0, stable=True)  # so that equal scores come in the order of the images
         scores = scores.gather(0, order)
         best = scores.argsort(dim=0, descending=True, stable=True)[: self.k]
         self.values, self.images = scores.gather(0, best), numbers.gather(0, best)
@@ -133,40 +259,44 @@ class TopK:
             self.rows = rows.gather(0, chosen.expand(-1, rows.shape[1], *chosen.shape[2:]))
 
 
-class Rows:
+class Rows(Statistic):
     """All rows, in the order of the images' numbers: for results that are small for each image.
 
     update: values [B, ...] and the images' numbers [B]. rows: [K, ...]; numbers: [K], rising.
     """
 
     def __init__(self):
+        super().__init__()
         self.parts: list[tuple[Tensor, Tensor]] = []
 
     def update(self, values: Tensor, numbers: Tensor) -> None:
-        self.parts.append((values.detach().cpu(), torch.as_tensor(numbers)))
+        numbers = checked_numbers("numbers", numbers)
+        part = self._part(values, numbers)
+        # copies: a view of a few columns would keep the whole batch alive
+        part.parts = [(values.detach().to("cpu", copy=True), numbers.to("cpu", copy=True))]
+        self.merge(part)
 
-    def merge(self, other: "Rows") -> None:
-        self.parts += other.parts
+    def _add(self, other: "Rows") -> None:
+        self.parts = self.parts + other.parts
 
     @property
     def numbers(self) -> Tensor:
+        self._seen()
         return torch.cat([numbers for _, numbers in self.parts]).sort().values
 
     @property
     def rows(self) -> Tensor:
-        order = torch.cat([numbers for _, numbers in self.parts]).argsort()
+        self._seen()
+        order = torch.cat([numbers for _, numbers in self.parts]).argsort(stable=True)
         return torch.cat([values for values, _ in self.parts])[order]
 
 
 def _exact(values: Tensor) -> Tensor:
-    """The values in float64, on the CPU where the device has none. Raises ValueError where they are not finite."""
+    """The values in float64, on the CPU where the device has none."""
     values = values.detach()
-    if not values.isfinite().all():
-        raise ValueError("got values that are not finite; check the images and the model's precision (try dtype=torch.float32)")
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
-def _add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
-    if total is None or part is None:
-        return part if total is None else total
-    return total + part.to(total.device)
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """[*units, E] and [*units, F] -> [*units, E, F]"""
+    return left[..., :, None] * right[..., None, :]

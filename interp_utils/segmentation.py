@@ -14,8 +14,10 @@ from torchvision.transforms import v2
 
 from .datasets import MaskTask
 from .heads import direct_effects
+from .hooks import compute_dtype
 from .images import read_image
 from .models import Clip
+from .moments import Statistic, negligible
 from .stream import feed
 
 IGNORE = 255  # of a mask: nobody knows whether this pixel is on the object, so it does not count
@@ -47,8 +49,7 @@ def evaluate(
 
     feed(clip, prepare(masks, clip, protocol), [(scores, view)], batch_size)
     if scores.left_out:
-        of = int(scores.images + scores.left_out)
-        warnings.warn(f"{int(scores.left_out)} of {of} images left out: no pixel of their object is in the crop", stacklevel=2)
+        warnings.warn(f"{int(scores.left_out)} of {scores.count} images left out: no pixel of their object is in the crop", stacklevel=2)
     return scores.result()
 
 
@@ -147,7 +148,7 @@ def _check_meaning(masks: Tensor) -> None:
         )
 
 
-class SegmentationScores:
+class SegmentationScores(Statistic):
     """Segmentation scores of a set of images; they add up over batches and over parts of a set, in any order.
 
     A map is resized to its mask (bilinear), negatives are set to 0 if clip_negatives, and its values are brought to [0, 1];
@@ -162,11 +163,15 @@ class SegmentationScores:
     the map, whose range and mean are its own. An image without a pixel that counts is left out.
     """
 
+    settings, one_shape = ("threshold", "clip_negatives"), False
+    SUMS = ("left_out", "pixels", "correct", "precision", "intersection", "union")
+
     def __init__(self, threshold: str | float = "mean", clip_negatives: bool = True):
         if threshold != "mean" and not (isinstance(threshold, float | int) and 0 <= threshold <= 1):
             raise ValueError(f"threshold must be 'mean' or a number from 0 to 1, got {threshold!r}")
+        super().__init__()
         self.threshold, self.clip_negatives = threshold, clip_negatives
-        self.images, self.left_out, self.pixels, self.correct, self.precision = torch.zeros(5, dtype=torch.float64)
+        self.left_out, self.pixels, self.correct, self.precision = torch.zeros(4, dtype=torch.float64)
         self.intersection, self.union = torch.zeros(2, 2, dtype=torch.float64)  # each of background, foreground
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
@@ -176,10 +181,7 @@ class SegmentationScores:
         """
         if maps.ndim != 3 or masks.ndim != 3 or len(maps) != len(masks) or maps.numel() == 0:
             raise ValueError(f"need maps [B, rows, columns] and masks [B, H, W], got {list(maps.shape)} and {list(masks.shape)}")
-        if not maps.isfinite().all():
-            raise ValueError(
-                "the heat maps are not finite; check the explainer and the model's precision (try dtype=torch.float32)"
-            )
+        part = self._part(maps, masks)
         maps = normalised(maps.detach().cpu() if maps.device.type == "mps" else maps.detach(), masks.shape[1:], self.clip_negatives)
         masks = masks.to(maps.device)
         _check_meaning(masks)
@@ -187,47 +189,44 @@ class SegmentationScores:
         masks = (masks != 0) & counted
         threshold = maps.mean((1, 2), keepdim=True) if self.threshold == "mean" else self.threshold
         guess = maps > threshold
-        judged = counted.flatten(1).any(1).sum().cpu()
-        self.images, self.left_out = self.images + judged, self.left_out + len(maps) - judged
-        self.pixels = self.pixels + counted.sum().cpu()
-        self.correct = self.correct + ((guess == masks) & counted).sum().cpu()
+        part.left_out = part.left_out + (~counted.flatten(1).any(1)).sum().cpu()
+        part.pixels = part.pixels + counted.sum().cpu()
+        part.correct = part.correct + ((guess == masks) & counted).sum().cpu()
         off = ~masks & counted
         both = torch.stack([(~guess & off).sum(), (guess & masks).sum()]).cpu()
         either = torch.stack([((~guess | off) & counted).sum(), ((guess | masks) & counted).sum()]).cpu()
-        self.intersection, self.union = self.intersection + both, self.union + either
+        part.intersection, part.union = part.intersection + both, part.union + either
         scores, relevant = torch.stack([1 - maps, maps], 1), torch.stack([off, masks], 1)
         scores = torch.where(counted[:, None], scores, -1)  # behind all others, where what is not relevant changes nothing
-        self.precision = self.precision + average_precision(scores.flatten(1), relevant.flatten(1)).sum().cpu()
+        part.precision = part.precision + average_precision(scores.flatten(1), relevant.flatten(1)).sum().cpu()
+        self.merge(part)
 
-    def merge(self, other: "SegmentationScores") -> None:
-        """Add what another pass has gathered. Raises ValueError where it used another threshold or clipping."""
-        if (self.threshold, self.clip_negatives) != (other.threshold, other.clip_negatives):
-            raise ValueError(
-                f"cannot merge scores at threshold {self.threshold!r}, clip_negatives={self.clip_negatives} with scores "
-                f"at {other.threshold!r}, {other.clip_negatives}"
-            )
-        for name in ("images", "left_out", "pixels", "correct", "precision", "intersection", "union"):
+    def _add(self, other: "SegmentationScores") -> None:
+        for name in self.SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def result(self) -> dict[str, float]:
         """{"pixel_accuracy", "miou", "map"}, in percent. Raises ValueError before the first image."""
-        if self.images == 0:
+        judged = self.count - self.left_out
+        if judged == 0:
             raise ValueError(f"no images yet that have pixels to judge, {int(self.left_out)} left out; call update first")
         seen = self.union > 0
         return {
             "pixel_accuracy": 100 * (self.correct / self.pixels).item(),
             "miou": 100 * (self.intersection[seen] / self.union[seen]).mean().item(),
-            "map": 100 * (self.precision / self.images).item(),
+            "map": 100 * (self.precision / judged).item(),
         }
 
 
 def normalised(maps: Tensor, size, clip_negatives: bool = True) -> Tensor:
     """Maps [B, rows, columns] resized to `size` (bilinear), without negatives if asked, each from 0 to 1: [B, *size].
 
-    A constant map becomes 0.5 everywhere; so does, with clip_negatives, one that is nowhere positive.
+    A map that is constant up to rounding becomes 0.5 everywhere; so does, with clip_negatives, one that is nowhere positive.
+    Maps in half precision become float32.
     """
-    maps = maps.float()
-    constant = maps.amax((1, 2)) == maps.amin((1, 2))  # asked before resizing, which makes the last bits differ
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    low, high = maps.amin((1, 2)), maps.amax((1, 2))
+    constant = negligible(high - low, torch.maximum(low.abs(), high.abs()), maps.dtype)  # resizing makes the last bits differ
     maps = F.interpolate(maps[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
     maps = maps.clamp(min=0) if clip_negatives else maps
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
@@ -261,9 +260,9 @@ def text_maps(clip: Clip, classifier: Tensor, ln: str = "centered") -> Heatmap:
     @torch.no_grad()
     def heatmap_fn(pixels: Tensor) -> Tensor:
         effects = direct_effects(clip, pixels, ln)
-        vectors = classifier.to(effects.pixels.device, torch.float32)
-        tokens = effects.tokens()[:, 1:].float()
-        best = (effects.total().float() @ vectors.T).argmax(1)
+        tokens = effects.tokens()[:, 1:]
+        vectors = classifier.to(tokens)
+        best = (effects.total() @ vectors.T).argmax(1)
         direction = vectors[best] - vectors.mean(0)
         return torch.einsum("bne,be->bn", tokens, direction).unflatten(1, clip.grid)
 
@@ -280,8 +279,8 @@ def for_predicted_class(clip: Clip, explainer, classifier: Tensor) -> Heatmap:
 
     def heatmap_fn(pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            vectors = classifier.to(clip.device, torch.float32)
-            best = (clip.encode_image(pixels).float() @ vectors.T).argmax(1)
+            vectors = classifier.to(clip.device, compute_dtype(clip))
+            best = (clip.encode_image(pixels).to(vectors) @ vectors.T).argmax(1)
         return explainer(clip, pixels, vectors[best])
 
     return heatmap_fn

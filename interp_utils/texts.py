@@ -1,5 +1,8 @@
 """Pools of candidate descriptions, by name: the words in which TextSpan and its relatives may speak."""
 
+import csv
+import io
+import json
 import re
 from itertools import islice
 from pathlib import Path
@@ -9,8 +12,10 @@ import torch
 from torch import Tensor
 from wordfreq import iter_wordlist
 
+from .checks import checked_count
 from .models import DATA, Clip
 from .sandbox.captions import FACTS, prompts
+from .tokens import cut_off
 
 _NAMES = ("general", "words", "classes", "sandbox")
 _WORDS = 3498  # as many as the thesis has descriptions and common words
@@ -34,6 +39,13 @@ _WITHOUT_ARTICLE = set(
 _LIKE_YOU = re.compile(r"uni(?![dmn])|us[eu]|ut[ei]|uku|ura|ubi|eu|ewe|one|once")  # vowels on paper, consonants in the mouth
 _SILENT_H = re.compile(r"hour|hono|heir")
 
+_CSV_HEADER = re.compile(r"(?:\w+[,;])*text(?:[,;]\w+)+|(?:\w+[,;])+text")
+_WORD = re.compile(r"[^\W_]+")
+_IRREGULAR = {
+    "mouse": "mice", "louse": "lice", "goose": "geese", "foot": "feet", "tooth": "teeth", "child": "children", "person": "people",
+    "ox": "oxen", "die": "dice", "penny": "pence", "axis": "axes", "oasis": "oases",
+}  # fmt: skip
+
 
 class Pool(NamedTuple):
     """Candidate descriptions, distinct ignoring case, and what each is about."""
@@ -47,12 +59,13 @@ def load_pool(name: str | Path, n: int | None = None, classes: list[str] | None 
 
     "words" are the most common English words of three letters or more, 3498 unless n says otherwise; "classes" describes each
     of `classes`, which the other pools leave alone; "sandbox" has all prompts of the sandbox, their factor as kind. A text file
-    is UTF-8 with one text a line, or kind<TAB>text on every line; blank lines and repetitions, ignoring case, are dropped.
+    is UTF-8 with one text a line, or kind<TAB>text on every line; a .csv file has a column "text", and "kind" if it likes; a
+    .json file one list of texts. Blank texts and repetitions, ignoring case, are dropped; white space of any kind is one space.
     n: the first so many texts; "general" is shuffled, so its start is a fair sample.
-    Raises ValueError for an unknown name, n < 1, an empty pool, no classes or a file not in UTF-8, FileNotFoundError for no file.
+    Raises ValueError for an unknown name, n < 1, an empty pool, no classes, a file not in UTF-8 or of another form,
+    FileNotFoundError for no file.
     """
-    if n is not None and n < 1:
-        raise ValueError(f"need at least one text, got n={n}")
+    n = n if n is None else checked_count("n", n)
     if name == "words":
         common = (word for word in iter_wordlist("en") if word.isalpha() and len(word) >= 3)
         return _pool(("word", word) for word in islice(common, n or _WORDS))
@@ -97,10 +110,15 @@ def knows(clip: Clip, texts: list[str]) -> list[bool]:
 
 
 def understood(clip: Clip, pool: Pool) -> Pool:
-    """The texts of a pool that the model `knows`. Raises ValueError when nothing is left, and for a Clip without a tokenizer."""
+    """The texts of a pool that the model `knows` and reads to their end.
+
+    Raises ValueError when nothing is left, and for a Clip without a tokenizer.
+    """
     keep = knows(clip, pool.texts)
+    cut = cut_off(clip.tokenizer, pool.texts, clip.tokenizer(pool.texts)).tolist()
+    keep = [known and not too_long for known, too_long in zip(keep, cut)]
     if not any(keep):
-        raise ValueError(f"{clip.name} knows all tokens of none of these {len(pool.texts)} texts; take another pool")
+        raise ValueError(f"{clip.name} knows and reads all tokens of none of these {len(pool.texts)} texts; take another pool")
     texts, kinds = ([item for item, kept in zip(items, keep) if kept] for items in pool)
     return Pool(texts, kinds)
 
@@ -110,9 +128,7 @@ def random_vectors(n: int, width: int, seed: int) -> Tensor:
 
     Raises ValueError unless n and width are positive.
     """
-    if n < 1 or width < 1:
-        raise ValueError(f"need n and width of at least 1, got {n} and {width}")
-    return torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(checked_count("n", n), checked_count("width", width), generator=torch.Generator().manual_seed(seed))
 
 
 def _pool(pairs) -> Pool:
@@ -130,15 +146,76 @@ def _read(name: str | Path) -> Pool:
             raise ValueError(f"unknown pool {name!r}; choose {', '.join(_NAMES)}, or give the path of a text file, one text a line")
         raise FileNotFoundError(f"no text file {path}; it should hold one text a line, or kind<TAB>text")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8 text") from error
-    lines = [line.rstrip() for line in lines if line.strip()]
-    if not lines:
+    read = {".json": _from_json, ".csv": _from_csv}.get(path.suffix.lower(), _from_lines)
+    pairs = [tuple(" ".join(part.split()) for part in pair) for pair in read(path, content)]
+    if not any(text for _, text in pairs):
         raise ValueError(f"{path} holds no text; it should hold one text a line, or kind<TAB>text")
-    has_kinds = all("\t" in line for line in lines)
-    pairs = (line.split("\t", 1) if has_kinds else ("", line) for line in lines)
-    return _pool((kind.strip(), text.strip()) for kind, text in pairs)
+    return _pool(pair for pair in pairs if pair[1])
+
+
+def _from_json(path: Path, content: str) -> list[tuple[str, str]]:
+    try:
+        texts = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f'{path} must hold one list of texts, ["a dog", ...], got {texts!r:.80}')
+    return [("", text) for text in texts]
+
+
+def _from_csv(path: Path, content: str) -> list[tuple[str, str]]:
+    rows = list(csv.DictReader(io.StringIO(content)))
+    rows = [{(name or "").strip().casefold(): cell for name, cell in row.items()} for row in rows]
+    wrong = [k for k, row in enumerate(rows, start=1) if "" in row or not isinstance(row.get("text"), str)]
+    if wrong or not rows:
+        raise ValueError(
+            f'{path} needs a first line with the names of its columns, one of them "text", and a cell for each in every row; '
+            + (f"row {wrong[0]} is {rows[wrong[0] - 1]!r:.120}" if rows else f"it starts {content[:60]!r}")
+        )
+    return [(row.get("kind") or "", row["text"]) for row in rows]
+
+
+def _from_lines(path: Path, content: str) -> list[tuple[str, str]]:
+    lines = [(k, line.rstrip().split("\t")) for k, line in enumerate(content.split("\n"), start=1) if line.strip()]
+    header = [cell.strip().casefold() for cell in lines[0][1]] if lines else []
+    if content.lstrip().startswith(("[", "{")) or (len(header) == 1 and _CSV_HEADER.fullmatch(header[0])):
+        raise ValueError(f"{path} looks like JSON or CSV, not like one text a line; give it the ending .json or .csv")
+    if header == ["kind", "text"]:
+        lines = lines[1:]
+    kinds = {len(cells) for _, cells in lines}
+    if not kinds <= {1} and not kinds <= {2}:
+        usual = 1 if sum(len(cells) == 1 for _, cells in lines) * 2 > len(lines) else 2
+        number, cells = next((number, cells) for number, cells in lines if len(cells) != usual)
+        raise ValueError(
+            f"line {number} of {path} has {len(cells) - 1} tabs where most have {usual - 1}: {' '.join(cells)!r:.60}; "
+            "write kind<TAB>text on every line, or no tab at all"
+        )
+    return [(cells[0] if len(cells) == 2 else "", cells[-1]) for _, cells in lines]
+
+
+def mentions(text: str, name: str) -> bool:
+    """Whether a text has a name as whole words, in the singular or the plural: "two sports cars" has "car", "a scarf" has not."""
+    words, wanted = (_WORD.findall(part.casefold()) for part in (text, name))
+    places = range(len(words) - len(wanted) + 1)
+    return any(all(_same_noun(*pair) for pair in zip(wanted, words[place:])) for place in places)
+
+
+def _same_noun(one: str, other: str) -> bool:
+    return one == other or one in _plurals(other) or other in _plurals(one)
+
+
+def _plurals(word: str) -> set[str]:
+    """What the plural of an English word may be."""
+    plurals = {word + "s", *_IRREGULAR.get(word, "").split()}
+    if word.endswith(("s", "x", "z", "ch", "sh", "o")):
+        plurals.add(word + "es")
+    for end, ending in (("y", "ies"), ("f", "ves"), ("fe", "ves"), ("man", "men"), ("us", "i"), ("z", "zzes")):
+        if word.endswith(end):
+            plurals.add(word.removesuffix(end) + ending)
+    return plurals
 
 
 def _with_article(name: str) -> str:

@@ -132,3 +132,152 @@ def test_rows_of_single_scores():
     top = TopK(2)
     top.update(torch.tensor([1.0, 3, 2]), [10, 11, 12], torch.tensor([[1.0, -1], [3, -3], [2, -2]]))
     assert top.images.tolist() == [11, 12] and top.rows.tolist() == [[3, -3], [2, -2]]
+
+
+def large_mean(mean, dtype, n=400, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    groups = torch.randint(0, 2, (n,), generator=generator)
+    values = torch.randn(n, 3, 4, generator=generator, dtype=torch.float64) + 2 * groups[:, None, None]
+    return (values + mean).to(dtype), groups
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e7, -1e8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_large_mean_takes_no_digits_from_spread(mean, dtype):
+    values, groups = large_mean(mean, dtype)
+    moments, merged, by_group = Moments(second=True), Moments(second=True), GroupMeans(2)
+    halves = [GroupMeans(2), GroupMeans(2)]
+    for k, part in enumerate(torch.arange(len(values)).split(37)):
+        moments.update(values[part])
+        by_group.update(values[part], groups[part])
+        halves[k % 2].update(values[part], groups[part])
+        own = Moments(second=True)
+        own.update(values[part])
+        merged.merge(own)
+    halves[1].merge(halves[0])
+    centred = values.double() - values.double().mean(0)
+    expected = torch.einsum("bue,buf->uef", centred, centred) / len(values)
+    for found in (moments, merged):
+        torch.testing.assert_close(found.covariance, expected, atol=1e-6, rtol=1e-6)
+    if dtype == torch.float64:  # of float32 at 1e8 the spread is that of rounding
+        plain = GroupMeans(2)
+        plain.update(values - mean, groups)
+        for found in (by_group, halves[1]):
+            torch.testing.assert_close(found.explained_variance(), plain.explained_variance(), atol=1e-6, rtol=1e-6)
+            torch.testing.assert_close(found.variance, plain.variance, atol=1e-6, rtol=1e-6)
+
+
+def test_covariance_with_other_values():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 2, 3, generator=generator, dtype=torch.float64) + 1e6
+    y = x[..., :2] * torch.tensor([2.0, -1]) + torch.randn(50, 2, 2, generator=generator, dtype=torch.float64)
+    whole, parts = Moments(second=True), [Moments(second=True), Moments(second=True)]
+    whole.update(x, y)
+    for part, rows in zip(parts, (slice(30, 50), slice(0, 30))):
+        part.update(x[rows], y[rows])
+    parts[0].merge(parts[1])
+    for found in (whole, parts[0]):
+        for unit in range(2):
+            expected = torch.cov(torch.cat([x[:, unit], y[:, unit]], 1).T, correction=0)[:3, 3:]
+            torch.testing.assert_close(found.covariance[unit], expected, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(found.second, torch.einsum("bue,buf->uef", x, y) / 50, rtol=1e-12, atol=0)
+    with pytest.raises(ValueError, match="gathers images of shapes"):
+        whole.update(x)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.floats(-1e6, 1e6), st.sampled_from([torch.float32, torch.float64]))
+def test_what_never_varies_has_no_variance(seed, scale, dtype):
+    generator = torch.Generator().manual_seed(seed)
+    row = (scale * torch.randn(2, 3, generator=generator, dtype=torch.float64)).to(dtype)
+    moments, groups = Moments(second=True), GroupMeans(2)
+    for n in (7, 13, 1):
+        moments.update(row.expand(n, 2, 3))
+        groups.update(row.expand(n, 2, 3), torch.arange(n) % 2)
+    assert not moments.varies.any() and (groups.variance == 0).all() and (groups.explained_variance() == 0).all()
+    alive = torch.stack([row, row * (1 + 1e-3)]) if scale else torch.randn(2, 2, 3)
+    moments.update(alive), groups.update(alive, torch.tensor([0, 1]))
+    assert abs(scale) < 1e-30 or (moments.varies.all() and (groups.variance > 0).all())
+
+
+def test_rows_own_what_they_keep():
+    batch = torch.randn(8, 32, 16)
+    rows, numbers = Rows(), torch.arange(8)
+    rows.update(batch[:, 3], numbers)
+    kept = rows.parts[0][0]
+    assert kept.untyped_storage().nbytes() == kept.numel() * 4, "a view would keep all 32 heads alive"
+    expected = batch[:, 3].clone()
+    batch.zero_(), numbers.zero_()
+    assert torch.equal(rows.rows, expected) and rows.numbers.tolist() == list(range(8))
+
+
+KINDS = {
+    "moments": (lambda: Moments(), lambda s, v, n: s.update(v)),
+    "second": (lambda: Moments(second=True), lambda s, v, n: s.update(v)),
+    "groups": (lambda: GroupMeans(9), lambda s, v, n: s.update(v, n)),
+    "top": (lambda: TopK(3), lambda s, v, n: s.update(v, n)),
+    "rows": (lambda: Rows(), lambda s, v, n: s.update(v, n)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_does_not_fit_is_refused_and_changes_nothing(kind):
+    make, update = KINDS[kind]
+    statistic, numbers = make(), torch.arange(4)
+    with pytest.raises(ValueError, match="no images yet"):
+        _ = statistic.rows if kind == "rows" else statistic.mean if kind != "top" else statistic._seen()
+    update(statistic, torch.ones(4, 2, 3), numbers)
+    for wrong in (float("nan"), float("inf")):
+        values = torch.ones(4, 2, 3)
+        values[2, 1, 0] = wrong
+        with pytest.raises(ValueError, match="not finite"):
+            update(statistic, values, numbers)
+    with pytest.raises(ValueError, match=r"gathers images of shapes \[\[2, 3\].*got shapes \[\[2, 1\]"):
+        update(statistic, torch.ones(4, 2, 1), numbers)  # which broadcasts
+    for numbers_, message in ((torch.arange(3), "as many rows"), (torch.ones(4), "integers"), (torch.ones(4).bool(), "integers")):
+        if kind not in ("moments", "second"):
+            with pytest.raises(ValueError, match=message):
+                update(statistic, torch.ones(4, 2, 3), numbers_)
+    other = make()
+    update(other, torch.ones(4, 2, 1), numbers)
+    with pytest.raises(ValueError, match="gathers images of shapes"):
+        statistic.merge(other)
+    for other_kind, (other_make, _) in KINDS.items():
+        if other_kind != kind:
+            with pytest.raises(ValueError, match="cannot merge"):
+                statistic.merge(other_make())
+    assert statistic.count == 4
+
+
+def test_settings_must_agree():
+    for mine, theirs in ((TopK(3), TopK(1)), (GroupMeans(3), GroupMeans(2)), (Moments(second=True), Moments())):
+        with pytest.raises(ValueError, match="cannot merge"):
+            mine.merge(theirs)
+    top = TopK(2)
+    top.update(torch.ones(3), torch.arange(3), torch.ones(3, 4))
+    with pytest.raises(ValueError, match="gathers images of shapes"):
+        top.update(torch.ones(3), torch.arange(3))
+    with pytest.raises(ValueError, match="need rows"):
+        TopK(2).update(torch.ones(3, 5), torch.arange(3), torch.ones(3, 4, 1))
+    with pytest.raises(ValueError, match="only means were kept"):
+        moments = Moments()
+        moments.update(torch.ones(2, 3))
+        _ = moments.covariance
+
+
+def test_shares_of_images_are_exact():
+    """Means of zeros and ones are counts over counts, however the images came, so that equal accuracies are equal."""
+    right = torch.tensor([1.0, 0, 1, 1, 0, 1, 1])
+    for order in (range(7), [1, 0, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0]):
+        means, moments = GroupMeans(1), Moments()
+        for k in order:
+            means.update(right[k : k + 1, None], torch.tensor([0])), moments.update(right[k : k + 1])
+        assert means.overall.item() == means.mean.item() == moments.mean.item() == 5 / 7
+
+
+def test_groups_without_an_image():
+    means = GroupMeans(2)
+    means.update(torch.ones(3, 2, 1), torch.full((3,), -1))
+    assert means.mean.isnan().all() and (means.explained_variance() == 0).all() and means.counts.sum() == 0
+    means.update(torch.arange(6.0).reshape(3, 2, 1) + 1e6, torch.tensor([0, -1, 1]))
+    assert means.counts.tolist() == [1, 1] and means.variance.tolist() == [4, 4]

@@ -40,6 +40,7 @@ def test_every_control_at_both_ends(explorer):
         for value in values:
             explorer.controls[name].value = value
             assert "Error" not in explorer.status.value and explorer.alt.startswith("the image is “")
+            assert ("so it saw the beginning alone of 24 of 24 texts" in explorer.alt) == ("again" in str(value))
             assert "<img alt=" in explorer.view.value and explorer.png[:4] == b"\x89PNG"
             seen.add(explorer.png)
     assert len(seen) >= 5, "moving a control did not change the picture"
@@ -79,7 +80,9 @@ def test_errors_are_shown_and_the_picture_stays(explorer):
         ("names", "a dog", "need 2 to 24 different names"),
         ("names", " , a dog,, a dog", "got 1"),
         ("names", ",".join(map(str, range(25))), "got 25"),
-        ("prompt", "a picture", "the prompt needs {}"),
+        ("prompt", "a picture", "a template needs {} where the text goes"),
+        ("prompt", "a picture of %s", "a template needs {} where the text goes"),
+        ("prompt", "again " * 60 + "{}", "differ only where they are cut off"),
         ("image", "my own image", "choose a file first"),
     ):
         right = explorer.controls[control].value
@@ -108,6 +111,31 @@ def test_text_is_escaped_and_braces_are_harmless(explorer):
     explorer.controls["names"].value = '<b>&"quoted", {0} {name}'
     assert "Error" not in explorer.status.value
     assert "<b>&" not in explorer.view.value and "&lt;b&gt;" in explorer.view.value and "{0} {name}" in explorer.alt
+
+
+@pytest.mark.parametrize("text", ["$x_$", "$5 and $6", r"a $\frac{1", "$$", "_$^$_"])
+def test_text_is_never_read_as_mathematics(explorer, text):
+    explorer.controls["names"].value = f"a dog, {text}"
+    assert "Error" not in explorer.status.value and text in explorer.alt.replace("&#x27;", "'")
+    figure = plots.image_grid([torch.rand(3, 8, 8)], [text])
+    figure.supxlabel(text), figure.subfigures(1, 1).subplots().set_xticks([0], [text])
+    figure.png()
+    for part in figure.findobj(lambda artist: getattr(artist, "get_text", str)() == text):
+        assert part.get_parse_math() is False, "shown as it was typed"
+
+
+def test_an_error_in_drawing_is_shown_too(explorer, monkeypatch):
+    before, names = explorer.view.value, explorer.controls["names"].value
+
+    def broken(self):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(plots.Picture, "png", broken)
+    explorer.controls["names"].value = "a key, a bird"
+    assert "RuntimeError: no ink" in explorer.status.value and explorer.view.value == before
+    monkeypatch.undo()
+    explorer.controls["names"].value = names
+    assert "Error" not in explorer.status.value and explorer.view.value == before
 
 
 def test_a_model_that_knows_all_words(tiny):

@@ -16,6 +16,7 @@ from torchvision import transforms
 
 import interp_utils as iu
 from interp_utils.datasets import MaskTask, load_masks
+from interp_utils.moments import Moments
 from interp_utils.segmentation import (
     SegmentationScores,
     average_precision,
@@ -148,9 +149,27 @@ def test_parts_add_up_in_any_order():
                 shard.update(maps[k : k + 1], masks[k : k + 1])
             total.merge(shard)
         assert total.result() == pytest.approx(whole.result(), abs=1e-9)
-        assert total.images == 9 and total.pixels == masks.numel()
-    with pytest.raises(ValueError, match="cannot merge scores at threshold 'mean', clip_negatives=True .* 0.5, True"):
-        whole.merge(SegmentationScores(0.5))
+        assert total.count == 9 and total.pixels == masks.numel()
+    for other in (SegmentationScores(0.5), SegmentationScores(clip_negatives=False), Moments()):
+        with pytest.raises(ValueError, match="cannot merge a SegmentationScores"):
+            whole.merge(other)
+
+
+def test_double_precision_is_kept_and_rounding_is_no_map():
+    """A step of 1e-9 is a map in float64; in float32 the same numbers are constant, and noise of a few roundings says nothing."""
+    step = 1 + torch.tensor([[[0.0, 1e-9], [0, 1e-9]]], dtype=torch.float64)
+    found = normalised(step, (2, 2))
+    assert found.dtype == torch.float64 and torch.allclose(
+        found, torch.tensor([[[0.0, 1], [0, 1]]], dtype=torch.float64), atol=1e-6
+    )
+    assert (normalised(step.float(), (2, 2)) == 0.5).all() and normalised(step.half(), (2, 2)).dtype == torch.float32
+    for scale in (1e-20, 1.0, 1e20):
+        rounding = scale * (1 + torch.finfo(torch.float32).eps * torch.tensor([[[0.0, 1, 2], [3, 1, 0]]]))
+        assert (normalised(rounding, (4, 6)) == 0.5).all()
+        assert normalised(scale * (1 + torch.tensor([[[0.0, 1e-3]]])), (1, 2)).flatten().tolist() == [0, 1]
+    tight = SegmentationScores(0.5, clip_negatives=False)
+    tight.update(step, step > 1)
+    assert tight.result() == {"pixel_accuracy": 100, "miou": 100, "map": 100}
 
 
 def test_masks_as_maps_score_100_aligned_and_less_as_published(clip):

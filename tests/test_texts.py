@@ -7,7 +7,7 @@ import torch
 
 from interp_utils.models import DATA, Clip
 from interp_utils.sandbox.world import CATEGORIES, COLOURS, FACTORS, OBJECTS
-from interp_utils.texts import Pool, class_descriptions, load_pool, random_vectors, understood
+from interp_utils.texts import Pool, class_descriptions, load_pool, mentions, random_vectors, understood
 
 
 def distinct(texts: list[str]) -> bool:
@@ -58,11 +58,81 @@ def test_sandbox_pool_has_every_prompt_of_every_factor_and_the_model_knows_them_
 
 def test_files_in_both_formats(tmp_path):
     plain, kinds = tmp_path / "plain.txt", tmp_path / "kinds.tsv"
-    plain.write_bytes("\ufeff  a dog \r\n\r\nA Dog\r\nein schöner Hund\r\na\tcat\r\nwords with a trailing tab\t\r\n".encode())
-    assert load_pool(plain) == Pool(["a dog", "ein schöner Hund", "a\tcat", "words with a trailing tab"], [""] * 4)
+    plain.write_bytes("\ufeff  a dog \r\n\r\nA Dog\r\nein schöner Hund\r\nwords with a trailing tab\t\r\n".encode())
+    assert load_pool(plain) == Pool(["a dog", "ein schöner Hund", "words with a trailing tab"], [""] * 3)
     kinds.write_text("animal\ta dog\n\n animal \t a cat \ncolour\tred\nother\tRED\n\tno kind\n", encoding="utf-8")
     assert load_pool(str(kinds)) == Pool(["a dog", "a cat", "red", "no kind"], ["animal", "animal", "colour", ""])
     assert load_pool(kinds, 2).texts == ["a dog", "a cat"]
+
+
+def test_a_line_ends_where_its_line_ends(tmp_path):
+    """Form feeds, U+2028 and their like stand inside a text and are a space; only line ends end it."""
+    path = tmp_path / "pool.txt"
+    path.write_bytes("a dog\u2028on a\x0cbeach\na\x1cred\x85cat\r\n\u2028\n".encode())
+    assert load_pool(path).texts == ["a dog on a beach", "a red cat"]
+    path.write_text("animal\u2028s\ta dog\u2029here\n", encoding="utf-8")
+    assert load_pool(path) == Pool(["a dog here"], ["animal s"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", "animal\ta dog\nanimal\ta cat\na bird\n", "line 3 of .* has 0 tabs where most have 1: 'a bird'"),
+        ("a.tsv", "a dog\na cat\n\nanimal\ta bird\n", "line 4 of .* has 1 tabs where most have 0: 'animal a bird'"),
+        ("a.tsv", "animal\ta dog\t3\nanimal\ta cat\t4\n", "line 1 of .* has 2 tabs where most have 1"),
+        ("a.txt", "kind,text\nanimal,a dog\n", "looks like JSON or CSV"),
+        ("a.txt", "text;kind\na dog;animal\n", "looks like JSON or CSV"),
+        ("a.txt", '["a dog", "a cat"]', "looks like JSON or CSV"),
+        ("a.json", '{"texts": ["a dog"]}', "must hold one list of texts"),
+        ("a.json", '["a dog", 3]', "must hold one list of texts"),
+        ("a.json", '["a dog",', "is not JSON"),
+        ("a.json", "[]", "holds no text"),
+        ("a.csv", "a dog\na cat\n", 'one of them "text"'),
+        ("a.csv", "text,kind\na dog\na cat,animal,more\n", "row 2"),
+        ("a.csv", "text\n", "it starts 'text"),
+    ],
+)
+def test_files_of_another_form_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_pool(tmp_path / name)
+
+
+def test_tables_and_lists(tmp_path):
+    for name, content, expected in (
+        (
+            "a.csv",
+            '\ufeffid, Kind ,TEXT\n1,animal,"a dog, asleep"\n2,,a  cat\n3,animal,\n',
+            (["a dog, asleep", "a cat"], ["animal", ""]),
+        ),
+        ("b.csv", "text\na dog\nA DOG\n", (["a dog"], [""])),
+        ("c.json", '["a dog", "a \\u2028 cat", " ", "A dog"]', (["a dog", "a cat"], ["", ""])),
+        ("d.tsv", "Kind\ttext\nanimal\ta dog\n", (["a dog"], ["animal"])),
+    ):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        assert load_pool(tmp_path / name) == Pool(*expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "yes", "no"),
+    [
+        ("car", ["a red car", "two CARS", "the car's door", "a sports-car"], ["a scarf on a carpet", "a cart", "caring", "care"]),
+        ("cat", ["cats", "a cat."], ["location", "cattle", "a catapult"]),
+        ("bus", ["two buses", "busses and a bus"], ["a business", "busy"]),
+        ("horse", ["horses"], ["horseradish"]),
+        ("leaf", ["leaves"], ["leaving"]),
+        ("person", ["people on a street"], ["personal things"]),
+        ("mouse", ["mice"], ["mousse"]),
+        ("fireman", ["two firemen"], ["firemanship"]),
+        ("cherry", ["cherries"], []),
+        ("letter A", ["two letters A", "a letter a"], ["letter B", "a letter", "a letterbox"]),
+        ("ice cream", ["ice creams", "an ice-cream cone"], ["cream on ice", "ice"]),
+        ("scissors", ["a pair of scissors"], []),
+        ("glasses", ["a glass"], ["glassware"]),
+    ],
+)
+def test_names_are_whole_words_in_either_number(name, yes, no):
+    assert all(mentions(text, name) for text in yes) and not any(mentions(text, name) for text in no)
 
 
 def test_errors_say_what_to_do(tmp_path):
@@ -77,8 +147,9 @@ def test_errors_say_what_to_do(tmp_path):
     (tmp_path / "latin.txt").write_bytes("Straße\n".encode("latin-1"))
     with pytest.raises(ValueError, match="not UTF-8"):
         load_pool(tmp_path / "latin.txt")
-    with pytest.raises(ValueError, match="at least one text"):
-        load_pool("general", 0)
+    for n in (0, -3, 2.5, True):
+        with pytest.raises(ValueError, match="n must be .*at least 1"):
+            load_pool("general", n)
     with pytest.raises(ValueError, match="needs the class names"):
         load_pool("classes")
 
@@ -146,6 +217,11 @@ def test_understood_drops_texts_with_a_word_unknown_to_the_sandbox(sandbox):
     assert understood(sandbox, pool) == Pool(["a red dog", "two ships"], ["a", "d"])
     with pytest.raises(ValueError, match="none of these 1 texts"):
         understood(sandbox, Pool(["zebra crossings"], [""]))
+
+
+def test_understood_drops_texts_that_the_model_does_not_read_to_their_end(sandbox):
+    long = "a red dog " * 12
+    assert understood(sandbox, Pool(["a red dog", long], ["a", "b"])) == Pool(["a red dog"], ["a"])
 
 
 def test_a_model_with_a_full_vocabulary_understands_everything(tiny):

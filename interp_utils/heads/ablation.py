@@ -85,7 +85,8 @@ def accuracy_under(
     mode: "direct" replaces stored direct effects, divided by the representation's length (thesis, tables 2.1 and A.1):
     nothing is re-run, later layers still see the original stream. "forward" replaces the outputs of the parts, at every
     token, and runs the rest of the model again. The two answer different questions; do not mix them in one table.
-    means: the images whose mean is put in place, the same images by default, or "zero".
+    means: the images whose mean is put in place, the same images by default, or "zero". options: those of `feed`, for both
+    passes; but `numbers` choose among `images`, so of other `means` all are taken.
     Raises ValueError for another mode, labels beyond the classifier, and parts that the model does not have or that overlap.
     """
     for ablation in ablations.values():
@@ -93,7 +94,9 @@ def accuracy_under(
     if mode not in ("direct", "forward"):
         raise ValueError(f"mode must be 'direct' or 'forward', got {mode!r}")
     prepare = _direct if mode == "direct" else _forward
-    scores = prepare(clip, images if means is None else means, list(ablations.values()), ln, options)
+    own = means is None or means is images
+    averaging = {name: value for name, value in options.items() if own or name != "numbers"}
+    scores = prepare(clip, images if own else means, list(ablations.values()), ln, averaging)
     result = GroupMeans(n_groups)
 
     def correct(batch: Batch):

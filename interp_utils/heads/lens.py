@@ -62,18 +62,18 @@ def fit_tuned_lens(clip: Clip, images: Sequence, ridge: float = 1e-3, **options)
     """
     if not ridge > 0:
         raise ValueError(f"ridge must be positive, got {ridge}")
-    moments = Moments(second=True)
+    own, across = Moments(second=True), Moments(second=True)
 
-    def view(batch):
-        streams = accumulated_resid(clip, batch.pixels)
-        return torch.cat([streams, streams[:, -1:].expand_as(streams)], -1)
+    def streams(batch):
+        return batch.once("streams", lambda: accumulated_resid(clip, batch.pixels))
 
-    feed(clip, images, [(moments, view)], **options)
-    mean, covariance, width = moments.mean, moments.covariance, clip.d_model
-    own, across = covariance[:, :width, :width], covariance[:, :width, width:]
-    size = own.diagonal(dim1=1, dim2=2).mean(1)
-    floor = 1e-9 * mean[:, :width].square().mean(1)  # the embedding is the same for all images: no variance, no map
-    eye = torch.eye(width).to(own)
-    maps = torch.linalg.solve(own + torch.maximum(ridge * size, floor)[:, None, None] * eye, across)
-    offsets = mean[:, width:] - torch.einsum("lD,lDd->ld", mean[:, :width], maps)
+    def with_final(batch):
+        return streams(batch), streams(batch)[:, -1:].expand_as(streams(batch))
+
+    feed(clip, images, [(own, streams), (across, with_final)], **options)
+    covariance, varies = own.covariance, own.varies  # the embedding is the same for all images: no variance, no map
+    penalty = torch.where(varies, ridge * covariance.diagonal(dim1=1, dim2=2).mean(1), 1)
+    eye = torch.eye(clip.d_model).to(covariance)
+    maps = torch.linalg.solve(covariance + penalty[:, None, None] * eye, across.covariance * varies[:, None, None])
+    offsets = own.mean[-1] - torch.einsum("lD,lDd->ld", own.mean, maps)
     return TunedLens(maps.float(), offsets.float())

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..checks import checked_count
 from ..models import Clip
 from ..moments import GroupMeans
 from ..sandbox import FACTORS, balanced
@@ -17,7 +18,7 @@ def kind_shares(span: TextSpan, kinds: Sequence[str], size: int = 10) -> dict[st
 
     kinds: of each text of the pool, see `texts.Pool`.
     """
-    shares: dict[str, float] = {}
+    shares, size = {}, checked_count("size", size)
     for index, explained in zip(span.indices[:size], span.explained[:size].tolist()):
         shares[kinds[index]] = shares.get(kinds[index], 0.0) + explained
     return dict(sorted(shares.items(), key=lambda item: -item[1]))

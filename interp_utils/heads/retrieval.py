@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..checks import checked_count
 from ..models import Clip
 from ..moments import Rows
 from ..sandbox.world import FACTORS, Spec
@@ -40,7 +41,7 @@ def neighbours(features: Tensor, query: int, k: int = 8) -> list[int]:
         raise IndexError(f"no image {query}: there are {len(features)}, or it was left out")
     scores = (features @ features[query]).nan_to_num(nan=-float("inf"))
     scores[query] = -float("inf")
-    return scores.topk(min(k, int(scores.isfinite().sum()))).indices.tolist()
+    return scores.topk(min(checked_count("k", k), int(scores.isfinite().sum()))).indices.tolist()
 
 
 def shared_factors(specs: Sequence[Spec], query: int, found: Sequence[int]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..checks import checked_count
 from ..models import Clip
 from .ablation import Ablation, Accuracy, ablate_attention, ablate_heads, ablate_mlps, accuracy_under
 from .textspan import Head
@@ -43,8 +44,9 @@ def remove_cue(
     """
     if len(heads) == 0:
         raise ValueError("no head to ablate: no head's texts met the rule; lower the share that `heads_about` asks for")
+    last_layers, trials = checked_count("last_layers", last_layers, clip.n_layers), checked_count("trials", trials)
     late = [(layer, head) for layer in range(clip.n_layers - last_layers, clip.n_layers) for head in range(clip.n_heads)]
-    if random_heads > len(late):
+    if checked_count("random_heads", random_heads) > len(late):
         raise ValueError(f"cannot draw {random_heads} random heads from the {len(late)} of the last {last_layers} layers")
     generator = torch.Generator().manual_seed(seed)
     drawn = [[late[k] for k in torch.randperm(len(late), generator=generator)[:random_heads]] for _ in range(trials)]

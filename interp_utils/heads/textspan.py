@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import checked_count
 from ..hooks import compute_dtype
 from ..models import Clip
-from ..moments import Moments, TopK
+from ..moments import Moments, TopK, epsilon
 from ..stream import feed
 from .ablation import checked_labels
 from .direct import head_basis
 
 Head = tuple[int, int]  # layer, head
+NOISE = 25  # in units of the precision's epsilon: rounding errors of a model's outputs lie below
 
 
 @dataclass(frozen=True)
@@ -28,32 +30,40 @@ class TextSpan:
 
     def reconstruct(self, contributions: Tensor, size: int | None = None) -> Tensor:
         """The head's mean plus the projection on the first `size` directions, [..., E] -> [..., E]."""
+        size = size if size is None else checked_count("size", size, least=0)
         basis, mean = self.directions[:size].to(contributions), self.mean.to(contributions)
         return mean + (contributions - mean) @ basis.T @ basis
 
     def overlap(self, other: "TextSpan", size: int = 10) -> float:
         """Mean squared cosine of the principal angles between the spans of the first `size` texts: 0 apart, 1 the same."""
+        size = checked_count("size", size)
         products = self.directions[:size] @ other.directions[:size].T
         return (products.square().sum() / max(min(products.shape), 1)).item()
 
 
 @dataclass(frozen=True)
 class HeadMoments:
-    """Mean [k] and uncentred second moment [k, k] of coordinates y, where the head writes y @ basis, basis [k, E].
+    """Mean [k] and covariance [k, k] of coordinates y, where the head writes y @ basis, basis [k, E].
 
-    Without a basis the coordinates are the joint space itself.
+    Without a basis the coordinates are the joint space itself. eps: relative rounding error of what the moments were taken of.
     """
 
     mean: Tensor
-    second: Tensor
+    covariance: Tensor
     basis: Tensor | None = None
+    eps: float = epsilon(torch.float32)
+
+    @property
+    def second(self) -> Tensor:
+        """The uncentred second moment, [k, k]."""
+        return self.covariance + torch.outer(self.mean, self.mean)
 
     @classmethod
     def of(cls, contributions: Tensor) -> "HeadMoments":
         """From a data matrix [K, E]."""
         moments = Moments(second=True)
         moments.update(contributions)
-        return cls(moments.mean, moments.second)
+        return cls(moments.mean, moments.covariance, eps=moments.eps)
 
 
 def head_moments(
@@ -66,9 +76,9 @@ def head_moments(
     layers = list(range(clip.n_layers)) if layers is None else layers
     moments, basis = Moments(second=True), head_basis(clip, layers, ln).double().cpu()
     feed(clip, images, [(moments, lambda batch: batch.head_coordinates[:, layers])], ln=ln, **options)
-    mean, second = moments.mean.cpu(), moments.second.cpu()
+    mean, covariance = moments.mean.cpu(), moments.covariance.cpu()
     return {
-        (layer, head): HeadMoments(mean[k, head], second[k, head], basis[k, head])
+        (layer, head): HeadMoments(mean[k, head], covariance[k, head], basis[k, head], moments.eps)
         for k, layer in enumerate(layers)
         for head in range(clip.n_heads)
     }
@@ -88,32 +98,39 @@ def textspan(
     rank: project the texts on so many leading right singular vectors of the uncentred outputs; None takes the numerical rank.
     The published 80 is more than that: the rest is float noise, which streamed moments do not have.
     normalised: compare the variance along unit directions (explained variance, eq. 2.7) instead of the published <c, t>, whose
-    variance grows with the length of the projected text. Gives fewer than `size` texts when they span all.
-    Raises ValueError for an empty pool, another number of texts than features, and values that are not finite.
+    variance grows with the length of the projected text. Gives fewer than `size` texts when they span all, and none for a head
+    that writes the same for all images, but for rounding.
+    Raises ValueError for an empty pool, another number of texts than features, a size or rank below 1, and values that are not
+    finite.
     """
+    size = checked_count("size", size)
+    rank = rank if rank is None else checked_count("rank", rank)
     text_features = text_features.detach().cpu().double()
     if len(texts) == 0 or len(texts) != len(text_features):
         raise ValueError(f"need a feature for each of at least one text, got {len(texts)} texts, {len(text_features)} features")
     moments = contributions_or_moments
     if isinstance(moments, Tensor):
         moments = HeadMoments.of(moments.cpu())
-    if not all(part.isfinite().all() for part in (text_features, moments.mean, moments.second)):
+    if not all(part.isfinite().all() for part in (text_features, moments.mean, moments.covariance)):
         raise ValueError("the head's moments or the text features are not finite")
-    span = _span(moments, rank)  # [r, E]
-    basis = moments.basis
-    inward = span.T if basis is None else basis @ span.T  # coordinates -> span, [k, r]
-    covariance = moments.second - torch.outer(moments.mean, moments.mean)
+    basis, covariance = moments.basis, moments.covariance
+    mean = moments.mean if basis is None else moments.mean @ basis
     whole = covariance.trace() if basis is None else (covariance * (basis @ basis.T)).sum()  # the head's, also beyond the span
+    if whole <= (NOISE * moments.eps) ** 2 * mean.square().sum():
+        return TextSpan([], [], mean.new_zeros(0, len(mean)), torch.zeros(0), mean)
+    span = _span(moments, rank, whole)  # [r, E]
+    inward = span.T if basis is None else basis @ span.T  # coordinates -> span, [k, r]
     covariance = inward.T @ covariance @ inward
     projected = text_features @ span.T  # [T, r]
     squared = projected.square().sum(1)  # of each text, less what is taken
     variance = ((projected @ covariance) * projected).sum(1)
-    floor = 1e-10 * squared.max()
+    floor = 1e-10 * text_features.square().sum(1)  # of a text with less in the span, or less left, the direction is rounding
     indices, directions, explained, rest = [], [], [], covariance
     for _ in range(min(size, len(texts))):
-        criterion = variance / squared.clamp(min=1e-300) if normalised else variance
-        best = criterion.masked_fill(squared < floor, -1).argmax().item()
-        if squared[best] < floor or criterion[best] <= 0:
+        left = squared > floor
+        criterion = torch.where(left, variance / torch.where(left, squared, 1) if normalised else variance, -1)
+        best = criterion.argmax().item()
+        if not left[best] or variance[best] <= 1e-13 * whole * squared[best]:
             break
         direction = projected[best]
         for taken in directions * 2:  # twice, so that the basis stays orthonormal to the last digit
@@ -129,19 +146,17 @@ def textspan(
         directions.append(direction)
         explained.append((gain / whole).item())
     found = torch.stack(directions) @ span if directions else span[:0]
-    mean = moments.mean if basis is None else moments.mean @ basis
     return TextSpan(indices, [texts[k] for k in indices], found, torch.tensor(explained), mean)
 
 
-def _span(moments: HeadMoments, rank: int | None) -> Tensor:
-    """Leading right singular vectors of the uncentred outputs, [r, E], from their second moment."""
-    values, vectors = torch.linalg.eigh(moments.second)
-    sizes = values.clamp(min=0).sqrt()
-    if moments.basis is None:
-        sizes, rows = sizes.flip(0), vectors.T.flip(0)
-    else:
-        _, sizes, rows = torch.linalg.svd(sizes[:, None] * vectors.T @ moments.basis, full_matrices=False)
-    return rows[:rank] if rank is not None else rows[sizes > 3e-6 * sizes[0]]  # float32 noise lies below
+def _span(moments: HeadMoments, rank: int | None, whole: Tensor) -> Tensor:
+    """Leading right singular vectors of the uncentred outputs, [r, E], from a root of their second moment."""
+    values, vectors = torch.linalg.eigh(moments.covariance)
+    rows = torch.cat([values.clamp(min=0).sqrt()[:, None] * vectors.T, moments.mean[None]])  # rows.T @ rows is the second moment
+    _, sizes, directions = torch.linalg.svd(rows if moments.basis is None else rows @ moments.basis, full_matrices=False)
+    if rank is not None:
+        return directions[:rank]
+    return directions[sizes > max(NOISE * moments.eps * sizes[0], 3e-7 * whole.sqrt())]  # the latter is what eigh tells from 0
 
 
 def top_images(

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..heads.ablation import checked_labels
 from ..hooks import project
 from ..models import Clip
-from ..moments import Moments
+from ..moments import Moments, negligible
 from ..stream import Batch, feed
 from .indirect import encode_without
 from .rank_one import batch_effects, batch_flow, check_alike
@@ -105,7 +105,8 @@ def text_ablation(
             rebuilt = texts.reconstruct(size).to(order.values)
             lines = fitted.lines if coefficient == "direction" else Lines(order, rebuilt)
             if coefficient == "projection":
-                rebuilt = rebuilt / rebuilt.square().sum(1, keepdim=True).clamp(min=1e-30)
+                squares = rebuilt.square().sum(1, keepdim=True)
+                rebuilt = torch.where(negligible(squares, torch.ones(()), rebuilt.dtype), 0, rebuilt / squares)
             tables.append((lines, rebuilt))
 
     def view(batch: Batch) -> Tensor:

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..checks import checked_count
 from ..images import read_image
 from ..models import Clip
 from ..sandbox.captions import prompts
 from ..sandbox.paint import describe, paint, read
 from ..sandbox.world import CATEGORIES
+from ..texts import mentions
 from .concepts import contribution_scores, important_neurons
 from .generate import Painter, Writer
 from .sparse import SparseTexts
@@ -47,14 +49,14 @@ def similar_words(texts: Sequence[str], text_features: Tensor, vector: Tensor) -
 def drop_synonyms(
     words: Sequence[str], wrong: str, encode: Callable[[list[str]], Tensor], threshold: float = 0.6, n: int = 25
 ) -> list[str]:
-    """The first n words that neither contain the name of a class nor have a cosine of `threshold` or more with it.
+    """The first n words that neither contain the name of a class, as a whole word or its plural, nor come near it.
 
-    encode: list of texts -> unit vectors. The thesis uses sentence vectors (all-distilroberta-v1) and 0.6; the vectors of
-    `clip.encode_text` lie closer together and need a higher threshold.
+    Near is a cosine of `threshold` or more. encode: list of texts -> unit vectors. The thesis uses sentence vectors
+    (all-distilroberta-v1) and 0.6; the vectors of `clip.encode_text` lie closer together and need a higher threshold.
     """
     cosines = encode(list(words)) @ encode([wrong])[0]
-    kept = [word for word, cosine in zip(words, cosines.tolist()) if cosine < threshold and wrong.lower() not in word.lower()]
-    return kept[:n]
+    kept = [word for word, cosine in zip(words, cosines.tolist()) if cosine < threshold and not mentions(word, wrong)]
+    return kept[: checked_count("n", n)]
 
 
 def template_writer(words: Sequence[str], true: str, wrong: str, n: int, seed: int) -> list[str]:
@@ -121,11 +123,11 @@ def attack(
     if not words:
         raise ValueError("no words to write about; take more neurons or a higher threshold for synonyms")
     written = writer(words, true, wrong, 50, seed)
-    kept = [text for text in written if true.lower() in text.lower() and wrong.lower() not in text.lower()]
+    kept = [text for text in written if mentions(text, true) and not mentions(text, wrong)]
     if not kept:
         raise ValueError(f"none of {len(written)} descriptions names {true!r} and not {wrong!r}; the first: {written[:1]}")
-    chosen = random.Random(seed).sample(kept, min(n_texts, len(kept)))
-    drawn = painter(chosen, per_text, seed)
+    chosen = random.Random(seed).sample(kept, min(checked_count("n_texts", n_texts), len(kept)))
+    drawn = painter(chosen, checked_count("per_text", per_text), seed)
     descriptions = [text for text, images in zip(chosen, drawn) for _ in images]
     images = [image for images in drawn for image in images]
     vector, scores = class_direction(clip, true, wrong), []

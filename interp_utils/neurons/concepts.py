@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import checked_count
 from .second_order import SecondOrder
 from .sparse import SparseTexts
 
@@ -14,8 +15,7 @@ def important_neurons(directions: Tensor, vector: Tensor, k: int) -> Tensor:
 
     directions: [n, E]; vector: [E]. Raises ValueError for k below 1 or above n.
     """
-    if not 1 <= k <= len(directions):
-        raise ValueError(f"k must be between 1 and the number of neurons, {len(directions)}, got {k}")
+    k = checked_count("k", k, len(directions))
     return (directions @ vector.to(directions)).abs().topk(k).indices
 
 
@@ -36,7 +36,7 @@ class Concepts:
 
     active: Tensor  # numbers of the neurons whose effect exceeds its threshold
     scores: Tensor  # [T], of each text of the pool
-    texts: list[tuple[str, float]]  # the texts of highest score, best first
+    texts: list[tuple[str, float]]  # the texts of highest score above 0, best first; none where no neuron is active
 
 
 def discover_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, k: int = 10, signed: bool = False) -> list[Concepts]:
@@ -46,7 +46,7 @@ def discover_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, k:
     that is among the top 100 of the fitted images; it counts with that length. signed=True counts with x, the coefficient
     along its direction, instead: then a neuron that writes against its direction speaks against its texts.
     """
-    fitted = order.rank_one
+    fitted, k = order.rank_one, checked_count("k", k)
     centred = order.on(pixels).less(fitted.centre)
     norms = centred.norms()
     importance = centred.along(fitted.lines) if signed else norms
@@ -55,5 +55,6 @@ def discover_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, k:
         active = row.nonzero()[:, 0]
         scores = contribution_scores(texts, active, strength[active])
         best = scores.topk(min(k, len(scores)))
-        found.append(Concepts(active, scores, [(texts.texts[j], s) for s, j in zip(*(part.tolist() for part in best))]))
+        said = [(texts.texts[j], score) for score, j in zip(*(part.tolist() for part in best)) if score > 0]
+        found.append(Concepts(active, scores, said))
     return found

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import checked_count
 from ..heads.direct import checked_ln, read_out_matrix
-from ..hooks import edited_neurons, final_norm, neuron_weights, record_neurons, run_from, stream_after, visit_neurons
+from ..hooks import compute_dtype, edited_neurons, final_norm, neuron_weights, record_neurons, run_from, stream_after, visit_neurons
 from ..models import Clip
-from ..moments import Moments, Rows
+from ..moments import Moments, Rows, negligible
 from ..stream import feed
-from .rank_one import first_direction
+from .rank_one import concentration, first_direction
 
 
 def first_order(clip: Clip, pixels: Tensor, layer: int, neurons=None, ln: str = "centered") -> Tensor:
@@ -85,24 +86,25 @@ def fit_indirect(
     """
     parts = []
     for start in range(0, len(neurons), portion):
-        few, rows = list(neurons[start : start + portion]), Rows()
+        few, rows, lengths = list(neurons[start : start + portion]), Rows(), Moments()
+
+        def length(batch):
+            return batch.once("length", lambda: clip.encode_image(batch.pixels).to(compute_dtype(clip)).norm(dim=-1))
 
         def view(batch, few=few):
             effects = indirect_effects(clip, batch.pixels, layer, means, few)
-            if relative:
-                effects = effects / clip.encode_image(batch.pixels).to(effects).norm(dim=-1)[:, None, None]
-            return effects, batch.numbers
+            return effects / length(batch)[:, None, None] if relative else effects, batch.numbers
 
-        feed(clip, images, [(rows, view)], **options)
+        feed(clip, images, [(rows, view), (lengths, length)], **options)
         effects = rows.rows
         mean = effects.double().mean(0).to(effects)
         centred = (effects - mean).movedim(0, 1)  # [n, images, E]
-        largest = centred.norm(dim=-1).topk(min(top, centred.shape[1]), dim=1).indices
+        norms, largest = centred.norm(dim=-1).topk(min(checked_count("top", top), centred.shape[1]), dim=1)
+        # an effect is the difference of two representations, and no finer than their rounding
+        varies = ~negligible(norms[:, 0], torch.ones(()) if relative else lengths.mean.cpu(), effects.dtype)
         directions, top_share = first_direction(centred.gather(1, largest[..., None].expand(-1, -1, centred.shape[2])))
-        values = torch.linalg.eigvalsh((centred.mT @ centred).double()).clamp(min=0)
-        whole = values.sum(-1).clamp(min=1e-300)
-        participation = whole.square() / values.square().sum(-1).clamp(min=1e-300)
-        parts.append((mean, directions, top_share, (values[:, -1] / whole).float(), participation.float()))
+        share, participation, _ = concentration(torch.linalg.eigvalsh((centred.mT @ centred).double()), varies)
+        parts.append((mean, directions * varies[:, None], top_share * varies, share.float(), participation.float()))
     return IndirectRankOne(list(neurons), *(torch.cat(part) for part in zip(*parts)))
 
 

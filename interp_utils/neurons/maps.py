@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..checks import checked_count
 from ..hooks import compute_dtype, visit_neurons
 from ..models import Clip
 from .second_order import SecondOrder
@@ -31,8 +32,7 @@ def segmenter(orders: Sequence[SecondOrder], classifier: Tensor, k: int = 200, w
     clip, directions = orders[0].clip, torch.cat([order.directions for order in orders])
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
-    if not 1 <= k <= len(directions):
-        raise ValueError(f"k must be between 1 and the number of neurons, {len(directions)}, got {k}")
+    k = checked_count("k", k, len(directions))
     text = classifier.to(directions)
     match = text @ directions.T  # [C, n]
     if weighting == "random":

@@ -7,6 +7,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
+from ..checks import checked_count
 from ..moments import Rows
 from ..sandbox import FACTORS, balanced
 from ..sandbox.captions import facts_of, prompts
@@ -50,7 +51,7 @@ def drives(
     holds = torch.zeros(n_images, len(FACTS))
     for row, spec in zip(holds, specs):
         row[[FACTS.index(fact) for fact in facts_of(spec) if fact[0] in FACTORS]] = 1
-    best = rows.rows.topk(min(top, n_images), dim=0).indices  # [top, M]
+    best = rows.rows.topk(min(checked_count("top", top), n_images), dim=0).indices  # [top, M]
     count, rate = holds[best].sum(0), holds.mean(0)
     chance = torch.from_numpy(binom.sf(count.numpy() - 1, len(best), rate.numpy()))
     times = count / len(best) / rate
@@ -83,7 +84,7 @@ def named_facts(texts: SparseTexts, k: int = 4, neurons: Sequence[int] | None = 
     fact_of = {text.casefold(): number for number, fact in enumerate(FACTS) for text in prompts(*fact)}
     numbers = [fact_of.get(text.casefold(), -1) for text in texts.texts]
     neurons = range(len(texts.indices)) if neurons is None else neurons
-    named = torch.zeros(len(neurons), len(FACTS), dtype=torch.bool)
+    named, k = torch.zeros(len(neurons), len(FACTS), dtype=torch.bool), checked_count("k", k)
     for row, neuron in zip(named, neurons):
         weights = texts.weights[neuron]
         best = weights.argsort(descending=True)[:k]

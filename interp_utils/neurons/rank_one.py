@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..hooks import NeuronFlow, record_neurons
 from ..models import Clip
-from ..moments import Moments, TopK
+from ..moments import Moments, TopK, negligible
 from ..stream import Batch, feed
 from .second_order import Effects, Lines, SecondOrder
 
@@ -17,7 +17,7 @@ from .second_order import Effects, Lines, SecondOrder
 class RankOne:
     """The model phi_n(I) = b_n + x_n(I) r_n of each neuron's effect, x_n(I) = <phi_n(I) - b_n, r_n>.
 
-    A neuron whose effect never varies has a direction of zeros.
+    A neuron whose effect never varies, but for rounding, has a direction of zeros.
     """
 
     centre: Effects  # the mean effects, as a batch of one
@@ -64,6 +64,8 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
             found.append(first_direction(torch.einsum("tkn,nkE->ntE", kept.rows[..., chunk].to(vectors), vectors)))
         directions, share = (torch.cat(part) for part in zip(*found))
         norms = kept.values.to(directions)
+        varies = ~negligible(norms[0], centre.norms()[0], norms.dtype)
+        directions, share = directions * varies[:, None], share * varies
         lines = Lines(order, directions)
         order.fitted = RankOne(centre, centre.vectors()[0], directions, lines, norms[-1], norms, kept.images, share)
 
@@ -102,25 +104,29 @@ def spread(order: SecondOrder, images, **options) -> Spread:
     A second-order effect lies in a space of at most K = (later layers) x H dimensions, whatever the image, so some
     concentration is no finding. With ln="split" the residue, which all neurons share, is left out.
     """
-    fitted, covariance, projections = order.rank_one, Moments(second=True), Moments()
+    match, spread_of, x_along = order.rank_one.lines.match, Moments(second=True), Moments(second=True)
 
     def coordinates(effects: Effects, _):
-        return torch.einsum("bkm,mjk->bmj", effects.coefficients - fitted.centre.coefficients, order.factor)
+        return torch.einsum("bkm,mjk->bmj", effects.coefficients, order.factor)
 
-    def squares(effects: Effects, _):
-        along = torch.einsum("bkm,km->bm", effects.coefficients - fitted.centre.coefficients, fitted.lines.match)
-        return torch.stack([along, along.square()], 1)
+    def along(effects: Effects, _):
+        return torch.einsum("bkm,km->bm", effects.coefficients, match)[..., None]
 
-    feed(order.clip, images, [(covariance, _view([order], 0, coordinates)), (projections, _view([order], 0, squares))], **options)
-    values = torch.linalg.eigvalsh(covariance.covariance).clamp(min=0)
-    whole = values.sum(-1).clamp(min=1e-300)
-    mean, square = projections.mean
-    return Spread(
-        ((square - mean.square()) / whole).float(),
-        (values[:, -1] / whole).float(),
-        (values.sum(-1).square() / values.square().sum(-1).clamp(min=1e-300)).float(),
-        values.shape[-1],
-    )
+    feed(order.clip, images, [(spread_of, _view([order], 0, coordinates)), (x_along, _view([order], 0, along))], **options)
+    values = torch.linalg.eigvalsh(spread_of.covariance)
+    share, participation, whole = concentration(values, spread_of.varies)
+    return Spread((x_along.covariance[:, 0, 0] / whole).float(), share.float(), participation.float(), values.shape[-1])
+
+
+def concentration(values: Tensor, varies: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From variances along principal directions [M, K], rising: share of the largest, participation, and their sum, [M] each.
+
+    Both are 0, and the sum infinite, where nothing varies, bool [M].
+    """
+    values = values.clamp(min=0)
+    whole = torch.where(varies, values.sum(-1), torch.inf)
+    participation = torch.where(varies, whole.square() / values.square().sum(-1), 0)
+    return values[..., -1] / whole, participation, whole
 
 
 def check_alike(orders: Sequence[SecondOrder]) -> Clip:

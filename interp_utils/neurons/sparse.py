@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import checked_count
+from ..moments import negligible
+
 CHUNK = 512  # targets that are coded at the same time
 
 
@@ -20,8 +23,7 @@ def omp(targets: Tensor, atoms: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """
     if targets.ndim != 2 or atoms.ndim != 2 or targets.shape[1] != atoms.shape[1]:
         raise ValueError(f"need targets [n, E] and atoms [T, E] of one width, got {list(targets.shape)} and {list(atoms.shape)}")
-    if not 1 <= size <= len(atoms):
-        raise ValueError(f"size must be between 1 and the number of atoms, {len(atoms)}, got {size}")
+    size = checked_count("size", size, len(atoms))
     if not (targets.isfinite().all() and atoms.isfinite().all()):
         raise ValueError("targets or atoms are not finite; check the directions and the text features")
     atoms = atoms.to(targets)
@@ -72,8 +74,11 @@ def text_atoms(text_features: Tensor, scaling: str = "unit") -> Tensor:
         return text_features
     if scaling != "published":
         raise ValueError(f"scaling must be 'unit' or 'published', got {scaling!r}")
-    centred = 100 * (text_features - text_features.mean(0))
-    return 100 * centred / centred.norm(dim=0).clamp(min=1e-12)
+    mean, count = text_features.mean(0), len(text_features)
+    centred = 100 * (text_features - mean)
+    lengths = centred.norm(dim=0)
+    still = negligible(lengths, 100 * count**0.5 * mean.abs(), text_features.dtype)  # an axis on which no text differs
+    return torch.where(still, 0, 100 * centred / torch.where(still, 1, lengths))
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class SparseTexts:
 
     def of(self, neuron: int, k: int = 4) -> list[tuple[str, float]]:
         """The k texts of largest absolute weight and their weights, largest first (thesis, tables 3.2 and B.1)."""
-        weights = self.weights[neuron]
+        weights, k = self.weights[neuron], checked_count("k", k)
         order = weights.abs().argsort(descending=True)[:k]
         return [(self.texts[self.indices[neuron, j]], weights[j].item()) for j in order.tolist() if self.indices[neuron, j] >= 0]
 
@@ -97,9 +102,8 @@ class SparseTexts:
 
         Raises ValueError for more texts than there are.
         """
-        size = self.indices.shape[1] if size is None else size
-        if not 1 <= size <= self.indices.shape[1]:
-            raise ValueError(f"size must be between 1 and {self.indices.shape[1]}, got {size}")
+        most = self.indices.shape[1]
+        size = checked_count("size", most if size is None else size, most)
         rebuilt = []
         for start in range(0, len(self.directions), CHUNK):
             chosen = self.indices[start : start + CHUNK, :size]

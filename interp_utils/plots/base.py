@@ -5,7 +5,9 @@ import io
 import itertools
 import textwrap
 
+import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
@@ -13,7 +15,13 @@ STYLES = ("o-", "s--", "^:", "D-.", "v-", "x--")  # of curves
 
 
 class Picture(Figure):
-    """A figure that notebooks show by itself."""
+    """A figure that notebooks show by itself. No text in it is read as mathematics: people write about $5 and $6."""
+
+    def draw(self, renderer) -> None:
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+        with matplotlib.rc_context({"text.parse_math": False}):  # for texts that are only made while drawing
+            super().draw(renderer)
 
     def png(self) -> bytes:
         drawn, small = io.BytesIO(), io.BytesIO()

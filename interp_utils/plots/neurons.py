@@ -45,7 +45,7 @@ def neuron_view(
 
 def concept_view(pixels: Tensor, texts: list[str], scores: list[float], found: list[bool] | None = None) -> Picture:
     """An image and the texts that its active neurons speak for; found: which of them are true of it, if that is known."""
-    figure = Picture(figsize=(8.4, 0.36 * len(texts) + 0.9), layout="constrained")
+    figure = Picture(figsize=(8.4, 0.36 * max(len(texts), 3) + 0.9), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 2.2))
     left.imshow(unnormalise(pixels))
     left.set_axis_off()

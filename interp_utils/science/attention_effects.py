@@ -34,7 +34,8 @@ class AttentionEffects:
     def share(self) -> Tensor:
         """Length of the mediated part over the lengths of both parts, root mean square over the images, [n]: 0 to 1."""
         mediated, frozen = (part.norm(dim=-1).square().mean(0).sqrt() for part in (self.mediated, self.frozen))
-        return mediated / (mediated + frozen).clamp(min=1e-30)
+        whole = mediated + frozen
+        return mediated / torch.where(whole > 0, whole, 1)
 
 
 @torch.no_grad()

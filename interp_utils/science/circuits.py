@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import checked_count
 from ..heads.direct import direct_effects, read_out_matrix
 from ..hooks import (
     attention_weights,
@@ -219,7 +220,7 @@ def top_masks(scores: Tensor, sizes: Sequence[int]) -> Tensor:
     """The circuits of the nodes with the highest scores, one of each size: float [K, P]; give |scores| for all that matter."""
     order, masks = scores.argsort(descending=True, stable=True), torch.zeros(len(sizes), len(scores))
     for mask, size in zip(masks, sizes):
-        mask[order[:size]] = 1
+        mask[order[: checked_count("size", size, len(scores), least=0)]] = 1
     return masks
 
 

@@ -72,7 +72,7 @@ def spread(units: Units, images, **options) -> Tensor:
         [(sums, lambda batch: (units.vectors(batch), torch.zeros(len(batch.pixels), dtype=torch.long)))],
         **options,
     )
-    return (sums.squares / sums.counts.sum() - sums.overall.square()).sum(-1).clamp(min=0).sqrt().float()
+    return sums.variance.sqrt().float()
 
 
 def painted_pairs(text: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor
 
+from ..checks import checked_count
 from ..hooks import attention_norm, attention_weights, edited_neurons, trace, visit_attention_inputs, visit_neurons
 from ..hooks.interventions import extra_token, visit_streams, with_neuron
 from ..models import Clip
@@ -38,7 +39,7 @@ def register_neurons(clip: Clip, pixels: Tensor, threshold: float, layer: int, t
         raise ValueError(f"no patch token leaves layer {layer} longer than {threshold:g}; the longest is {norms[:, 1:].max():.1f}")
     scores = []
     visit_neurons(clip, pixels, lambda _, p: scores.append(p[outlier].abs().mean(0)), list(range(layer + 1)))
-    best = torch.stack(scores).flatten().topk(top)
+    best = torch.stack(scores).flatten().topk(checked_count("top", top, len(scores) * len(scores[0])))
     width = scores[0].shape[0]
     return [(divmod(place, width), value) for place, value in zip(best.indices.tolist(), best.values.tolist())]
 

@@ -35,13 +35,14 @@ def _differences(groups: GroupMeans) -> Tensor:
     counts, n = groups.counts[:, None, None].to(groups.total), groups.counts.sum().item()
     rest = (groups.total.sum(0) - groups.total) / (n - counts)
     change = groups.mean - rest  # [V, U, W]
-    variance = (groups.squares / n - groups.overall.square()).sum(-1).clamp(min=1e-30)  # [U]
+    variance = groups.variance  # [U]
+    whole = torch.where(variance > 0, variance, torch.inf)  # a unit that never varies differs by nothing
     if change.shape[-1] == 1:
-        return (change[..., 0] / variance.sqrt()).T
+        return (change[..., 0] / whole.sqrt()).T
     share = counts[..., 0] / n
     within = variance - share * (1 - share) * change.square().sum(-1)
     chance = within * (1 / counts + 1 / (n - counts))[..., 0]
-    return ((change.square().sum(-1) - chance).clamp(min=0) / variance).sqrt().T
+    return ((change.square().sum(-1) - chance).clamp(min=0) / whole).sqrt().T
 
 
 def claimed_facts(claims: Iterable[tuple[int, str]], n_units: int, read: Callable[[str], list]) -> Tensor:

@@ -2,19 +2,22 @@
 
 import base64
 import html
+import warnings
 from collections.abc import Callable
 from threading import RLock
 
 import ipywidgets
 
 from .. import plots
+from ..tokens import CutOff
 
 
 class Explorer(ipywidgets.VBox):
     """Controls above a figure that `draw(**values)` returns together with a sentence that says what it shows.
 
     The figure lives in a trait as an <img> whose alt text is the sentence, so it can be read, tested and saved. An error in
-    `draw` is raised when the explorer is made, and shown in its status line (`status`) after a control was moved.
+    `draw`, or in the drawing of its figure, is raised when the explorer is made, and shown in its status line (`status`) after a
+    control was moved. The sentence ends with a warning of texts that were cut off.
     """
 
     def __init__(self, draw: Callable[..., tuple[plots.Picture, str]], **controls: ipywidgets.Widget):
@@ -31,14 +34,18 @@ class Explorer(ipywidgets.VBox):
     def refresh(self, change=None) -> None:
         with self._one_at_a_time:
             try:
-                figure, self.alt = self.draw(**{name: control.value for name, control in self.controls.items()})
+                with warnings.catch_warnings(record=True) as said:
+                    warnings.simplefilter("always", CutOff)
+                    figure, alt = self.draw(**{name: control.value for name, control in self.controls.items()})
+                png = figure.png()
             except Exception as error:
                 self.alt = f"{type(error).__name__}: {error}"
                 self.status.value = f"<b>{html.escape(self.alt)}</b>"
                 if change is None:
                     raise
                 return
-            self.png = figure.png()
+            notes = dict.fromkeys(str(each.message) for each in said if issubclass(each.category, CutOff))
+            self.png, self.alt = png, "; ".join([alt, *notes])
             source = base64.b64encode(self.png).decode()
             self.view.value = f'<img alt="{html.escape(self.alt)}" style="max-width: 100%" src="data:image/png;base64,{source}">'
             self.status.value = html.escape(self.alt)

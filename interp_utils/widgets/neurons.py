@@ -35,6 +35,8 @@ def draw_neuron(
     maps = activation_maps(order.clip, pixels, order.layer, [neuron])[:, 0]
     share = fitted.top_share[neuron].item()
     figure = plots.neuron_view(name, [text for text, _ in said], [weight for _, weight in said], list(pixels), along, maps)
+    if not said:
+        return figure, f"{name} writes nothing that a text describes"
     words = ", ".join(f"{'+' if weight > 0 else '-'}“{text}”" for text, weight in said[:4])
     return figure, f"{name} writes {words}; one direction carries {share:.0%} of its largest effects"
 
@@ -75,10 +77,12 @@ def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=N
         known = [Caption(text, (facts[text.casefold()],)) for text in said if text.casefold() in facts]
         holds = dict(zip((caption.text for caption in known), truth(known, [spec])[:, 0].tolist())) if known else {}
         true = [holds.get(text, False) for text in said]
-    figure = plots.concept_view(pixels, said, scores, true)
-    sentence = f"{len(found.active)} of {order.clip.d_mlp} neurons are active and speak for " + ", ".join(
-        f"“{t}”" for t in said[:5]
-    )
+    figure, active = plots.concept_view(pixels, said, scores, true), len(found.active)
+    if not said:
+        return figure, f"{active} of {order.clip.d_mlp} neurons are active, and they speak for no text" if active else (
+            f"none of {order.clip.d_mlp} neurons is active on this image, so nothing speaks for any text"
+        )
+    sentence = f"{active} of {order.clip.d_mlp} neurons are active and speak for " + ", ".join(f"“{t}”" for t in said[:5])
     return figure, sentence + ("" if true is None else f"; {sum(true)} of {len(said)} texts are true")
 
 

@@ -5,12 +5,19 @@ import torch
 from torch import Tensor
 
 from .. import plots
+from ..moments import negligible
 from ..rosetta import Correlation, Dictionary, Generator, UnitModel, best_buddies, unit_map
 from .base import Explorer
 
 Reference = UnitModel | Generator
 Inputs = Tensor | tuple[Tensor, ...]  # images in 0..1, or the latents that a generator sampled
 _STYLE = {"style": {"description_width": "60px"}}
+
+
+def standardised(maps: Tensor) -> Tensor:
+    """Maps less their mean, divided by their standard deviation over all of them; zeros where they do not vary."""
+    mean, std = maps.mean(), maps.std()
+    return torch.zeros_like(maps) if negligible(std, mean.abs(), maps.dtype) else (maps - mean) / std
 
 
 def draw_units(reference: Reference, models: dict[str, UnitModel], inputs: Inputs, units: dict[str, int]) -> plots.Picture:
@@ -26,7 +33,7 @@ def draw_units(reference: Reference, models: dict[str, UnitModel], inputs: Input
         source, seen = (reference, own) if name == reference.name else (models[name], models[name](images))
         chosen = unit_map(seen, source.units, number).float().cpu()
         unit = source.units.names[number].replace(".mlp.act", "")
-        maps[f"{name.removeprefix('sandbox/')} {unit}"] = (chosen - chosen.mean()) / chosen.std().clamp(min=1e-6)
+        maps[f"{name.removeprefix('sandbox/')} {unit}"] = standardised(chosen)
     return plots.method_maps(list(images.cpu()), maps)
 
 

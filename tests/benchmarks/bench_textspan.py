@@ -52,7 +52,7 @@ def main():
 
         start = time.perf_counter()
         moments = HeadMoments.of(y)  # in the head's own coordinates, as `head_moments` streams them
-        from_moments = textspan(HeadMoments(moments.mean, moments.second, basis.double()), texts, names, SIZE)
+        from_moments = textspan(HeadMoments(moments.mean, moments.covariance, basis.double()), texts, names, SIZE)
         seconds["streamed moments"] += time.perf_counter() - start
         assert from_data.indices == from_moments.indices
         if head < IN_DATA_SPACE:

@@ -109,6 +109,20 @@ def test_accuracy_counts_what_the_ablated_model_says(clip, mode):
     assert count_hooks(clip.model) == 0
 
 
+@pytest.mark.parametrize("mode", ["direct", "forward"])
+def test_numbers_choose_among_the_images_and_not_among_other_means(clip, mode):
+    classifier = torch.randn(5, clip.d_embed, generator=torch.Generator().manual_seed(0))
+    data = [(image, k % 5) for k, image in enumerate(noise(clip, 30))]
+    others = [(image, 0) for image in 3 * noise(clip, 8, seed=1)]
+    numbers = list(range(9, 29))  # most of which `others` does not have
+    found = accuracy_under(clip, data, classifier, everything(clip), mode, others, numbers=numbers, batch_size=7)
+    chosen = [data[k] for k in numbers]
+    assert found == accuracy_under(clip, chosen, classifier, everything(clip), mode, others)
+    for means in (None, data):
+        own = accuracy_under(clip, data, classifier, everything(clip), mode, means, numbers=numbers)
+        assert own == accuracy_under(clip, chosen, classifier, everything(clip), mode)
+
+
 def test_bad_input(tiny):
     data, classifier = [(image, 0) for image in noise(tiny, 2)], torch.eye(24)[:2]
     for ablation, message in (

@@ -73,6 +73,14 @@ def test_before_the_first_block_the_best_guess_is_the_mean(tiny):
     assert torch.allclose(guess[:, 0], streams[:, -1].mean(0).expand_as(guess[:, 0]), atol=1e-3)
 
 
+def test_the_lens_keeps_two_matrices_of_the_streams_width_a_place(tiny, monkeypatch):
+    made = []
+    monkeypatch.setattr(heads.lens, "Moments", lambda **kept: made.append(iu.moments.Moments(**kept)) or made[-1])
+    heads.fit_tuned_lens(tiny, list(noise(tiny, 20)), batch_size=7)
+    places, width = tiny.n_layers + 1, tiny.d_model
+    assert sum(each.products.numel() for each in made) == 2 * places * width**2
+
+
 def test_with_a_small_penalty_nothing_is_translated_at_the_end(tiny):
     images = noise(tiny, 80)
     streams = heads.accumulated_resid(tiny, images)

@@ -81,8 +81,61 @@ def test_equal_texts_are_picked_once_and_a_still_head_has_none():
     assert still.texts == [] and torch.allclose(still.reconstruct(torch.ones(2, 12)), torch.ones(2, 12))
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(1e-12, 1e12), st.sampled_from([torch.float32, torch.float64]))
+def test_a_head_that_writes_the_same_for_all_images_gets_no_text(seed, scale, dtype):
+    """Whatever it writes, at any scale, and also where it writes the same only up to rounding."""
+    generator = torch.Generator().manual_seed(seed)
+    _, texts = example(seed)
+    row = (scale * torch.randn(12, generator=generator, dtype=torch.float64)).to(dtype)
+    rounding = 1 + torch.finfo(dtype).eps * torch.randint(-2, 3, (50, 12), generator=generator)
+    for rows in (row.expand(50, 12), row * rounding):
+        for normalised in (False, True):
+            span = textspan(rows, texts, [str(k) for k in range(30)], 6, normalised=normalised)
+            assert span.texts == [] and len(span.explained) == 0 and span.directions.shape == (0, 12)
+            torch.testing.assert_close(span.reconstruct(rows[:2]), rows[:2], atol=0, rtol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1e-20, 1e-6, 1.0, 1e9]))
+def test_neither_scale_nor_mean_nor_length_of_texts_decides(seed, scale):
+    c, texts = example(seed)
+    c, names = c.double(), [str(k) for k in range(30)]
+    span = textspan(c - c.mean(0), texts, names, 5)
+    assert textspan(scale * (c - c.mean(0)), texts, names, 5).indices == span.indices
+    assert textspan(c - c.mean(0), scale * texts, names, 5).indices == span.indices
+    assert (span.explained > 0).all() and span.explained.sum() <= 1 + 1e-9
+    away = 1e7 * c.std() * torch.nn.functional.normalize((c - c.mean(0))[0], dim=0)  # within what the head spans
+    far = textspan(c - c.mean(0) + away, texts, names, 5)
+    assert far.indices == span.indices
+    torch.testing.assert_close(far.explained, span.explained, atol=1e-4, rtol=1e-4)
+
+
+def test_texts_beyond_what_a_head_writes_are_not_picked():
+    generator = torch.Generator().manual_seed(0)
+    c = torch.zeros(50, 12)
+    c[:, :4] = torch.randn(50, 4, generator=generator)
+    texts = torch.zeros(9, 12)
+    texts[:, 4:] = torch.randn(9, 8, generator=generator)
+    assert textspan(c, texts, list("abcdefghi"), 5).texts == []
+    texts[2, 0] = 1
+    assert textspan(c, texts, list("abcdefghi"), 5).texts == ["c"]
+
+
 def test_bad_input():
     c, texts = example(0)
+    names = [str(k) for k in range(30)]
+    for wrong in (-3, 0, 2.0, True):
+        with pytest.raises(ValueError, match="size must be .*at least 1, got"):
+            textspan(c, texts, names, size=wrong)
+        with pytest.raises(ValueError, match="rank must be .*at least 1, got"):
+            textspan(c, texts, names, rank=wrong)
+    span = textspan(c, texts, names, 4)
+    with pytest.raises(ValueError, match="size must be at least 1, got -3"):
+        span.overlap(span, -3)
+    with pytest.raises(ValueError, match="size must be at least 0, got -1"):
+        span.reconstruct(c, -1)
+    torch.testing.assert_close(span.reconstruct(c, 0), c.mean(0).expand_as(c))
     with pytest.raises(ValueError, match="got 0 texts"):
         textspan(c, texts[:0], [])
     with pytest.raises(ValueError, match="got 2 texts, 30 features"):

@@ -131,16 +131,38 @@ def test_the_writer_says_the_true_object_and_only_what_the_words_name():
 
 
 def test_synonyms_are_dropped():
-    vectors = {"truck": [1, 0], "lorry": [0.8, 0.6], "road": [0.6, 0.8], "Trucker": [0, 1], "leaf": [-1, 0], "street": [0.59, 0.81]}
+    vectors = {"truck": [1, 0], "lorry": [0.8, 0.6], "road": [0.6, 0.8], "Trucks": [0, 1], "leaf": [-1, 0], "street": [0.59, 0.81]}
 
     def encode(texts):
         return F.normalize(torch.tensor([vectors[text] for text in texts], dtype=torch.float), dim=1)
 
-    words = ["street", "lorry", "Trucker", "leaf", "road", "truck"]
+    words = ["street", "lorry", "Trucks", "leaf", "road", "truck"]
     assert drop_synonyms(words, "truck", encode, threshold=0.595) == ["street", "leaf"]
     assert drop_synonyms(words, "truck", encode, threshold=0.7) == ["street", "leaf", "road"], "the order is kept"
     assert drop_synonyms(words, "truck", encode, threshold=0.7, n=1) == ["street"]
     assert drop_synonyms(words, "truck", encode, threshold=2) == ["street", "lorry", "leaf", "road"], "names of the class go always"
+
+
+def test_a_name_within_another_word_is_no_synonym():
+    def encode(texts):
+        return torch.eye(9)[: len(texts)] if len(texts) > 1 else torch.eye(9)[8:]
+
+    words = ["a scarf on a carpet", "sports cars", "CAR", "a cart", "location"]
+    assert drop_synonyms(words, "car", encode) == ["a scarf on a carpet", "a cart", "location"]
+    assert drop_synonyms(words, "cat", encode) == words
+    for n in (0, -1):
+        with pytest.raises(ValueError, match="n must be at least 1"):
+            drop_synonyms(words, "car", encode, n=n)
+
+
+def test_an_attack_keeps_and_drops_whole_words(sandbox):
+    def writer(*_):
+        return ["a dog in a shipyard", "hotdogs", "a dog and two ships", "dogs"]
+
+    found = attack(
+        sandbox, "dog", "ship", ["x"], writer, lambda texts, *_: [sandbox_painter(["a dog"], 1, 0)[0]] * len(texts), 4, 1
+    )
+    assert set(found.descriptions) == {"a dog in a shipyard", "dogs"}
 
 
 def test_words_of_neurons_and_words_of_texts(sandbox):

@@ -165,3 +165,15 @@ def test_a_whole_layer_at_its_means(clip, images):
     with pytest.raises(ValueError, match="label 4, but the classifier has 3"):
         indirect_ablation(clip, images, classifier[:3], 0, token_means(clip, images, 0))
     assert count_hooks(clip.model) == 0
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_equal_images_have_no_indirect_effect(relative):
+    clip = iu.Clip(tiny_model(layers=3))
+    same = TensorDataset(noise(clip, 1).expand(11, -1, -1, -1))
+    means = token_means(clip, same, 0, batch_size=4)
+    found = fit_indirect(clip, same, 0, means, [3, 8, 120], top=5, relative=relative, batch_size=3)
+    for part in (found.directions, found.top_share, found.share, found.participation):
+        assert (part == 0).all(), "what is left of the neurons is rounding"
+    with pytest.raises(ValueError, match="top must be at least 1"):
+        fit_indirect(clip, same, 0, means, [3], top=0)

@@ -77,7 +77,7 @@ def test_choices(clip, orders):
     swapped = segmenter(orders[::-1], classifier, 20)(pixels)
     torch.testing.assert_close(swapped, equal)
     for k in (0, 257):
-        with pytest.raises(ValueError, match=f"between 1 and the number of neurons, 256, got {k}"):
+        with pytest.raises(ValueError, match=f"k must be between 1 and 256, got {k}"):
             segmenter(orders, classifier, k)
     with pytest.raises(ValueError, match="one of equal, signed, random, got 'sum'"):
         segmenter(orders, classifier, 5, "sum")

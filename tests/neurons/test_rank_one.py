@@ -159,7 +159,7 @@ def test_unlike_layers_are_not_fitted_together(clip, images):
     ):
         with pytest.raises(ValueError, match="of one model, with the same ln and relative"):
             fit([second_order(clip, 0), other], images)
-    with pytest.raises(ValueError, match="k of at least 1"):
+    with pytest.raises(ValueError, match="k must be at least 1"):
         second_order(clip, 0).fit(images, top=0)
     with pytest.raises(ValueError, match="no images"):
         second_order(clip, 0).fit(TensorDataset(images.tensors[0][:0]))
@@ -178,3 +178,14 @@ def test_what_is_not_finite_is_named_and_leaves_no_hooks(images):
     with pytest.raises(ValueError, match="not finite"):
         order.fit(images)
     assert count_hooks(broken.model) == 0 and order.fitted is None
+
+
+def test_equal_images_give_no_direction_at_all():
+    """In single precision, and in batches of different size, equal images differ by rounding: that is no spread."""
+    clip = iu.Clip(tiny_model(layers=3))
+    same = TensorDataset(noise(clip, 1).expand(21, -1, -1, -1))
+    for ln, relative in CONVENTIONS:
+        order = second_order(clip, 1, ln, relative).fit(same, top=9, batch_size=8)
+        assert (order.directions == 0).all() and (order.fitted.top_share == 0).all() and order.mean.norm() > 0
+        found = spread(order, same, batch_size=5)
+        assert all((part == 0).all() for part in (found.along, found.share, found.participation))

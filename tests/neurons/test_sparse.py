@@ -190,6 +190,11 @@ def test_published_atoms():
     flat = texts.clone()
     flat[:, 4] = 0.3
     assert text_atoms(flat, "published").isfinite().all()
+    for scale in (1e-9, 1.0, 1e9):
+        still = scale * texts.float()
+        still[:, 2] = 0.3 * scale  # whose mean over the pool is a rounding away
+        found = text_atoms(still, "published")
+        assert (found[:, 2] == 0).all() and torch.allclose(found[:, :2], atoms[:, :2].float(), atol=1e-2)
     with pytest.raises(ValueError, match="'unit' or 'published', got 'whitened'"):
         text_atoms(texts, "whitened")
 
@@ -206,7 +211,7 @@ def test_texts_come_by_the_size_of_their_weight():
 def test_bad_input():
     targets, atoms = draw(0)
     for size in (0, 41):
-        with pytest.raises(ValueError, match=f"between 1 and the number of atoms, 40, got {size}"):
+        with pytest.raises(ValueError, match=f"size must be between 1 and 40, got {size}"):
             omp(targets, atoms, size)
     with pytest.raises(ValueError, match=r"of one width, got \[5, 12\] and \[40, 11\]"):
         omp(targets, atoms[:, :11], 3)

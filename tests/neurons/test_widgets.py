@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -55,6 +56,25 @@ def test_concept_explorer_marks_what_is_true(fitted):
         facts = {text.casefold(): fact for fact in iu.sandbox.captions.FACTS for text in iu.sandbox.prompts(*fact)}
         holds = iu.sandbox.captions.facts_of(images.specs[image])
         assert f"{sum(facts[text.casefold()] in holds for text, _ in found.texts)} of 10 texts are true" in explorer.alt
+
+
+def test_where_no_neuron_is_active_nothing_speaks(fitted):
+    images, orders, texts = fitted
+    order = neurons.second_order(orders[0].clip, 5, relative=True)
+    order.fitted = replace(orders[0].fitted, thresholds=torch.full_like(orders[0].thresholds, 1e9))
+    found = neurons.discover_concepts(order, texts[5], images[0][0][None])[0]
+    assert len(found.active) == 0 and found.texts == [] and (found.scores == 0).all()
+    for spec in (None, images.specs[0]):
+        figure, sentence = widgets.draw_concepts(order, texts[5], images[0][0], spec)
+        assert sentence == "none of 512 neurons is active on this image, so nothing speaks for any text"
+        assert figure.png()[:4] == b"\x89PNG"
+
+
+def test_a_neuron_that_no_text_describes_says_so(fitted):
+    images, orders, texts = fitted
+    silent = replace(texts[5], indices=torch.full_like(texts[5].indices, -1), weights=torch.zeros_like(texts[5].weights))
+    figure, sentence = widgets.draw_neuron(images, orders[0], silent, 3)
+    assert sentence == "L5N3 writes nothing that a text describes" and figure.png()[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize("version", [7, 8])
