@@ -1,5 +1,6 @@
 """An untouched OpenCLIP model, with the sizes and the checks that an interpreter needs."""
 
+import inspect
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -17,7 +18,8 @@ DATA = next(p for p in (Path(__file__).parent / "_data", Path(__file__).parents[
 class Clip:
     """An OpenCLIP model as it is, beside its preprocessing, tokenizer and sizes.
 
-    model: any instantiated `open_clip` CLIP whose image tower is a `VisionTransformer` read out at the class token.
+    model: any instantiated `open_clip` CLIP whose image tower is a `VisionTransformer` read out at the class token. What
+    `torch.compile` made of it, of its tower or of its blocks serves too, and runs as plain code wherever hooks are needed.
     preprocess: PIL image -> tensor [3, H, W]; tokenizer: list of strings -> token ids. Both may be None if unused.
     The model is never changed. Put it in eval mode first.
     Raises NotImplementedError, with the reason, for towers that the class-token decomposition does not cover.
@@ -28,8 +30,8 @@ class Clip:
         if reason:
             raise NotImplementedError(f"cannot decompose {name}: {reason}")
         self.model, self.preprocess, self.tokenizer, self.name = model, preprocess, tokenizer, name
-        visual, block = model.visual, model.visual.transformer.resblocks[0]
-        self.visual = visual
+        self.visual = visual = _uncompiled(model.visual)
+        block = visual.transformer.resblocks[0]
         self.n_layers = len(visual.transformer.resblocks)
         self.n_heads = block.attn.num_heads
         self.d_model, self.d_embed = visual.proj.shape
@@ -52,11 +54,26 @@ class Clip:
             f"embedding {self.d_embed}, {self.grid[0]}x{self.grid[1]} patches, {self.device}, {self.dtype})"
         )
 
+    def refuse_autocast(self) -> None:
+        """Raises RuntimeError under `torch.autocast`: there parts are rounded each in its way, and no longer add up."""
+        if torch.is_autocast_enabled(self.device.type):
+            raise RuntimeError(
+                "torch.autocast is on, under which the parts of the model no longer add up to the whole; leave its block, or "
+                "load the model in half precision: iu.load_clip(name, dtype=torch.bfloat16)"
+            )
+
     def pixels(self, pixels: Tensor) -> Tensor:
         """The batch [B, 3, H, W] on the model's device and in its precision, once checked.
 
-        Raises ValueError for a wrong shape, an empty batch, or values that are not finite.
+        Raises TypeError where it is no tensor, ValueError for a wrong shape, an empty batch, or values that are not finite,
+        RuntimeError under autocast.
         """
+        self.refuse_autocast()
+        if not isinstance(pixels, Tensor):
+            raise TypeError(
+                f"need pixels [B, 3, {self.image_size[0]}, {self.image_size[1]}] as a tensor, got {type(pixels).__name__}; "
+                "clip.preprocess(image)[None] gives that from a PIL image"
+            )
         if pixels.ndim != 4 or pixels.shape[1:] != (3, *self.image_size) or len(pixels) == 0:
             raise ValueError(
                 f"need pixels of shape [B, 3, {self.image_size[0]}, {self.image_size[1]}], got {list(pixels.shape)}; "
@@ -68,7 +85,9 @@ class Clip:
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Image representations [B, E], not normalised, of preprocessed pixels [B, 3, H, W]."""
-        return self.model.encode_image(self.pixels(pixels))
+        options = inspect.signature(self.model.encode_image).parameters
+        as_it_is = {"normalize": False} if "normalize" in options else {}  # which CoCa does by default
+        return _pooled(self.model.encode_image(self.pixels(pixels), **as_it_is))
 
     @torch.no_grad()
     def encode_text(self, texts: list[str], templates=None) -> Tensor:
@@ -86,11 +105,20 @@ class Clip:
             templates = ["{}"]
         filled = [t(text) if callable(t) else t.format(text) for text in texts for t in templates]
         vectors = [
-            F.normalize(self.model.encode_text(self.tokenizer(filled[k : k + 256]).to(self.device)).float(), dim=-1)
+            F.normalize(_pooled(self.model.encode_text(self.tokenizer(filled[k : k + 256]).to(self.device))).float(), dim=-1)
             for k in range(0, len(filled), 256)
         ]
         vectors = torch.cat(vectors).unflatten(0, (len(texts), len(templates))).mean(1)
         return F.normalize(vectors, dim=-1)
+
+
+def _pooled(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """What a tower says of the whole input; with `output_tokens` its tokens come second."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _uncompiled(module):
+    return getattr(module, "_orig_mod", module)
 
 
 def best_device() -> torch.device:
@@ -142,6 +170,7 @@ def _why_not_covered(model) -> str | None:
     visual = getattr(model, "visual", None)
     if visual is None:
         return "it has no image tower `.visual`; pass an instantiated open_clip model"
+    visual = _uncompiled(visual)
     if not isinstance(visual, VisionTransformer):
         kind = "timm tower" if hasattr(visual, "trunk") else type(visual).__name__
         return f"its image tower is a {kind}; only OpenCLIP's VisionTransformer, read out at the class token, is covered"

@@ -182,7 +182,7 @@ def average_precision(scores: Tensor, relevant: Tensor) -> Tensor:
     return (precision * new * last_of_ties).sum(1) / found[:, -1].clamp(min=1)
 
 
-def text_maps(clip: Clip, classifier: Tensor, ln: str = "centered") -> Heatmap:
+def token_decomposition(clip: Clip, classifier: Tensor, ln: str = "centered") -> Heatmap:
     """The thesis's heat maps: what each patch writes, through all heads, in the direction of the image's predicted class.
 
     classifier: [C, E], text vectors of the classes. The predicted class is the one closest to the image; its map is less

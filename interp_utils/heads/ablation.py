@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..hooks import attention_weights, class_attention, edited_blocks, head_outputs
+from ..hooks import attention_weights, class_attention, class_written, edited_blocks, head_outputs
 from ..models import Clip
 from ..moments import GroupMeans, Moments
 from ..stream import Batch, feed
@@ -188,10 +188,8 @@ def _written(clip: Clip, layer: int, inputs: Tensor, heads: frozenset, own: bool
     inputs = inputs.to(weights.b_o.dtype)
     if not own:
         return head_outputs(inputs, weights, sorted(heads)).sum(1)
-    values = torch.einsum("bD,hdD->bhd", inputs[:, 0], weights.w_v) + weights.b_v
-    added = torch.einsum("bh,bhd,Dhd->bD", class_attention(inputs, weights)[..., 0], values, weights.w_o)
     written = torch.zeros_like(inputs)
-    written[:, 0] = added + weights.b_o / inputs.shape[1]
+    written[:, 0] = class_written(inputs, weights, class_attention(inputs, weights))
     return written
 
 
