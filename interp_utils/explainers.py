@@ -128,15 +128,15 @@ def clip_patch_tokens(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tens
 def _checked(clip: Clip, pixels: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels [B, 3, H, W] and texts [B, E], ready for the model."""
     pixels = clip.pixels(pixels)
-    shape, wanted = tuple(text_features.shape), (len(pixels), clip.d_embed)
-    if shape not in (wanted, wanted[1:]):
+    wanted = (len(pixels), clip.d_embed)
+    if isinstance(text_features, Tensor) and tuple(text_features.shape) not in (wanted, wanted[1:]):
         raise ValueError(
-            f"need text features [{wanted[0]}, {wanted[1]}], one text for each image, or [{wanted[1]}], got {list(shape)}; "
-            "classifier[labels] gives that from class vectors"
+            f"need text features [{wanted[0]}, {wanted[1]}], one text for each image, or [{wanted[1]}], "
+            f"got {list(text_features.shape)}; classifier[labels] gives that from class vectors"
         )
-    if not text_features.is_floating_point() or not text_features.isfinite().all():
-        raise ValueError("text features must be finite floating-point numbers, as clip.encode_text gives them")
-    return pixels, text_features.to(clip.device, hooks.compute_dtype(clip)).expand(wanted)
+    one = isinstance(text_features, Tensor) and text_features.ndim == 1
+    vectors = clip.vectors(text_features[None] if one else text_features)
+    return pixels, vectors.to(hooks.compute_dtype(clip)).expand(wanted)
 
 
 def _on_grid(clip: Clip, tokens: Tensor) -> Tensor:

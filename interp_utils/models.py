@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .sandbox import clip as sandbox_clip
 
+_FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 DATA = next(p for p in (Path(__file__).parent / "_data", Path(__file__).parents[1] / "data") if p.exists())
 
 
@@ -83,6 +84,24 @@ class Clip:
             raise ValueError("pixels must be finite floating-point numbers, normalised as clip.preprocess does it")
         return pixels.to(self.device, self.dtype)
 
+    def vectors(self, vectors: Tensor, what: str = "text features") -> Tensor:
+        """Vectors [T, E] of the joint space, such as `encode_text` gives, on the model's device, once checked.
+
+        Raises TypeError where they are no tensor, ValueError for none, another shape, or values that are not finite.
+        """
+        if not isinstance(vectors, Tensor):
+            raise TypeError(
+                f"need {what} [T, {self.d_embed}] as a tensor, got {type(vectors).__name__}; clip.encode_text gives them"
+            )
+        if vectors.ndim != 2 or vectors.shape[1] != self.d_embed or len(vectors) == 0:
+            raise ValueError(
+                f"need {what} [T, {self.d_embed}] with T > 0, got {list(vectors.shape)}; clip.encode_text gives them, of the model "
+                "that sees the images"
+            )
+        if not vectors.is_floating_point() or not vectors.isfinite().all():
+            raise ValueError(f"{what} must be finite floating-point numbers, as clip.encode_text gives them")
+        return vectors.to(self.device)
+
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Image representations [B, E], not normalised, of preprocessed pixels [B, 3, H, W]."""
         options = inspect.signature(self.model.encode_image).parameters
@@ -133,7 +152,7 @@ def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.flo
 
     name: "sandbox" for the model that ships with the course, else "<OpenCLIP name>/<pretrained tag>", for example
     "ViT-L-14/laion2b_s32b_b82k"; those are downloaded once. device: where to put it, by default the best there is.
-    Raises ValueError for a name or tag that OpenCLIP does not know, and for a tag whose weights were trained with another
+    Raises ValueError for a name or tag that OpenCLIP does not know, a path, and a tag whose weights were trained with another
     activation than the name builds (OpenAI's need "-quickgelu"); NotImplementedError for towers not covered.
     """
     device = torch.device(device) if device is not None else best_device()
@@ -150,18 +169,27 @@ def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.flo
 def _checked_name(name: str) -> tuple[str, str]:
     model_name, _, tag = name.partition("/")
     known = open_clip.list_models()
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    local = name.startswith(("hf-hub:", "local-dir:")) or any(path and Path(path).exists() for path in (tag, name))
+    if tag not in tags and (local or Path(name).suffix in _FILES):
+        raise ValueError(
+            f"{name!r} is no name and tag of OpenCLIP; load files and repositories with OpenCLIP, model, _, preprocess = "
+            "open_clip.create_model_and_transforms(name, pretrained=path), and wrap what it gives: "
+            "iu.Clip(model.eval(), preprocess, open_clip.get_tokenizer(name))"
+        )
     if model_name not in known:
         near = ", ".join(get_close_matches(model_name, known, n=3, cutoff=0.4)) or "see open_clip.list_models()"
         raise ValueError(f"unknown model {name!r}; use 'sandbox' or '<OpenCLIP name>/<pretrained tag>' (close: {near})")
-    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if not tags:
+        raise ValueError(f"OpenCLIP has no weights for {model_name}; for those it has, see open_clip.list_pretrained()")
     if tag not in tags:
-        raise ValueError(f"unknown weights {tag!r} for {model_name}; choose one of {', '.join(tags) or '(none)'}")
+        raise ValueError(f"unknown weights {tag!r} for {model_name}; choose one of {', '.join(tags)}")
+    # A tag that says nothing was trained with what its model builds: OpenCLIP names the exceptions.
     trained_quick = bool(open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu"))
-    if trained_quick != bool(open_clip.get_model_config(model_name).get("quick_gelu")):
-        base = model_name.removesuffix("-quickgelu")
-        right = f"{base}-quickgelu/{tag}" if trained_quick else f"{base}/{tag}"
-        used = "QuickGELU" if trained_quick else "GELU"
-        raise ValueError(f"the weights {tag!r} were trained with {used}, which {model_name!r} does not build; load {right!r}")
+    if trained_quick and not open_clip.get_model_config(model_name).get("quick_gelu"):
+        right = f"{model_name}-quickgelu"
+        advice = f"load '{right}/{tag}'" if (right, tag) in open_clip.list_pretrained() else "OpenCLIP has no model that does"
+        raise ValueError(f"the weights {tag!r} were trained with QuickGELU, which {model_name!r} does not build; {advice}")
     return model_name, tag
 
 

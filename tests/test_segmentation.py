@@ -274,5 +274,5 @@ def test_errors(clip):
     with pytest.raises(ValueError, match="no images yet"):
         SegmentationScores().result()
     for make in (token_decomposition, lambda clip, classifier: for_predicted_class(clip, None, classifier)):
-        with pytest.raises(ValueError, match=r"need a classifier \[C, 24\] with C > 0, got \[24\]"):
+        with pytest.raises(ValueError, match=r"need a classifier \[T, 24\] with T > 0, got \[24\]"):
             make(clip, torch.zeros(24))

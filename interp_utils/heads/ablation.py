@@ -86,12 +86,14 @@ def accuracy_under(
     nothing is re-run, later layers still see the original stream. "forward" replaces the outputs of the parts, at every
     token, and runs the rest of the model again. The two answer different questions; do not mix them in one table.
     means: the images whose mean is put in place, the same images by default, or "zero".
-    Raises ValueError for another mode, labels beyond the classifier, and parts that the model does not have or that overlap.
+    Raises ValueError for another mode, a classifier of another width, labels beyond it, and parts that the model does not have
+    or that overlap.
     """
     for ablation in ablations.values():
         _check(clip, ablation)
     if mode not in ("direct", "forward"):
         raise ValueError(f"mode must be 'direct' or 'forward', got {mode!r}")
+    classifier = clip.vectors(classifier, "a classifier")
     prepare = _direct if mode == "direct" else _forward
     scores = prepare(clip, images if means is None else means, list(ablations.values()), ln, options)
     result = GroupMeans(n_groups)

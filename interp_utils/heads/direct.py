@@ -158,11 +158,9 @@ class DirectEffects:
         """Inner products of effects with texts, contracted before the effects are built.
 
         text_features: [T, E]. over: "layer" -> [B, 2L+1, T], "head" -> [B, L, H, T], "token" -> [B, N+1, T],
-        "head_token" -> [B, L, H, N+1, T]. Raises ValueError for another `over` or texts of another width.
+        "head_token" -> [B, L, H, N+1, T]. Raises ValueError for another `over`, and what `Clip.vectors` raises.
         """
-        if text_features.ndim != 2 or text_features.shape[1] != self.clip.d_embed or len(text_features) == 0:
-            raise ValueError(f"need text features [T, {self.clip.d_embed}] with T > 0, got {list(text_features.shape)}")
-        text = text_features.to(self._matrix)
+        text = self.clip.vectors(text_features).to(self._matrix)
         if over == "layer":
             return self.layers() @ text.T
         if over == "head":

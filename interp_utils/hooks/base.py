@@ -65,8 +65,8 @@ def forward_hooks(hooks: list[tuple[nn.Module, Callable]]) -> Iterator[None]:
     if silent:
         raise RuntimeError(
             f"{len(silent)} of {len(hooks)} hooks never ran (the first: on {type(next(iter(silent.values()))).__name__}), "
-            "so nothing was read or changed there. Run the model inside the block, in the same thread, past that module; a traced or "
-            "exported model passes its modules by: take the one it was made from"
+            "so nothing was read or changed there. Run the model inside the block, in the same thread, past that module; a traced "
+            "or exported model passes its modules by: take the one it was made from"
         )
 
 

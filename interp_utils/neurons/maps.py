@@ -33,7 +33,7 @@ def segmenter(orders: Sequence[SecondOrder], classifier: Tensor, k: int = 200, w
         raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
     if not 1 <= k <= len(directions):
         raise ValueError(f"k must be between 1 and the number of neurons, {len(directions)}, got {k}")
-    text = classifier.to(directions)
+    text = clip.vectors(classifier, "a classifier").to(directions)
     match = text @ directions.T  # [C, n]
     if weighting == "random":
         draw = torch.rand(match.shape, generator=torch.Generator().manual_seed(seed)).to(match)
