@@ -6,6 +6,7 @@ all. What is explained is <M(I) / |M(I)|, t>, the cosine with the image's text i
 for text features of another shape or not finite, and for pixels that the model cannot take. The model is left as it was.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -35,15 +36,14 @@ def raw_attention(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def rollout(clip: Clip, pixels: Tensor, text_features: Tensor, start_layer: int = 1) -> Tensor:
-    """Attention multiplied through the layers from `start_layer`, residual stream included: [B, rows, columns].
+def rollout(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
+    """Attention multiplied through all layers but the first, residual stream included: [B, rows, columns].
 
-    The text is checked but has no influence. start_layer=1 leaves out the first layer, as the comparison of Chefer et al.
-    (2021) does. Raises ValueError as the module says, and where there is no such layer.
-    Source: Abnar & Zuidema 2020, arXiv 2005.00928.
+    The text is checked but has no influence. The first layer is left out as in the comparison of Chefer et al. (2021). Raises
+    ValueError as the module says. Source: Abnar & Zuidema 2020, arXiv 2005.00928.
     """
     pixels, _ = _checked(clip, pixels, text_features)
-    return _on_grid(clip, _rollout_matrix(clip, pixels, _checked_layer(clip, start_layer))[:, 0])
+    return _on_grid(clip, _rollout_matrix(clip, pixels)[:, 0])
 
 
 @torch.no_grad()
@@ -97,13 +97,14 @@ def chefer(clip: Clip, pixels: Tensor, text_features: Tensor, variant: str = "cv
     """
     if variant not in ("cvpr", "iccv"):
         raise ValueError(f"variant must be 'cvpr' or 'iccv', got {variant!r}")
-    n_layers = clip.n_layers - _checked_layer(clip, start_layer)
+    if not 0 <= start_layer < clip.n_layers:
+        raise ValueError(f"start_layer must be from 0 to {clip.n_layers - 1}, got {start_layer}")
     pixels, text = _checked(clip, pixels, text_features)
     streams = _streams(clip, pixels)
     relevance = _score_relevance(clip, streams[-1], text)
     row = torch.zeros_like(relevance[:, None, :, 0])
     row[:, :, 0] = 1  # only the class token's row of R is wanted, so the product is built from the last layer backwards
-    for _, (block, gradient) in zip(range(n_layers), _gradients(clip, streams, text)):
+    for _, (block, gradient) in zip(range(clip.n_layers - start_layer), _gradients(clip, streams, text)):
         weighed = block.attention
         if variant == "cvpr":
             weighed, relevance = _block_relevance(block, relevance)
@@ -127,21 +128,15 @@ def clip_patch_tokens(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tens
 def _checked(clip: Clip, pixels: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels [B, 3, H, W] and texts [B, E], ready for the model."""
     pixels = clip.pixels(pixels)
-    shape, wanted = tuple(text_features.shape), (len(pixels), clip.d_embed)
-    if shape not in (wanted, wanted[1:]):
+    wanted = (len(pixels), clip.d_embed)
+    if isinstance(text_features, Tensor) and tuple(text_features.shape) not in (wanted, wanted[1:]):
         raise ValueError(
-            f"need text features [{wanted[0]}, {wanted[1]}], one text for each image, or [{wanted[1]}], got {list(shape)}; "
-            "classifier[labels] gives that from class vectors"
+            f"need text features [{wanted[0]}, {wanted[1]}], one text for each image, or [{wanted[1]}], "
+            f"got {list(text_features.shape)}; classifier[labels] gives that from class vectors"
         )
-    if not text_features.is_floating_point() or not text_features.isfinite().all():
-        raise ValueError("text features must be finite floating-point numbers, as clip.encode_text gives them")
-    return pixels, text_features.to(clip.device, hooks.compute_dtype(clip)).expand(wanted)
-
-
-def _checked_layer(clip: Clip, start_layer: int) -> int:
-    if not 0 <= start_layer < clip.n_layers:
-        raise ValueError(f"start_layer must be from 0 to {clip.n_layers - 1}, got {start_layer}")
-    return start_layer
+    one = isinstance(text_features, Tensor) and text_features.ndim == 1
+    vectors = clip.vectors(text_features[None] if one else text_features)
+    return pixels, vectors.to(hooks.compute_dtype(clip)).expand(wanted)
 
 
 def _on_grid(clip: Clip, tokens: Tensor) -> Tensor:
@@ -149,15 +144,12 @@ def _on_grid(clip: Clip, tokens: Tensor) -> Tensor:
     return tokens[:, 1:].unflatten(1, clip.grid)
 
 
-def _rollout_matrix(clip: Clip, pixels: Tensor, start_layer: int) -> Tensor:
-    """How much each token's stream at the end is made of each token's at `start_layer`, [B, N+1, N+1]."""
-    joint = None
-    for layer, block in enumerate(hooks.trace(clip, pixels)):
-        if layer < start_layer:
-            continue
-        attention = block.attention.mean(1)
-        step = (attention + torch.eye(attention.shape[-1]).to(attention)) / 2  # rows still sum to one
-        joint = step if joint is None else step @ joint
+def _rollout_matrix(clip: Clip, pixels: Tensor) -> Tensor:
+    """How much each token's stream at the end is made of each token's after the first layer, [B, N+1, N+1]."""
+    n = clip.grid[0] * clip.grid[1] + 1
+    eye = joint = torch.eye(n, device=clip.device, dtype=hooks.compute_dtype(clip)).expand(len(pixels), n, n)
+    for block in itertools.islice(hooks.trace(clip, pixels), 1, None):
+        joint = (block.attention.mean(1) + eye) / 2 @ joint  # rows still sum to one
     return joint
 
 

@@ -1,5 +1,6 @@
 """An untouched OpenCLIP model, with the sizes and the checks that an interpreter needs."""
 
+import inspect
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .images import read_image
 from .sandbox import clip as sandbox_clip
 from .tokens import fill, tokenise
 
+_FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 DATA = next(p for p in (Path(__file__).parent / "_data", Path(__file__).parents[1] / "data") if p.exists())
 
 _FAR = 20  # from 0: normalised pixels lie within about 2.7, those of an image in 0..255 do not
@@ -21,7 +23,8 @@ _FAR = 20  # from 0: normalised pixels lie within about 2.7, those of an image i
 class Clip:
     """An OpenCLIP model as it is, beside its preprocessing, tokenizer and sizes.
 
-    model: any instantiated `open_clip` CLIP whose image tower is a `VisionTransformer` read out at the class token.
+    model: any instantiated `open_clip` CLIP whose image tower is a `VisionTransformer` read out at the class token. What
+    `torch.compile` made of it, of its tower or of its blocks serves too, and runs as plain code wherever hooks are needed.
     preprocess: PIL image -> tensor [3, H, W]; tokenizer: list of strings -> token ids. Both may be None if unused.
     The model is never changed. Put it in eval mode first.
     Raises NotImplementedError, with the reason, for towers that the class-token decomposition does not cover.
@@ -32,8 +35,8 @@ class Clip:
         if reason:
             raise NotImplementedError(f"cannot decompose {name}: {reason}")
         self.model, self.preprocess, self.tokenizer, self.name = model, preprocess, tokenizer, name
-        visual, block = model.visual, model.visual.transformer.resblocks[0]
-        self.visual = visual
+        self.visual = visual = _uncompiled(model.visual)
+        block = visual.transformer.resblocks[0]
         self.n_layers = len(visual.transformer.resblocks)
         self.n_heads = block.attn.num_heads
         self.d_model, self.d_embed = visual.proj.shape
@@ -56,12 +59,21 @@ class Clip:
             f"embedding {self.d_embed}, {self.grid[0]}x{self.grid[1]} patches, {self.device}, {self.dtype})"
         )
 
+    def refuse_autocast(self) -> None:
+        """Raises RuntimeError under `torch.autocast`: there parts are rounded each in its way, and no longer add up."""
+        if torch.is_autocast_enabled(self.device.type):
+            raise RuntimeError(
+                "torch.autocast is on, under which the parts of the model no longer add up to the whole; leave its block, or "
+                "load the model in half precision: iu.load_clip(name, dtype=torch.bfloat16)"
+            )
+
     def pixels(self, pixels: Tensor) -> Tensor:
         """The batch [B, 3, H, W] on the model's device and in its precision, once checked.
 
-        Raises TypeError for what is no tensor, ValueError for a wrong shape, an empty batch, or values that are not finite or
-        far from what normalisation gives, such as 0..255.
+        Raises TypeError where it is no tensor, ValueError for a wrong shape, an empty batch, or values that are not finite or
+        far from what normalisation gives, such as 0..255, RuntimeError under autocast.
         """
+        self.refuse_autocast()
         if not isinstance(pixels, Tensor):
             raise TypeError(
                 f"need a tensor of pixels [B, 3, {self.image_size[0]}, {self.image_size[1]}], got {type(pixels).__name__}; make it "
@@ -79,9 +91,29 @@ class Clip:
             raise ValueError(f"pixels must be normalised as clip.preprocess does it, to about -2..2, got {low:.3g}..{high:.3g}")
         return pixels.to(self.device, self.dtype)
 
+    def vectors(self, vectors: Tensor, what: str = "text features") -> Tensor:
+        """Vectors [T, E] of the joint space, such as `encode_text` gives, on the model's device, once checked.
+
+        Raises TypeError where they are no tensor, ValueError for none, another shape, or values that are not finite.
+        """
+        if not isinstance(vectors, Tensor):
+            raise TypeError(
+                f"need {what} [T, {self.d_embed}] as a tensor, got {type(vectors).__name__}; clip.encode_text gives them"
+            )
+        if vectors.ndim != 2 or vectors.shape[1] != self.d_embed or len(vectors) == 0:
+            raise ValueError(
+                f"need {what} [T, {self.d_embed}] with T > 0, got {list(vectors.shape)}; clip.encode_text gives them, of the model "
+                "that sees the images"
+            )
+        if not vectors.is_floating_point() or not vectors.isfinite().all():
+            raise ValueError(f"{what} must be finite floating-point numbers, as clip.encode_text gives them")
+        return vectors.to(self.device)
+
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Image representations [B, E], not normalised, of preprocessed pixels [B, 3, H, W]."""
-        return self.model.encode_image(self.pixels(pixels))
+        options = inspect.signature(self.model.encode_image).parameters
+        as_it_is = {"normalize": False} if "normalize" in options else {}  # which CoCa does by default
+        return _pooled(self.model.encode_image(self.pixels(pixels), **as_it_is))
 
     @torch.no_grad()
     def encode_text(self, texts: list[str], templates=None) -> Tensor:
@@ -97,9 +129,18 @@ class Clip:
         if self.tokenizer is None:
             raise ValueError("this Clip has no tokenizer; pass open_clip.get_tokenizer(name) when you make it")
         tokens = tokenise(self.tokenizer, fill(texts, templates))
-        vectors = [F.normalize(self.model.encode_text(part.to(self.device)).float(), dim=-1) for part in tokens.split(256)]
+        vectors = [F.normalize(_pooled(self.model.encode_text(part.to(self.device))).float(), dim=-1) for part in tokens.split(256)]
         vectors = torch.cat(vectors).unflatten(0, (len(texts), -1)).mean(1)
         return F.normalize(vectors, dim=-1)
+
+
+def _pooled(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """What a tower says of the whole input; with `output_tokens` its tokens come second."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _uncompiled(module):
+    return getattr(module, "_orig_mod", module)
 
 
 def best_device() -> torch.device:
@@ -115,7 +156,7 @@ def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.flo
     name: "sandbox" for the model that ships with the course, else "<OpenCLIP name>/<pretrained tag>", for example
     "ViT-L-14/laion2b_s32b_b82k"; those are downloaded once. device: where to put it, by default the best there is. Its preprocess
     takes whatever `images.read_image` does.
-    Raises ValueError for a name or tag that OpenCLIP does not know, and for a tag whose weights were trained with another
+    Raises ValueError for a name or tag that OpenCLIP does not know, a path, and a tag whose weights were trained with another
     activation than the name builds (OpenAI's need "-quickgelu"); NotImplementedError for towers not covered.
     """
     device = torch.device(device) if device is not None else best_device()
@@ -133,18 +174,27 @@ def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.flo
 def _checked_name(name: str) -> tuple[str, str]:
     model_name, _, tag = name.partition("/")
     known = open_clip.list_models()
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    local = name.startswith(("hf-hub:", "local-dir:")) or any(path and Path(path).exists() for path in (tag, name))
+    if tag not in tags and (local or Path(name).suffix in _FILES):
+        raise ValueError(
+            f"{name!r} is no name and tag of OpenCLIP; load files and repositories with OpenCLIP, model, _, preprocess = "
+            "open_clip.create_model_and_transforms(name, pretrained=path), and wrap what it gives: "
+            "iu.Clip(model.eval(), preprocess, open_clip.get_tokenizer(name))"
+        )
     if model_name not in known:
         near = ", ".join(get_close_matches(model_name, known, n=3, cutoff=0.4)) or "see open_clip.list_models()"
         raise ValueError(f"unknown model {name!r}; use 'sandbox' or '<OpenCLIP name>/<pretrained tag>' (close: {near})")
-    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if not tags:
+        raise ValueError(f"OpenCLIP has no weights for {model_name}; for those it has, see open_clip.list_pretrained()")
     if tag not in tags:
-        raise ValueError(f"unknown weights {tag!r} for {model_name}; choose one of {', '.join(tags) or '(none)'}")
+        raise ValueError(f"unknown weights {tag!r} for {model_name}; choose one of {', '.join(tags)}")
+    # A tag that says nothing was trained with what its model builds: OpenCLIP names the exceptions.
     trained_quick = bool(open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu"))
-    if trained_quick != bool(open_clip.get_model_config(model_name).get("quick_gelu")):
-        base = model_name.removesuffix("-quickgelu")
-        right = f"{base}-quickgelu/{tag}" if trained_quick else f"{base}/{tag}"
-        used = "QuickGELU" if trained_quick else "GELU"
-        raise ValueError(f"the weights {tag!r} were trained with {used}, which {model_name!r} does not build; load {right!r}")
+    if trained_quick and not open_clip.get_model_config(model_name).get("quick_gelu"):
+        right = f"{model_name}-quickgelu"
+        advice = f"load '{right}/{tag}'" if (right, tag) in open_clip.list_pretrained() else "OpenCLIP has no model that does"
+        raise ValueError(f"the weights {tag!r} were trained with QuickGELU, which {model_name!r} does not build; {advice}")
     return model_name, tag
 
 
@@ -153,6 +203,7 @@ def _why_not_covered(model) -> str | None:
     visual = getattr(model, "visual", None)
     if visual is None:
         return "it has no image tower `.visual`; pass an instantiated open_clip model"
+    visual = _uncompiled(visual)
     if not isinstance(visual, VisionTransformer):
         kind = "timm tower" if hasattr(visual, "trunk") else type(visual).__name__
         return f"its image tower is a {kind}; only OpenCLIP's VisionTransformer, read out at the class token, is covered"

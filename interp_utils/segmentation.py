@@ -49,7 +49,8 @@ def evaluate(
 
     feed(clip, prepare(masks, clip, protocol), [(scores, view)], batch_size)
     if scores.left_out:
-        warnings.warn(f"{int(scores.left_out)} of {scores.count} images left out: no pixel of their object is in the crop", stacklevel=2)
+        missed = f"{int(scores.left_out)} of {scores.count} images left out"
+        warnings.warn(f"{missed}: no pixel of their object is in the crop", stacklevel=2)
     return scores.result()
 
 
@@ -248,14 +249,14 @@ def average_precision(scores: Tensor, relevant: Tensor) -> Tensor:
     return (precision * new * last_of_ties).sum(1) / found[:, -1].clamp(min=1)
 
 
-def text_maps(clip: Clip, classifier: Tensor, ln: str = "centered") -> Heatmap:
+def token_decomposition(clip: Clip, classifier: Tensor, ln: str = "centered") -> Heatmap:
     """The thesis's heat maps: what each patch writes, through all heads, in the direction of the image's predicted class.
 
     classifier: [C, E], text vectors of the classes. The predicted class is the one closest to the image; its map is less
     the mean of the maps of all classes (thesis, section 2.5 and its footnote). ln: see `heads.direct_effects`.
-    Raises ValueError for a classifier of another width.
+    Raises what `Clip.vectors` does for the classifier.
     """
-    classifier = _checked(classifier, clip)
+    classifier = clip.vectors(classifier, "a classifier")
 
     @torch.no_grad()
     def heatmap_fn(pixels: Tensor) -> Tensor:
@@ -275,7 +276,7 @@ def for_predicted_class(clip: Clip, explainer, classifier: Tensor) -> Heatmap:
     explainer: (clip, pixels [B, 3, H, W], text vectors [B, E]) -> maps [B, rows, columns]; classifier: [C, E], text vectors
     of the classes. Raises ValueError for a classifier of another width.
     """
-    classifier = _checked(classifier, clip)
+    classifier = clip.vectors(classifier, "a classifier")
 
     def heatmap_fn(pixels: Tensor) -> Tensor:
         with torch.no_grad():
@@ -284,9 +285,3 @@ def for_predicted_class(clip: Clip, explainer, classifier: Tensor) -> Heatmap:
         return explainer(clip, pixels, vectors[best])
 
     return heatmap_fn
-
-
-def _checked(classifier: Tensor, clip: Clip) -> Tensor:
-    if classifier.ndim != 2 or classifier.shape[1] != clip.d_embed or len(classifier) == 0:
-        raise ValueError(f"need a classifier [C, {clip.d_embed}] with C > 0, got {list(classifier.shape)}")
-    return classifier

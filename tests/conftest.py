@@ -44,7 +44,7 @@ def tiny_model(**vision):
 
 
 def noise(clip: iu.Clip, n: int = 2, seed: int = 0) -> torch.Tensor:
-    return torch.randn(n, 3, *clip.image_size, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(n, 3, *clip.image_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import count_hooks, noise
 
-from interp_utils.hooks import edited_blocks, forward_hooks
+from interp_utils.hooks import edited_blocks, edited_neurons, forward_hooks
 from interp_utils.neurons import second_order
 
 
@@ -39,3 +39,39 @@ def test_an_edit_that_returns_nothing_is_told(tiny):
         with pytest.raises(TypeError, match="layer 1 returned None"), edited_blocks(tiny, *edits):
             tiny.encode_image(noise(tiny, 1))
         assert count_hooks(tiny.model) == 0
+
+
+def test_an_edit_of_another_shape_is_told(tiny):
+    with pytest.raises(ValueError, match=r"the edit of layer 0 returned \[17, 128\] for an output \[1, 17, 128\]"):
+        with edited_neurons(tiny, 0, lambda activations: activations.mean(0)):
+            tiny.encode_image(noise(tiny, 1))
+    with pytest.raises(TypeError, match="layer 1 returned None"), edited_neurons(tiny, 1, lambda activations: None):
+        tiny.encode_image(noise(tiny, 1))
+
+
+def test_a_hook_that_never_runs_is_told(tiny):
+    never = "1 of 1 hooks never ran"
+    with pytest.raises(RuntimeError, match=never), edited_neurons(tiny, 0, torch.zeros_like):
+        pass
+    with pytest.raises(RuntimeError, match=never), edited_neurons(tiny, 0, torch.zeros_like), ThreadPoolExecutor(1) as other:
+        other.submit(tiny.encode_image, noise(tiny)).result()
+    mlp = tiny.visual.transformer.resblocks[0].mlp
+    tiny.visual.transformer.resblocks[0].mlp = torch.jit.trace(mlp, noise(tiny).new_zeros(1, 17, 32))
+    with pytest.raises(RuntimeError, match=never), forward_hooks([(mlp.gelu, lambda module, args, output: 0 * output)]):
+        tiny.encode_image(noise(tiny))
+    with pytest.raises(ZeroDivisionError), edited_neurons(tiny, 0, torch.zeros_like):
+        raise ZeroDivisionError  # an error of the block itself is what the caller should see
+    assert count_hooks(tiny.model) == 0
+
+
+def test_the_compilers_switch_is_turned_back_by_the_last_thread_out():
+    def stance():
+        return torch._dynamo.eval_frame._stance.stance
+
+    first, second, before = forward_hooks([]), forward_hooks([]), stance()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert stance() == "force_eager"
+    second.__exit__(None, None, None)
+    assert stance() == before

@@ -1,5 +1,6 @@
 import io
 import pickle
+import re
 
 import numpy as np
 import open_clip
@@ -115,6 +116,64 @@ def test_unknown_names_and_tags():
         iu.load_clip("ViT-B-32/laion9b")
     with pytest.raises(ValueError, match="unknown weights ''"):
         iu.load_clip("ViT-B-32")
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32/own.pt", "{}/w.safetensors", "ViT-B-32/{}", "{}", "hf-hub:laion/some", "local-dir:x"])
+def test_files_and_repositories_are_sent_to_openclip(name, tmp_path):
+    with pytest.raises(ValueError, match="load files and repositories with OpenCLIP.*iu.Clip"):
+        iu.load_clip(name.format(tmp_path))
+
+
+def test_what_an_error_advises_can_be_loaded():
+    from interp_utils.models import _checked_name
+
+    advised = 0
+    for model, tag in open_clip.list_pretrained():
+        try:
+            assert _checked_name(f"{model}/{tag}") == (model, tag)
+        except ValueError as error:
+            assert "trained with QuickGELU" in str(error)
+            advice = re.search("load '(.+)/(.+)'$", str(error))
+            if advice:
+                assert _checked_name("/".join(advice.groups())) == advice.groups() != (model, tag)
+                advised += 1
+    assert advised > 10
+    assert _checked_name("roberta-ViT-B-32/laion2b_s12b_b32k")
+    with pytest.raises(ValueError, match=r"OpenCLIP has no weights for ViT-M-16; .* open_clip.list_pretrained\(\)"):
+        iu.load_clip("ViT-M-16/openai")
+
+
+@pytest.mark.parametrize("pixels", [{"pixel_values": None}, [[0.0]], None])
+def test_what_is_no_tensor_is_named(tiny, pixels):
+    for call in (tiny.encode_image, lambda x: iu.heads.direct_effects(tiny, x), lambda x: tiny.vectors(x)):
+        with pytest.raises(TypeError, match=rf"tensor.*, got {type(pixels).__name__}"):
+            call(pixels)
+
+
+def test_vectors_of_another_model_are_refused_wherever_they_go(tiny):
+    wrong, images, texts = torch.randn(3, 7), [(image, 0) for image in noise(tiny, 4)], ["a", "b", "c"]
+    order = iu.neurons.second_order(tiny, 0).fit(images, 2)
+    span = iu.heads.textspan(torch.randn(5, 24), torch.randn(3, 24), texts, 2)
+    coded = iu.neurons.sparse_texts(order.directions, torch.randn(3, 24), texts, 2)
+    means = iu.neurons.token_means(tiny, images, 0)
+    for call in (
+        lambda: iu.heads.direct_effects(tiny, noise(tiny)).scores(wrong),
+        lambda: iu.heads.token_maps(iu.heads.direct_effects(tiny, noise(tiny)), wrong),
+        lambda: iu.heads.accuracy_under(tiny, images, wrong, {"none": iu.heads.Ablation()}),
+        lambda: iu.heads.textspan(torch.randn(5, 24), wrong, texts),
+        lambda: iu.heads.top_images(tiny, images, {(0, 0): span}, wrong),
+        lambda: iu.heads.reconstruction_accuracy(tiny, images, wrong, {"pool": {(0, 0): span}}, [1]),
+        lambda: iu.segmentation.token_decomposition(tiny, wrong),
+        lambda: iu.segmentation.for_predicted_class(tiny, iu.explainers.lrp, wrong),
+        lambda: iu.neurons.ablation_curves([order], images, wrong),
+        lambda: iu.neurons.indirect_ablation(tiny, images, wrong, 0, means),
+        lambda: iu.neurons.text_ablation(order, images, wrong, {"pool": coded}, [1]),
+        lambda: iu.neurons.segmenter([order], wrong, 2),
+        lambda: iu.neurons.sparse_texts(order.directions, wrong, texts, 2),
+        lambda: iu.explainers.lrp(tiny, noise(tiny, 3), wrong),
+    ):
+        with pytest.raises(ValueError, match=r"need .*got .*\[3, 7\]"):
+            call()
 
 
 def test_wrong_activation_names_the_right_model():

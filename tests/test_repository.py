@@ -6,6 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import interp_utils as iu
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -29,3 +31,14 @@ def test_readme_links_lead_somewhere():
     readme = (ROOT / "README.md").read_text()
     links = re.findall(r"\]\((?!http)([^)#]+)\)", readme)
     assert links and all((ROOT / link).exists() for link in links), links
+
+
+def test_a_public_name_of_chapters_2_and_3_means_one_thing():
+    rooms = (iu.heads, iu.neurons, iu.segmentation, iu.explainers, iu.plots, iu.widgets, iu.hooks, iu.datasets)
+    meanings: dict[str, list] = {}
+    for room in rooms:
+        own = [name for name, value in vars(room).items() if getattr(value, "__module__", None) == room.__name__]
+        for name in getattr(room, "__all__", own):
+            meanings.setdefault(name, []).append(getattr(room, name))
+    twice = [name for name, values in meanings.items() if any(value is not values[0] for value in values)]
+    assert twice == [] and len(meanings) > 150

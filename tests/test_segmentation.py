@@ -24,7 +24,7 @@ from interp_utils.segmentation import (
     for_predicted_class,
     normalised,
     prepare,
-    text_maps,
+    token_decomposition,
 )
 from interp_utils.stream import feed
 
@@ -333,10 +333,10 @@ def test_images_beside_masks_are_read_as_all_are(clip):
 def test_batch_size_does_not_matter(sandbox):
     task = load_masks("sandbox", 11)
     classifier = sandbox.encode_text(task.classes, task.templates)
-    results = [evaluate(text_maps(sandbox, classifier), task, sandbox, batch_size=size) for size in (1, 4, 11)]
+    results = [evaluate(token_decomposition(sandbox, classifier), task, sandbox, batch_size=size) for size in (1, 4, 11)]
     assert results[0] == pytest.approx(results[1], abs=0.05) and results[0] == pytest.approx(results[2], abs=0.05)
     scores = {name: SegmentationScores(*setting) for name, setting in {"a": ("mean", True), "b": (0.5, False)}.items()}
-    heatmap_fn = text_maps(sandbox, classifier)
+    heatmap_fn = token_decomposition(sandbox, classifier)
     for numbers in (range(5, 11), range(5)):  # two parts, two settings in one pass
         pairs = [(s, lambda batch: (heatmap_fn(batch.pixels), batch.targets)) for s in scores.values()]
         feed(sandbox, prepare(task, sandbox), pairs, 4, numbers=numbers)
@@ -344,13 +344,13 @@ def test_batch_size_does_not_matter(sandbox):
     assert scores["b"].result() == pytest.approx(evaluate(heatmap_fn, task, sandbox, "aligned", 0.5, False), abs=0.05)
 
 
-def test_text_maps_are_the_scores_of_the_predicted_class(clip):
+def test_token_decomposition_maps_are_the_scores_of_the_predicted_class(clip):
     pixels = noise(clip, 5, seed=3)
     classifier = F.normalize(torch.randn(6, clip.d_embed, generator=torch.Generator().manual_seed(0)), dim=1)
     best = (F.normalize(clip.encode_image(pixels), dim=1) @ classifier.T).argmax(1)
     assert len(best.unique()) > 1
     for ln in ("centered", "split"):
-        maps = text_maps(clip, classifier, ln)(pixels)
+        maps = token_decomposition(clip, classifier, ln)(pixels)
         assert maps.shape == (5, *clip.grid)
         scores = iu.heads.direct_effects(clip, pixels, ln).scores(classifier, over="token")[:, 1:]  # [B, N, C]
         expected = torch.stack([s[:, c] - s.mean(1) for s, c in zip(scores, best)]).reshape(maps.shape)
@@ -379,7 +379,7 @@ def test_for_predicted_class(clip):
 def test_the_thesis_map_finds_sandbox_objects(sandbox):
     task = load_masks("sandbox", 60)
     classifier = sandbox.encode_text(task.classes, task.templates)
-    ours = evaluate(text_maps(sandbox, classifier), task, sandbox)
+    ours = evaluate(token_decomposition(sandbox, classifier), task, sandbox)
     generator = torch.Generator().manual_seed(0)
     chance = evaluate(lambda pixels: torch.randn(len(pixels), 8, 8, generator=generator), task, sandbox)
     assert ours["map"] > chance["map"] + 10 and ours["miou"] > chance["miou"] + 5
@@ -409,6 +409,6 @@ def test_errors(clip):
         evaluate(shown, items, iu.Clip(tiny_model()))
     with pytest.raises(ValueError, match="no images yet"):
         SegmentationScores().result()
-    for make in (text_maps, lambda clip, classifier: for_predicted_class(clip, None, classifier)):
-        with pytest.raises(ValueError, match=r"need a classifier \[C, 24\] with C > 0, got \[24\]"):
+    for make in (token_decomposition, lambda clip, classifier: for_predicted_class(clip, None, classifier)):
+        with pytest.raises(ValueError, match=r"need a classifier \[T, 24\] with T > 0, got \[24\]"):
             make(clip, torch.zeros(24))

@@ -59,7 +59,7 @@ def test_text_is_escaped_and_the_bundle_holds_a_picture(explorer):
 def test_maps_and_grids_draw():
     image = torch.rand(3, 32, 32)
     assert len(plots.image_grid([image] * 5, list("abcde"), columns=4).axes) == 8
-    assert len(plots.text_maps([image] * 2, torch.randn(2, 4, 4), ["a", "b"]).axes) == 5
+    assert len(plots.overlays([image] * 2, torch.randn(2, 4, 4), ["a", "b"]).axes) == 5
     curve = plots.layer_curve({"up": [0, 1, 2]}, "layer", "accuracy", {"chance": 1})
     assert curve.axes[0].lines[0].get_ydata().tolist() == [0, 1, 2]
     assert len(plots.layer_curve({str(k): [k, k] for k in range(9)}, "layer", "accuracy").axes[0].lines) == 9

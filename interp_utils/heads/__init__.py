@@ -3,7 +3,7 @@
 from .ablation import Ablation, Accuracy, ablate_attention, ablate_class_token, ablate_heads, ablate_mlps, accuracy_under
 from .direct import DirectEffects, direct_effects, head_basis
 from .lens import TunedLens, accumulated_resid, decompose_resid, fit_tuned_lens, logit_lens
-from .maps import basis_maps, relative_maps, text_maps
+from .maps import basis_maps, relative_maps, token_maps
 from .naming import agreement, factor_shares, heads_about, kind_shares
 from .retrieval import head_features, neighbours, shared_factors
 from .spurious import AUTHOR_HEADS, remove_cue
@@ -14,5 +14,5 @@ __all__ = [
     "ablate_class_token", "ablate_heads", "ablate_mlps", "accumulated_resid", "accuracy_under", "agreement", "basis_maps",
     "decompose_resid", "direct_effects", "factor_shares", "fit_tuned_lens", "head_basis", "head_features", "head_moments",
     "heads_about", "kind_shares", "logit_lens", "neighbours", "reconstruction_accuracy", "relative_maps", "remove_cue",
-    "shared_factors", "text_maps", "textspan", "top_images",
+    "shared_factors", "textspan", "token_maps", "top_images",
 ]  # fmt: skip

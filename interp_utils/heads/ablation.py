@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..hooks import attention_weights, class_attention, edited_blocks, head_outputs
+from ..hooks import attention_weights, class_attention, class_written, edited_blocks, head_outputs
 from ..models import Clip
 from ..moments import GroupMeans, Moments
 from ..stream import Batch, feed
@@ -87,12 +87,14 @@ def accuracy_under(
     token, and runs the rest of the model again. The two answer different questions; do not mix them in one table.
     means: the images whose mean is put in place, the same images by default, or "zero". options: those of `feed`, for both
     passes; but `numbers` choose among `images`, so of other `means` all are taken.
-    Raises ValueError for another mode, labels beyond the classifier, and parts that the model does not have or that overlap.
+    Raises ValueError for another mode, a classifier of another width, labels beyond it, and parts that the model does not have
+    or that overlap.
     """
     for ablation in ablations.values():
         _check(clip, ablation)
     if mode not in ("direct", "forward"):
         raise ValueError(f"mode must be 'direct' or 'forward', got {mode!r}")
+    classifier = clip.vectors(classifier, "a classifier")
     prepare = _direct if mode == "direct" else _forward
     own = means is None or means is images
     averaging = {name: value for name, value in options.items() if own or name != "numbers"}
@@ -193,10 +195,8 @@ def _written(clip: Clip, layer: int, inputs: Tensor, heads: frozenset, own: bool
     inputs = inputs.to(weights.b_o.dtype)
     if not own:
         return head_outputs(inputs, weights, sorted(heads)).sum(1)
-    values = torch.einsum("bD,hdD->bhd", inputs[:, 0], weights.w_v) + weights.b_v
-    added = torch.einsum("bh,bhd,Dhd->bD", class_attention(inputs, weights)[..., 0], values, weights.w_o)
     written = torch.zeros_like(inputs)
-    written[:, 0] = added + weights.b_o / inputs.shape[1]
+    written[:, 0] = class_written(inputs, weights, class_attention(inputs, weights))
     return written
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..hooks import attention_weights, final_norm, record, visit_attention_inputs
+from ..hooks import attended, attention_weights, close, final_norm, record, visit_attention_inputs
 from ..models import Clip
 
 
@@ -14,7 +14,7 @@ def direct_effects(clip: Clip, pixels: Tensor, ln: str = "centered") -> "DirectE
     is shared among the terms. "centered" subtracts from each term its own mean over the residual width, as
     TransformerLens does (*direct logit attribution*); "split" gives each term an equal share of the stream's mean and of
     the bias, as the thesis's published numbers do. Both sum to the representation exactly.
-    Raises ValueError for another `ln` and for pixels that the model cannot take.
+    Raises ValueError for another `ln` and for pixels that the model cannot take, RuntimeError where the parts do not add up.
     """
     return DirectEffects(clip, pixels, ln)
 
@@ -58,11 +58,12 @@ class DirectEffects:
     Terms are ordered as in the residual stream: embedding, attention 0, MLP 0, attention 1, ... (`labels`). With
     ln="centered" the embedding term includes the constant of the last layer norm. The output bias of an attention layer is
     shared equally by its heads, and within a head by the tokens. Token views run the image tower once more, so that token
-    activations of several layers never exist together.
+    activations of several layers never exist together. The pixels are kept, and a view that no longer adds up to what was
+    recorded raises RuntimeError: then the model was edited, trained or put in another mode in between.
     """
 
     def __init__(self, clip: Clip, pixels: Tensor, ln: str = "centered"):
-        self.clip, self.pixels, self.ln = clip, clip.pixels(pixels), checked_ln(ln)
+        self.clip, self.pixels, self.ln = clip, clip.pixels(pixels).detach().clone(), checked_ln(ln)
         self.stream = record(clip, self.pixels)
         self.n_terms = 2 * clip.n_layers + 1
         self.labels = ["embedding", *(f"{kind}{layer}" for layer in range(clip.n_layers) for kind in ("attention", "mlp"))]
@@ -87,13 +88,15 @@ class DirectEffects:
 
     def layers(self) -> Tensor:
         """Effect of each term of the residual stream, [B, 2L+1, E], in the order of `labels`."""
-        attention = torch.stack([self._attention_written(layer) for layer in range(self.clip.n_layers)], 1)
-        attention = self._joint(attention) + self._shared[:, None]
+        attention = self._joint(self.stream.attentions) + self._shared[:, None]
         return torch.cat([self.embedding()[:, None], torch.stack([attention, self.mlps()], 2).flatten(1, 2)], 1)
 
     def heads(self, layers: list[int] | None = None) -> Tensor:
         """Effect of each head, [B, L, H, E], or of the heads of some layers."""
-        return torch.einsum("blhk,lhkE->blhE", self.head_coordinates(layers), self.head_basis(layers))
+        effects = torch.einsum("blhk,lhkE->blhE", self.head_coordinates(layers), self.head_basis(layers))
+        recorded = self.stream.attentions if layers is None else self.stream.attentions[:, layers]
+        self._check(effects.sum(2), self._joint(recorded) + self._shared[:, None])
+        return effects
 
     def head_coordinates(self, layers: list[int] | None = None) -> Tensor:
         """Coordinates of the heads' effects in `head_basis`, [B, L, H, d+1] (d+3 with ln="split"): all that an image decides."""
@@ -117,26 +120,20 @@ class DirectEffects:
 
     def class_token(self) -> Tensor:
         """Effect of the class token's attention to itself in each layer, all heads together, [B, L, E] (thesis table A.1)."""
-        n = self.stream.attention.shape[-1]
-        written = []
-        for layer in range(self.clip.n_layers):
-            weights = attention_weights(self.clip, layer)
-            written.append(torch.einsum("bhd,Dhd->bD", self.stream.class_values[:, layer], weights.w_o) + weights.b_o / n)
-        return self._joint(torch.stack(written, 1)) + self._shared[:, None] / n
+        return self._joint(self.stream.class_token) + self._shared[:, None] / self.stream.attention.shape[-1]
 
     def tokens(self) -> Tensor:
         """Effect of each token through all heads of all layers, [B, N+1, E]; token 0 is the class token."""
         written, constant = 0, 0
 
-        def visit(layer, x):
+        def visit(layer, x, weights):
             nonlocal written, constant
-            weights = attention_weights(self.clip, layer)
             values = torch.einsum("bnD,hdD->bnhd", x, weights.w_v) + weights.b_v
             values *= self.stream.attention[:, layer].permute(0, 2, 1)[..., None]
             written = written + torch.einsum("bnhd,Dhd->bnD", values, weights.w_o)
             constant = constant + weights.b_o / x.shape[1]
 
-        visit_attention_inputs(self.clip, self.pixels, visit)
+        self._visit(visit)
         share = self.clip.n_layers * self._shared / written.shape[1]
         return self._joint(written + constant) + share[:, None]
 
@@ -145,13 +142,12 @@ class DirectEffects:
         layer, head = self._index(layer, head)
         effects = []
 
-        def visit(_, x):
-            weights = attention_weights(self.clip, layer)
+        def visit(_, x, weights):
             values = self.stream.attention[:, layer, head, :, None] * (x @ weights.w_v[head].T + weights.b_v[head])
             written = values @ weights.w_o[:, head].T + weights.b_o / (self.clip.n_heads * x.shape[1])
             effects.append(self._joint(written) + self._shared[:, None] / (self.clip.n_heads * x.shape[1]))
 
-        visit_attention_inputs(self.clip, self.pixels, visit, [layer])
+        self._visit(visit, [layer])
         return effects[0]
 
     def total(self) -> Tensor:
@@ -162,11 +158,9 @@ class DirectEffects:
         """Inner products of effects with texts, contracted before the effects are built.
 
         text_features: [T, E]. over: "layer" -> [B, 2L+1, T], "head" -> [B, L, H, T], "token" -> [B, N+1, T],
-        "head_token" -> [B, L, H, N+1, T]. Raises ValueError for another `over` or texts of another width.
+        "head_token" -> [B, L, H, N+1, T]. Raises ValueError for another `over`, and what `Clip.vectors` raises.
         """
-        if text_features.ndim != 2 or text_features.shape[1] != self.clip.d_embed or len(text_features) == 0:
-            raise ValueError(f"need text features [T, {self.clip.d_embed}] with T > 0, got {list(text_features.shape)}")
-        text = text_features.to(self._matrix)
+        text = self.clip.vectors(text_features).to(self._matrix)
         if over == "layer":
             return self.layers() @ text.T
         if over == "head":
@@ -181,8 +175,7 @@ class DirectEffects:
         """Scores of each token through each head, [B, H, N+1, T] for each layer."""
         scores, read_out = [], self._matrix @ text.T  # [D, T]
 
-        def visit(layer, x):
-            weights = attention_weights(self.clip, layer)
+        def visit(layer, x, weights):
             wanted = torch.einsum("Dhd,Dt->htd", weights.w_o, read_out)  # what each head must carry to please each text
             probe = torch.einsum("htd,hdD->htD", wanted, weights.w_v)
             offset = torch.einsum("htd,hd->ht", wanted, weights.b_v)
@@ -191,16 +184,30 @@ class DirectEffects:
             pattern = self.stream.attention[:, layer, :, :, None] / self._std[:, :, None, None]
             scores.append(pattern * match + share[:, None, None])
 
-        visit_attention_inputs(self.clip, self.pixels, visit)
+        self._visit(visit)
         return scores
 
-    def _attention_written(self, layer: int) -> Tensor:
-        """What an attention layer adds to the residual stream, [B, D]."""
-        weights = attention_weights(self.clip, layer)
-        return torch.einsum("bhd,Dhd->bD", self.stream.values[:, layer], weights.w_o) + weights.b_o
+    def _visit(self, visitor, layers: list[int] | None = None) -> None:
+        """Run the image tower again: visitor(layer, x, weights) gets the attention's input, once known to be what it was."""
+
+        def checked(layer, x):
+            weights, pattern = attention_weights(self.clip, layer), self.stream.attention[:, layer]
+            as_many = x.shape[1] == pattern.shape[2]
+            self._check(as_many and attended(x, weights, pattern)[1], self.stream.attentions[:, layer])
+            visitor(layer, x, weights)
+
+        visit_attention_inputs(self.clip, self.pixels, checked, layers)
+
+    def _check(self, found: Tensor | bool, recorded: Tensor) -> None:
+        if found is False or not close(found, recorded, self.clip):
+            raise RuntimeError(
+                "the model is not as it was when these direct effects were made, so they no longer add up: read them under the "
+                "same edits and with the same weights, or make them again"
+            )
 
     def _joint(self, written: Tensor) -> Tensor:
         """What was written to the residual stream, [B, D] or [B, K, D], through the frozen norm and the projection."""
+        self.clip.refuse_autocast()
         return written @ self._matrix / (self._std if written.ndim == 2 else self._std[:, None])
 
     def _index(self, layer: int, head: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..hooks import attention_weights, project, record
+from ..hooks import project, record
 from ..models import Clip
 from ..moments import Moments
 from ..stream import feed
@@ -18,11 +18,8 @@ def decompose_resid(clip: Clip, pixels: Tensor) -> Tensor:
     Order: embedding, attention 0, MLP 0, attention 1, ... The sum over the terms is what enters the last layer norm.
     Raises ValueError for pixels that the model cannot take.
     """
-    stream, attention = record(clip, pixels), []
-    for layer in range(clip.n_layers):
-        weights = attention_weights(clip, layer)
-        attention.append(torch.einsum("bhd,Dhd->bD", stream.values[:, layer], weights.w_o) + weights.b_o)
-    written = torch.stack([torch.stack(attention, 1), stream.mlps], 2).flatten(1, 2)
+    stream = record(clip, pixels)
+    written = torch.stack([stream.attentions, stream.mlps], 2).flatten(1, 2)
     return torch.cat([stream.embed[:, None], written], 1)
 
 

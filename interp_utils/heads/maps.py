@@ -7,14 +7,14 @@ from .direct import DirectEffects
 from .textspan import TextSpan
 
 
-def text_maps(effects: DirectEffects, text_features: Tensor) -> Tensor:
+def token_maps(effects: DirectEffects, text_features: Tensor) -> Tensor:
     """Token map of each text on each image, all heads together, [B, T, rows, columns] (thesis, section 2.5)."""
     return _on_grid(effects, effects.scores(text_features, over="token"))
 
 
 def relative_maps(effects: DirectEffects, first: Tensor, second: Tensor) -> Tensor:
     """Map of one text [E] less that of another, [B, rows, columns]: what speaks for the one against the other (figure A.2b)."""
-    return text_maps(effects, (first - second)[None])[:, 0]
+    return token_maps(effects, (first - second)[None])[:, 0]
 
 
 def basis_maps(

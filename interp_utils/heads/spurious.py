@@ -10,6 +10,8 @@ from ..models import Clip
 from .ablation import Ablation, Accuracy, ablate_attention, ablate_heads, ablate_mlps, accuracy_under
 from .textspan import Head
 
+LAST_LAYERS, TRIALS = 4, 5  # heads are drawn from so many layers, so many times
+
 # The heads that the thesis's author chose by hand from their texts, for Waterbirds: geolocation and image location.
 AUTHOR_HEADS: dict[str, list[Head]] = {
     "ViT-B-16/laion2b_s34b_b88k": [(11, 3), (10, 11), (10, 10), (9, 8), (9, 6), (11, 6), (11, 0)],
@@ -28,34 +30,31 @@ def remove_cue(
     heads: Sequence[Head],
     n_groups: int,
     means: Sequence | str | None = None,
-    last_layers: int = 4,
-    trials: int = 5,
     random_heads: int = 10,
-    seed: int = 0,
     **options,
 ) -> dict[str, Accuracy]:
     """Accuracy by group without the heads that write a spurious cue, beside the intact model and random heads.
 
     images: items (pixels, (label, group)); classifier: [C, E]; heads: (layer, head) to ablate. "heads": those heads alone;
-    "full": also all MLPs, the embedding and the attention layers before the last `last_layers`, as the published numbers.
-    "random" and "random full": as many as `random_heads` heads of those last layers, the trial with the best worst group
-    (thesis: 10 heads, 5 trials). means and options: as in `accuracy_under`.
+    "full": also all MLPs, the embedding and the attention layers before the last four, as the published numbers.
+    "random" and "random full": as many as `random_heads` heads of those last layers, the best worst group of five draws
+    (thesis: 10 heads). means and options: as in `accuracy_under`.
     Raises ValueError where no head was chosen, or where there are fewer heads than `random_heads`.
     """
     if len(heads) == 0:
         raise ValueError("no head to ablate: no head's texts met the rule; lower the share that `heads_about` asks for")
-    last_layers, trials = checked_count("last_layers", last_layers, clip.n_layers), checked_count("trials", trials)
-    late = [(layer, head) for layer in range(clip.n_layers - last_layers, clip.n_layers) for head in range(clip.n_heads)]
+    first = max(clip.n_layers - LAST_LAYERS, 0)
+    late = [(layer, head) for layer in range(first, clip.n_layers) for head in range(clip.n_heads)]
     if checked_count("random_heads", random_heads) > len(late):
-        raise ValueError(f"cannot draw {random_heads} random heads from the {len(late)} of the last {last_layers} layers")
-    generator = torch.Generator().manual_seed(seed)
-    drawn = [[late[k] for k in torch.randperm(len(late), generator=generator)[:random_heads]] for _ in range(trials)]
-    rest = ablate_mlps(clip) | ablate_attention(clip, range(clip.n_layers - last_layers))
+        raise ValueError(f"cannot draw {random_heads} random heads from the {len(late)} of the last {clip.n_layers - first} layers")
+    generator = torch.Generator().manual_seed(0)
+    drawn = [[late[k] for k in torch.randperm(len(late), generator=generator)[:random_heads]] for _ in range(TRIALS)]
+    rest = ablate_mlps(clip) | ablate_attention(clip, range(first))
     ablations = {"base": Ablation(), "heads": ablate_heads(heads), "full": ablate_heads(heads) | rest}
     for trial, chosen in enumerate(drawn):
         ablations[f"random {trial}"] = ablate_heads(chosen)
         ablations[f"random full {trial}"] = ablate_heads(chosen) | rest
     scores = accuracy_under(clip, images, classifier, ablations, means=means, n_groups=n_groups, **options)
     for kind in ("random", "random full"):
-        scores[kind] = max((scores.pop(f"{kind} {trial}") for trial in range(trials)), key=lambda score: score.worst_group)
+        scores[kind] = max((scores.pop(f"{kind} {trial}") for trial in range(TRIALS)), key=lambda score: score.worst_group)
     return scores

@@ -34,10 +34,9 @@ class TextSpan:
         basis, mean = self.directions[:size].to(contributions), self.mean.to(contributions)
         return mean + (contributions - mean) @ basis.T @ basis
 
-    def overlap(self, other: "TextSpan", size: int = 10) -> float:
-        """Mean squared cosine of the principal angles between the spans of the first `size` texts: 0 apart, 1 the same."""
-        size = checked_count("size", size)
-        products = self.directions[:size] @ other.directions[:size].T
+    def overlap(self, other: "TextSpan") -> float:
+        """Mean squared cosine of the principal angles between the spans of the first ten texts: 0 apart, 1 the same."""
+        products = self.directions[:10] @ other.directions[:10].T
         return (products.square().sum() / max(min(products.shape), 1)).item()
 
 
@@ -111,6 +110,9 @@ def textspan(
     moments = contributions_or_moments
     if isinstance(moments, Tensor):
         moments = HeadMoments.of(moments.cpu())
+    width = (moments.mean if moments.basis is None else moments.basis).shape[-1]
+    if text_features.ndim != 2 or text_features.shape[1] != width:
+        raise ValueError(f"need text features [T, {width}], as wide as what the head writes, got {list(text_features.shape)}")
     if not all(part.isfinite().all() for part in (text_features, moments.mean, moments.covariance)):
         raise ValueError("the head's moments or the text features are not finite")
     basis, covariance = moments.basis, moments.covariance
@@ -167,6 +169,7 @@ def top_images(
     text_features: those of the pool that the spans were chosen from. Returns [k, m] for each head, best image first.
     """
     best = {head: TopK(k) for head in spans}
+    text_features = clip.vectors(text_features)
     wanted = {head: text_features[span.indices] for head, span in spans.items()}
 
     def view(head):
@@ -209,7 +212,7 @@ def reconstruction_accuracy(
         return batch.representation - chosen, torch.zeros_like(chosen)
 
     feed(clip, images, [(rest, lambda batch: others(batch)[0])], ln=ln, **options)
-    text, tables = classifier.to(clip.device, compute_dtype(clip)), []
+    text, tables = clip.vectors(classifier, "a classifier").to(compute_dtype(clip)), []
     for by_head in spans.values():
         mean = torch.stack([by_head[head].mean for head in heads]).to(text)
         basis = torch.zeros(len(heads), sizes[-1], clip.d_embed).to(text)

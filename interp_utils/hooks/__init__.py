@@ -1,11 +1,13 @@
 """Recording and replacing what runs inside an untouched model. Nothing else in the package knows a layer's attribute name."""
 
-from .base import FinalNorm, compute_dtype, final_norm, forward_hooks, project, visit
+from .base import FinalNorm, close, compute_dtype, final_norm, forward_hooks, project, visit
 from .heads import (
     Heads,
     Stream,
+    attended,
     attention_weights,
     class_attention,
+    class_written,
     edited_blocks,
     head_outputs,
     mixed_values,
@@ -26,8 +28,8 @@ from .neurons import (
 from .tracing import BlockTrace, EmbeddingTrace, trace, trace_block, trace_embedding
 
 __all__ = [
-    "BlockTrace", "EmbeddingTrace", "FinalNorm", "Heads", "NeuronFlow", "Neurons", "Stream", "attention_norm",
-    "attention_weights", "class_attention", "compute_dtype", "edited_blocks", "edited_neurons", "final_norm", "forward_hooks",
-    "head_outputs", "mixed_values", "neuron_weights", "project", "record", "record_neurons", "run_from", "stream_after",
-    "trace", "trace_block", "trace_embedding", "visit", "visit_attention_inputs", "visit_neurons",
+    "BlockTrace", "EmbeddingTrace", "FinalNorm", "Heads", "NeuronFlow", "Neurons", "Stream", "attended", "attention_norm",
+    "attention_weights", "class_attention", "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons",
+    "final_norm", "forward_hooks", "head_outputs", "mixed_values", "neuron_weights", "project", "record", "record_neurons",
+    "run_from", "stream_after", "trace", "trace_block", "trace_embedding", "visit", "visit_attention_inputs", "visit_neurons",
 ]  # fmt: skip

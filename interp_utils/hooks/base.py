@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import get_ident
+from threading import Lock, get_ident
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +11,77 @@ from torch import Tensor, nn
 from ..models import Clip
 
 
+class _Uncompiled:
+    """While anyone is inside, what was compiled runs as plain Python: compiled code passes hooks by.
+
+    The compiler has one switch for the whole process, so the first thread in turns it and the last one out turns it back.
+    """
+
+    def __init__(self):
+        self.lock, self.inside = Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.inside == 0:
+                self.stance = torch.compiler.set_stance("force_eager")
+            self.inside += 1
+
+    def __exit__(self, *error) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self.stance.__exit__(None, None, None)
+
+
+_uncompiled = _Uncompiled()
+
+
 @contextmanager
 def forward_hooks(hooks: list[tuple[nn.Module, Callable]]) -> Iterator[None]:
     """Install forward hooks for the duration of a `with` block; they are gone after it, also after an exception.
 
     They see only what the installing thread runs: JupyterLab may run the callbacks of two widgets on one model at once.
+    Modules under `torch.compile` run as plain ones meanwhile. Raises RuntimeError at the end where a hook never ran.
     """
-    owner, handles = get_ident(), []
+    owner, handles, silent = get_ident(), [], dict(enumerate(module for module, _ in hooks))
 
-    def only_here(hook):
-        return lambda *args: hook(*args) if get_ident() == owner else None
+    def only_here(k, hook):
+        def run(*args):
+            if get_ident() != owner:
+                return None
+            silent.pop(k, None)
+            return hook(*args)
 
-    try:
-        for module, hook in hooks:
-            handles.append(module.register_forward_hook(only_here(hook)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        return run
+
+    with _uncompiled:
+        try:
+            for k, (module, hook) in enumerate(hooks):
+                handles.append(module.register_forward_hook(only_here(k, hook)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+    if silent:
+        raise RuntimeError(
+            f"{len(silent)} of {len(hooks)} hooks never ran (the first: on {type(next(iter(silent.values()))).__name__}), "
+            "so nothing was read or changed there. Run the model inside the block, in the same thread, past that module; a traced "
+            "or exported model passes its modules by: take the one it was made from"
+        )
+
+
+def changed(edit: Callable[..., Tensor], layer: int, *given: Tensor) -> Tensor:
+    """What an edit makes of what a part of a layer gave, the last of `given`, in its precision.
+
+    Raises TypeError where it returns no tensor, which would leave the model as it was, ValueError for another shape.
+    """
+    new, output = edit(*given), given[-1]
+    if not isinstance(new, Tensor):
+        what = "None" if new is None else type(new).__name__
+        raise TypeError(f"the edit of layer {layer} returned {what}; return the new output, a tensor {list(output.shape)}")
+    if new.shape != output.shape:
+        raise ValueError(f"the edit of layer {layer} returned {list(new.shape)} for an output {list(output.shape)}")
+    return new.to(output.dtype)
 
 
 class _Enough(Exception):
@@ -51,8 +104,23 @@ def visit(clip: Clip, pixels: Tensor, visits: list[tuple[nn.Module, Callable[[Te
 
 
 def compute_dtype(clip: Clip) -> torch.dtype:
-    """Precision of what we compute ourselves: the model's own, but at least float32."""
+    """Precision of what we compute ourselves: the model's own, but at least float32. Raises RuntimeError under autocast."""
+    clip.refuse_autocast()
     return torch.float64 if clip.dtype == torch.float64 else torch.float32
+
+
+def parameters(clip: Clip, *wanted: Tensor) -> list[Tensor]:
+    """Parameters in the precision of `compute_dtype`, detached: what is computed with them is never differentiated by them."""
+    return [each.detach().to(compute_dtype(clip)) for each in wanted]
+
+
+def close(found: Tensor, expected: Tensor, clip: Clip) -> bool:
+    """Do two ways to compute [B, ...] agree, but for the rounding of the model's precision? What is not finite passes."""
+    eps = torch.finfo(clip.dtype).eps
+    if torch.get_float32_matmul_precision() != "highest":
+        eps = max(eps, torch.finfo(torch.bfloat16).eps)
+    off, size = (x.flatten(1).norm(dim=1) for x in (found - expected, expected))
+    return not (off > eps**0.5 * size).any()
 
 
 @dataclass(frozen=True)
@@ -66,9 +134,19 @@ class FinalNorm:
 
 
 def final_norm(clip: Clip) -> FinalNorm:
-    """Parameters of `ln_post` and `proj` in the precision of `compute_dtype`."""
-    norm, dtype = clip.visual.ln_post, compute_dtype(clip)
-    return FinalNorm(norm.weight.to(dtype), norm.bias.to(dtype), norm.eps, clip.visual.proj.to(dtype))
+    """Parameters of `ln_post` and `proj`."""
+    norm = clip.visual.ln_post
+    return FinalNorm(*parameters(clip, norm.weight, norm.bias), norm.eps, *parameters(clip, clip.visual.proj))
+
+
+def checked_output(clip: Clip, final: Tensor, representation: Tensor) -> Tensor:
+    """The class token's final stream [B, D], once the representation that the model gave is known to be its projection."""
+    if not close(project(clip, final), representation.to(final), clip):
+        raise RuntimeError(
+            f"{clip.name} does not give out the projection of its class token's final stream, so no sum of parts equals it: its "
+            "image tower or its `encode_image` does more, or an edit changes what comes after the last block"
+        )
+    return final
 
 
 def project(clip: Clip, stream: Tensor) -> Tensor:

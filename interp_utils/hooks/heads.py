@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from ..models import Clip
-from .base import compute_dtype, forward_hooks, visit
+from .base import changed, checked_output, close, compute_dtype, forward_hooks, parameters, visit
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Parameters of the attention of one layer, split by head (H heads of width d, residual width D)."""
+    """Parameters of one layer's attention by head (H heads of width d, residual width D), in the precision of `compute_dtype`."""
 
     w_q: Tensor  # [H, d, D]
     b_q: Tensor  # [H, d]
     w_k: Tensor  # [H, d, D]
+    b_k: Tensor  # [H, d]
     w_v: Tensor  # [H, d, D]
     b_v: Tensor  # [H, d]
     w_o: Tensor  # [D, H, d], with the layer scale if there is one
@@ -29,15 +30,16 @@ class Heads:
 
 
 def attention_weights(clip: Clip, layer: int) -> Heads:
-    """Query, key, value and output parameters of a layer in the precision of `compute_dtype`."""
+    """Query, key, value and output parameters of a layer."""
     block = clip.visual.transformer.resblocks[layer]
-    dtype = compute_dtype(clip)
-    w_q, w_k, w_v = block.attn.in_proj_weight.to(dtype).unflatten(0, (3, clip.n_heads, clip.d_head))
-    b_q, _, b_v = block.attn.in_proj_bias.to(dtype).unflatten(0, (3, clip.n_heads, clip.d_head))
-    w_o, b_o = block.attn.out_proj.weight.to(dtype), block.attn.out_proj.bias.to(dtype)
+    out = block.attn.out_proj
+    w_in, b_in, w_o, b_o = parameters(clip, block.attn.in_proj_weight, block.attn.in_proj_bias, out.weight, out.bias)
+    w_q, w_k, w_v = w_in.unflatten(0, (3, clip.n_heads, clip.d_head))
+    b_q, b_k, b_v = b_in.unflatten(0, (3, clip.n_heads, clip.d_head))
     if hasattr(block.ls_1, "gamma"):
-        w_o, b_o = block.ls_1.gamma.to(dtype)[:, None] * w_o, block.ls_1.gamma.to(dtype) * b_o
-    return Heads(w_q, b_q, w_k, w_v, b_v, w_o.unflatten(1, (clip.n_heads, clip.d_head)), b_o)
+        (gamma,) = parameters(clip, block.ls_1.gamma)
+        w_o, b_o = gamma[:, None] * w_o, gamma * b_o
+    return Heads(w_q, b_q, w_k, b_k, w_v, b_v, w_o.unflatten(1, (clip.n_heads, clip.d_head)), b_o)
 
 
 def class_attention(inputs: Tensor, head: Heads) -> Tensor:
@@ -56,18 +58,22 @@ class Stream:
 
     embed: Tensor  # [B, D], the class token after ln_pre
     mlps: Tensor  # [B, L, D]
+    attentions: Tensor  # [B, L, D], all heads of a layer together
+    class_token: Tensor  # [B, L, D], the part of it that comes from the class token's attention to itself
     attention: Tensor  # [B, L, H, N+1], the class token's attention to each token
     values: Tensor  # [B, L, H, d], values averaged with that attention
-    class_values: Tensor  # [B, L, H, d], the class token's own part of that average
     final: Tensor  # [B, D], the sum of all terms, as it enters the last layer norm
 
 
 @torch.no_grad()
 def record(clip: Clip, pixels: Tensor) -> Stream:
-    """Run the image tower once and keep the terms of the class token's residual stream; nothing larger is stored."""
+    """Run the image tower once and keep the terms of the class token's residual stream; nothing larger is stored.
+
+    Raises RuntimeError where the terms do not add up to the stream, or the stream does not give the representation.
+    """
     dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
-    embed, final, mlps = [], [], [None] * clip.n_layers
-    attention, values, class_values = ([None] * clip.n_layers for _ in range(3))
+    embed, final = [], []
+    mlps, attentions, own, attention, values = ([None] * clip.n_layers for _ in range(5))
 
     def class_token(x):
         return x[:, 0].to(dtype, copy=True)  # a view would keep all tokens alive
@@ -76,9 +82,8 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
         def hook(module, args, output):
             x, head = output.to(dtype), attention_weights(clip, layer)
             attention[layer] = class_attention(x, head)
-            values[layer] = torch.einsum("bhD,hdD->bhd", attention[layer] @ x, head.w_v) + head.b_v
-            own = torch.einsum("bD,hdD->bhd", x[:, 0], head.w_v) + head.b_v
-            class_values[layer] = attention[layer][:, :, :1] * own
+            values[layer], attentions[layer] = attended(x, head, attention[layer])
+            own[layer] = class_written(x, head, attention[layer])
 
         return hook
 
@@ -93,9 +98,31 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
     hooks += [(clip.visual.ln_pre, lambda module, args, output: embed.append(class_token(output)))]
     hooks += [(clip.visual.ln_post, lambda module, args, output: final.append(class_token(args[0])))]
     with forward_hooks(hooks):
-        clip.encode_image(pixels)
-    stacked = [torch.stack(parts, 1) for parts in (mlps, attention, values, class_values)]
-    return Stream(embed[0], *stacked, final[0])
+        representation = clip.encode_image(pixels)
+    stacked = [torch.stack(parts, 1) for parts in (mlps, attentions, own, attention, values)]
+    stream = Stream(embed[0], *stacked, checked_output(clip, final[0], representation))
+    if not close(stream.embed + stream.mlps.sum(1) + stream.attentions.sum(1), stream.final, clip):
+        raise RuntimeError(
+            f"what the parts of {clip.name} write does not add up to the class token's stream: its blocks do something else than "
+            "their structure says, or an edit changes what its attention writes. Decompose outside the edit (edits of MLPs and "
+            "neurons may stay); in half precision, also try float32"
+        )
+    return stream
+
+
+def attended(inputs: Tensor, weights: Heads, attention: Tensor) -> tuple[Tensor, Tensor]:
+    """Values averaged with the class token's attention [B, H, N+1], [B, H, d], and what all heads write of them, [B, D].
+
+    inputs: of the attention, [B, N+1, D].
+    """
+    values = torch.einsum("bhD,hdD->bhd", attention @ inputs, weights.w_v) + weights.b_v
+    return values, torch.einsum("bhd,Dhd->bD", values, weights.w_o) + weights.b_o
+
+
+def class_written(inputs: Tensor, weights: Heads, attention: Tensor) -> Tensor:
+    """What the class token's attention to itself adds to its stream, all heads together, [B, D] (thesis table A.1)."""
+    values = torch.einsum("bD,hdD->bhd", inputs[:, 0], weights.w_v) + weights.b_v
+    return torch.einsum("bh,bhd,Dhd->bD", attention[..., 0], values, weights.w_o) + weights.b_o / inputs.shape[1]
 
 
 def attention_pattern(inputs: Tensor, weights: Heads, heads: list[int] | slice = slice(None)) -> Tensor:
@@ -130,25 +157,19 @@ def edited_blocks(
     """For a `with` block, replace what layers write: attention[l](input, output) and mlp[l](output) return the new output.
 
     input: what the attention of the layer reads, output: what it or the MLP adds to the stream; both [B, N+1, D].
-    Raises TypeError where one returns None, which would leave the model as it was.
+    Raises TypeError where one returns None, ValueError where it returns another shape.
     """
-
-    def edited(output: Tensor | None, layer: int) -> Tensor:
-        if output is None:
-            raise TypeError(f"the edit of layer {layer} returned None; return the new output")
-        return output
-
     inputs: dict[int, Tensor] = {}
     hooks = []
     for layer, edit in attention.items():
         block = clip.visual.transformer.resblocks[layer]
         hooks.append((block.ln_1, lambda module, args, output, layer=layer: inputs.update({layer: output})))
         hooks.append(
-            (block.ls_1, lambda module, args, output, layer=layer, edit=edit: edited(edit(inputs.pop(layer), output), layer))
+            (block.ls_1, lambda module, args, output, layer=layer, edit=edit: changed(edit, layer, inputs.pop(layer), output))
         )
     for layer, edit in mlp.items():
         block = clip.visual.transformer.resblocks[layer]
-        hooks.append((block.ls_2, lambda module, args, output, layer=layer, edit=edit: edited(edit(output), layer)))
+        hooks.append((block.ls_2, lambda module, args, output, layer=layer, edit=edit: changed(edit, layer, output)))
     with forward_hooks(hooks):
         yield
 

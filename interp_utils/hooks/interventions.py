@@ -1,7 +1,7 @@
 """Interventions of chapter 5: attention patterns put in by hand, tokens and neurons that the model was not trained with."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,13 +12,14 @@ from .base import compute_dtype, forward_hooks, project, visit
 from .heads import attention_pattern, attention_weights, mixed_values
 
 
+@torch.no_grad()
 def run_with_attention(
     clip: Clip, layer: int, stream: Tensor, patterns: Sequence[Tensor] | None = None
 ) -> tuple[Tensor, list[Tensor]]:
     """Run the layers from `layer` on with given attention patterns; layer norms, values and MLPs are computed as ever.
 
     stream: [B, N+1, D] as it enters the layer; patterns: one [B, H, N+1, N+1] a layer, rows sum to one, or None to let attention
-    compute its own. Returns the representation [B, E], differentiably, and the patterns that were used.
+    compute its own. Returns the representation [B, E] and the patterns that were used.
     """
     used = []
     for number, block in enumerate(clip.visual.transformer.resblocks[layer:]):
@@ -32,11 +33,10 @@ def run_with_attention(
     return project(clip, stream[:, 0].to(compute_dtype(clip))), used
 
 
-def visit_streams(clip: Clip, pixels: Tensor, visitor, layers: Sequence[int] | None = None) -> None:
+def visit_streams(clip: Clip, pixels: Tensor, visitor: Callable[[int, Tensor], None]) -> None:
     """Run the image tower and call `visitor(layer, x)` with the residual stream x [B, N+1, D] that leaves each layer."""
     dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
-    layers = range(clip.n_layers) if layers is None else sorted(layers)
-    visit(clip, pixels, [(blocks[layer], lambda x, layer=layer: visitor(layer, x.to(dtype))) for layer in layers])
+    visit(clip, pixels, [(block, lambda x, layer=layer: visitor(layer, x.to(dtype))) for layer, block in enumerate(blocks)])
 
 
 @contextmanager

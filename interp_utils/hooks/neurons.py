@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models import Clip
-from .base import compute_dtype, forward_hooks, project, visit
+from .base import changed, checked_output, compute_dtype, forward_hooks, parameters, project, visit
 from .heads import attention_weights, class_attention
 
 
@@ -22,17 +22,18 @@ class Neurons:
 
 def neuron_weights(clip: Clip, layer: int) -> Neurons:
     """Output weights of the neurons of a layer in the precision of `compute_dtype`."""
-    block, dtype = clip.visual.transformer.resblocks[layer], compute_dtype(clip)
-    w_out, b_out = block.mlp.c_proj.weight.to(dtype).T, block.mlp.c_proj.bias.to(dtype)
+    block = clip.visual.transformer.resblocks[layer]
+    w_proj, b_out = parameters(clip, block.mlp.c_proj.weight, block.mlp.c_proj.bias)
     if hasattr(block.ls_2, "gamma"):
-        w_out, b_out = w_out * block.ls_2.gamma.to(dtype), b_out * block.ls_2.gamma.to(dtype)
-    return Neurons(w_out, b_out)
+        (gamma,) = parameters(clip, block.ls_2.gamma)
+        w_proj, b_out = gamma[:, None] * w_proj, gamma * b_out
+    return Neurons(w_proj.T, b_out)
 
 
 def attention_norm(clip: Clip, layer: int) -> tuple[Tensor, Tensor]:
     """Weight and bias [D] of the layer norm before the attention of a layer, in the precision of `compute_dtype`."""
-    norm, dtype = clip.visual.transformer.resblocks[layer].ln_1, compute_dtype(clip)
-    return norm.weight.to(dtype), norm.bias.to(dtype)
+    norm = clip.visual.transformer.resblocks[layer].ln_1
+    return tuple(parameters(clip, norm.weight, norm.bias))
 
 
 @dataclass
@@ -83,7 +84,8 @@ def record_neurons(clip: Clip, pixels: Tensor, layers: list[int]) -> NeuronFlow:
     hooks += [(block.ln_1, attend(layer)) for layer, block in enumerate(blocks)]
     hooks += [(clip.visual.ln_post, lambda module, args, output: final.append(args[0][:, 0].to(dtype, copy=True)))]
     with forward_hooks(hooks):
-        clip.encode_image(pixels)
+        representation = clip.encode_image(pixels)
+    checked_output(clip, final[0], representation)
     stack = [torch.stack([sums[layer] for layer in range(clip.n_layers)], 1) for sums in (per_std, mean_per_std)]
     none = torch.zeros(len(pixels), 0, clip.d_mlp, dtype=dtype, device=clip.device)
     return NeuronFlow({layer: torch.cat([none, *parts], 1) for layer, parts in attended.items()}, *stack, class_token, final[0])
@@ -97,9 +99,12 @@ def visit_neurons(clip: Clip, pixels: Tensor, visitor: Callable[[int, Tensor], N
 
 @contextmanager
 def edited_neurons(clip: Clip, layer: int, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """For a `with` block, replace the activations p [B, N+1, M] of the neurons of a layer by edit(p)."""
+    """For a `with` block, replace the activations p [B, N+1, M] of the neurons of a layer by edit(p).
+
+    Raises TypeError where it returns None, ValueError where it returns another shape.
+    """
     gelu = clip.visual.transformer.resblocks[layer].mlp.gelu
-    with forward_hooks([(gelu, lambda module, args, output: edit(output).to(output.dtype))]):
+    with forward_hooks([(gelu, lambda module, args, output: changed(edit, layer, output))]):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Running the image tower step by step, differentiably, for gradients and relevance."""
+"""Running the image tower step by step, differentiably by the pixels or the stream, for gradients and relevance."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..models import Clip
-from .base import compute_dtype
+from .base import compute_dtype, parameters
 from .heads import Heads, attention_weights
+from .neurons import neuron_weights
 
 
 @dataclass(frozen=True)
@@ -49,36 +50,32 @@ def trace_embedding(clip: Clip, pixels: Tensor) -> EmbeddingTrace:
     visual, dtype = clip.visual, compute_dtype(clip)
     conv = visual.conv1
     patches = torch.nn.functional.unfold(pixels.to(dtype), conv.kernel_size, stride=conv.stride).mT
-    kernel = conv.weight.to(dtype).flatten(1)
+    kernel, first, positions = parameters(clip, conv.weight.flatten(1), visual.class_embedding, visual.positional_embedding)
     embedded = patches @ kernel.T
-    embedded = embedded if conv.bias is None else embedded + conv.bias.to(dtype)
-    tokens = torch.cat([visual.class_embedding.to(dtype).expand(len(pixels), 1, -1), embedded], 1)
-    positions = visual.positional_embedding.to(dtype)
-    return EmbeddingTrace(patches, kernel, tokens, positions, _normed(visual.ln_pre, tokens + positions))
+    embedded = embedded if conv.bias is None else embedded + parameters(clip, conv.bias)[0]
+    tokens = torch.cat([first.expand(len(pixels), 1, -1), embedded], 1)
+    return EmbeddingTrace(patches, kernel, tokens, positions, _normed(clip, visual.ln_pre, tokens + positions))
 
 
 def trace_block(clip: Clip, layer: int, stream: Tensor) -> BlockTrace:
     """Run one block step by step, differentiably, on a residual stream [B, N+1, D]."""
-    block, heads, dtype = clip.visual.transformer.resblocks[layer], attention_weights(clip, layer), stream.dtype
-    b_k = block.attn.in_proj_bias.to(dtype).unflatten(0, (3, clip.n_heads, clip.d_head))[1]
-    attention_input = _normed(block.ln_1, stream)
+    block, heads, written = clip.visual.transformer.resblocks[layer], attention_weights(clip, layer), neuron_weights(clip, layer)
+    attention_input = _normed(clip, block.ln_1, stream)
     query, key, value = (
         torch.einsum("bnD,hdD->bhnd", attention_input, weight) + bias[:, None]
-        for weight, bias in ((heads.w_q, heads.b_q), (heads.w_k, b_k), (heads.w_v, heads.b_v))
+        for weight, bias in ((heads.w_q, heads.b_q), (heads.w_k, heads.b_k), (heads.w_v, heads.b_v))
     )
     attention = (query @ key.mT * clip.d_head**-0.5).softmax(-1)
     mixed = attention @ value
     attention_output = torch.einsum("bhnd,Dhd->bnD", mixed, heads.w_o) + heads.b_o
     middle = stream + attention_output
-    mlp_input = _normed(block.ln_2, middle)
-    w_fc, w_proj, b_proj = (p.to(dtype) for p in (block.mlp.c_fc.weight, block.mlp.c_proj.weight, block.mlp.c_proj.bias))
-    if hasattr(block.ls_2, "gamma"):
-        w_proj, b_proj = block.ls_2.gamma.to(dtype)[:, None] * w_proj, block.ls_2.gamma.to(dtype) * b_proj
-    neurons = block.mlp.gelu(mlp_input @ w_fc.T + block.mlp.c_fc.bias.to(dtype))
-    mlp_output = neurons @ w_proj.T + b_proj
+    mlp_input = _normed(clip, block.ln_2, middle)
+    w_fc, b_fc = parameters(clip, block.mlp.c_fc.weight, block.mlp.c_fc.bias)
+    neurons = block.mlp.gelu(mlp_input @ w_fc.T + b_fc)
+    mlp_output = neurons @ written.w_out + written.b_out
     return BlockTrace(
         stream, attention_input, query, key, value, attention, mixed, attention_output, middle, mlp_input, neurons, mlp_output,
-        middle + mlp_output, heads, w_fc, w_proj,
+        middle + mlp_output, heads, w_fc, written.w_out.T,
     )  # fmt: skip
 
 
@@ -91,7 +88,7 @@ def trace(clip: Clip, pixels: Tensor) -> Iterator[BlockTrace]:
         yield block
 
 
-def _normed(norm: nn.Module, x: Tensor) -> Tensor:
+def _normed(clip: Clip, norm: nn.Module, x: Tensor) -> Tensor:
     if isinstance(norm, nn.Identity):  # a tower without ln_pre
         return x
-    return torch.nn.functional.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
+    return torch.nn.functional.layer_norm(x, norm.normalized_shape, *parameters(clip, norm.weight, norm.bias), norm.eps)

@@ -43,6 +43,7 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
     the layers are of different models, conventions or units, or a label is no row of the classifier.
     """
     clip, scores, significant = check_alike(orders), Moments(), Moments()
+    classifier = clip.vectors(classifier, "a classifier")
 
     def view(batch: Batch) -> Tensor:
         whole = _representation(batch, orders)
@@ -69,7 +70,7 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
 
 def indirect_ablation(clip: Clip, images, classifier: Tensor, layer: int, means: Tensor, **options) -> tuple[float, float]:
     """Accuracy and margin when all neurons of a layer stand at their means [N+1, M] and later layers run again (table 3.1)."""
-    scores = Moments()
+    scores, classifier = Moments(), clip.vectors(classifier, "a classifier")
 
     def view(batch: Batch) -> Tensor:
         whole = encode_without(clip, batch.pixels, layer, means)
@@ -100,6 +101,7 @@ def text_ablation(
     if coefficient not in COEFFICIENTS:
         raise ValueError(f"coefficient must be one of {', '.join(COEFFICIENTS)}, got {coefficient!r}")
     fitted, scores, tables = order.rank_one, Moments(), []
+    classifier = order.clip.vectors(classifier, "a classifier")
     for texts in pools.values():
         for size in sizes:
             rebuilt = texts.reconstruct(size).to(order.values)

@@ -57,19 +57,17 @@ def parse_descriptions(reply: str) -> list[str]:
     return [text for text in texts if text and not text.endswith(":")]
 
 
-def language_model(
-    model_id: str = "meta-llama/Meta-Llama-3-8B-Instruct", device=None, dtype=None, temperature=0.6, top_p=0.9, max_new_tokens=3072
-) -> Writer:
+def language_model(model_id: str = "meta-llama/Meta-Llama-3-8B-Instruct", device=None, max_new_tokens: int = 3072) -> Writer:
     """A writer of image descriptions, `writer(words, true, wrong, n, seed) -> list[str]`: at most n, the same for one seed.
 
     model_id: a causal language model of the Hugging Face Hub, or its folder. The default (thesis) is gated and takes 16 GB;
     "Qwen/Qwen2.5-1.5B-Instruct" and "HuggingFaceTB/SmolLM2-1.7B-Instruct" are not and take 3 GB. The tokenizer's chat template
-    is used where there is one. temperature, top_p: as in the released script, whose 1024 tokens can cut off a list of 50; 3072
-    are 60 for each, and what is cut off is left out. Warns where there are fewer than n. dtype: by default half precision on GPUs.
+    is used where there is one, half precision on GPUs, and the released script's temperature; its 1024 tokens can cut off a list
+    of 50; 3072 are 60 for each, and what is cut off is left out. Warns where there are fewer than n.
     Raises ImportError without transformers, OSError for a model that cannot be loaded, ValueError as `prompt` does.
     """
     device = best_device() if device is None else torch.device(device)
-    options = {"device": device, "dtype": dtype or _precision(device), "model_kwargs": {"use_safetensors": True}}
+    options = {"device": device, "dtype": _precision(device), "model_kwargs": {"use_safetensors": True}}
     with _explained(model_id, "language model", "Qwen/Qwen2.5-1.5B-Instruct"):
         import transformers
 
@@ -80,7 +78,7 @@ def language_model(
         chat = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": request}]
         given = chat if pipe.tokenizer.chat_template else f"{SYSTEM} {request}"
         tokens = _Tokens(total=max_new_tokens, desc="writing", leave=False)
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+        sampling = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": max_new_tokens}
         with torch.random.fork_rng([device] if device.type == "cuda" else []), tokens:
             torch.manual_seed(seed)
             reply = pipe(given, return_full_text=False, streamer=tokens, **sampling)[0]["generated_text"]
@@ -103,7 +101,7 @@ def image_model(
     GPUs take "stabilityai/sd-turbo" with size=512. steps, guidance, size (pixels): None is the model's own. The thesis's model is
     `image_model("DeepFloyd/IF-I-XL-v1.0", None, None, None, dtype=torch.float16, upscaler="DeepFloyd/IF-II-L-v1.0")`, gated: 64,
     then 256 pixels, with a small mark of its makers in a corner, which the released script leaves out. upscaler is for
-    DeepFloyd IF alone, with its own steps and guidance. dtype: as in `language_model`.
+    DeepFloyd IF alone, with its own steps and guidance. dtype: by default half precision on GPUs.
     An image depends on its seed, description and place among the copies, not on other descriptions: a stopped run can go on
     with those that are left. Images that a safety checker blacks out are left out, with a warning. Raises ImportError without
     diffusers, OSError for a model that cannot be loaded, ValueError for no or blank descriptions, or an upscaler of other models.

@@ -7,26 +7,26 @@ import torch
 from torch import Tensor
 
 from ..checks import checked_count
-from ..heads.direct import checked_ln, read_out_matrix
+from ..heads.direct import read_out_matrix
 from ..hooks import compute_dtype, edited_neurons, final_norm, neuron_weights, record_neurons, run_from, stream_after, visit_neurons
 from ..models import Clip
 from ..moments import Moments, Rows, negligible
 from ..stream import feed
 from .rank_one import concentration, first_direction
 
+PORTION = 64  # neurons whose effects on all images exist at the same time
 
-def first_order(clip: Clip, pixels: Tensor, layer: int, neurons=None, ln: str = "centered") -> Tensor:
-    """Direct effects of neurons, [B, n, E]: what they add to the class token, read out at once (thesis, section 3.3).
 
-    The sum over all neurons, and the layer's bias, is the direct effect of the MLP (`heads.DirectEffects.mlps`). ln: only
-    "centered" splits among neurons; the shares of "split" are the same for all and are left out.
+def first_order(clip: Clip, pixels: Tensor, layer: int) -> Tensor:
+    """Direct effects of neurons, [B, M, E]: what they add to the class token, read out at once (thesis, section 3.3).
+
+    The sum over all neurons, and the layer's bias, is the direct effect of the MLP (`heads.DirectEffects.mlps`), centred: the
+    shares of ln="split" are the same for all neurons.
     """
     flow = record_neurons(clip, clip.pixels(pixels), [layer])
     norm, weights = final_norm(clip), neuron_weights(clip, layer)
-    neurons = slice(None) if neurons is None else neurons
     std = (flow.final.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
-    written = weights.w_out[neurons] @ read_out_matrix(clip, checked_ln(ln))
-    return (flow.class_token[layer][:, neurons] / std)[..., None] * written
+    return (flow.class_token[layer] / std)[..., None] * (weights.w_out @ read_out_matrix(clip, "centered"))
 
 
 def token_means(clip: Clip, images, layer: int, **options) -> Tensor:
@@ -77,16 +77,12 @@ class IndirectRankOne:
 
 
 def fit_indirect(
-    clip: Clip, images, layer: int, means: Tensor, neurons: Sequence[int], top: int = 100, relative: bool = False,
-    portion: int = 64, **options,
-) -> IndirectRankOne:  # fmt: skip
-    """First directions of indirect effects, by the rules of `fit`, for `portion` neurons at a time.
-
-    Kept in memory are the effects of one portion on all images. relative: see `second_order`.
-    """
+    clip: Clip, images, layer: int, means: Tensor, neurons: Sequence[int], top: int = 100, relative: bool = False, **options
+) -> IndirectRankOne:
+    """First directions of indirect effects, by the rules of `fit`. relative: see `second_order`; options: those of `feed`."""
     parts = []
-    for start in range(0, len(neurons), portion):
-        few, rows, lengths = list(neurons[start : start + portion]), Rows(), Moments()
+    for start in range(0, len(neurons), PORTION):
+        few, rows, lengths = list(neurons[start : start + PORTION]), Rows(), Moments()
 
         def length(batch):
             return batch.once("length", lambda: clip.encode_image(batch.pixels).to(compute_dtype(clip)).norm(dim=-1))

@@ -33,7 +33,7 @@ def segmenter(orders: Sequence[SecondOrder], classifier: Tensor, k: int = 200, w
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
     k = checked_count("k", k, len(directions))
-    text = classifier.to(directions)
+    text = clip.vectors(classifier, "a classifier").to(directions)
     match = text @ directions.T  # [C, n]
     if weighting == "random":
         draw = torch.rand(match.shape, generator=torch.Generator().manual_seed(seed)).to(match)

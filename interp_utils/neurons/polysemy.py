@@ -1,6 +1,5 @@
 """Which factor values drive a neuron, and whether its texts name them: polysemy measured against the sandbox's truth."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from .rank_one import batch_effects
 from .second_order import SecondOrder
 from .sparse import SparseTexts
 
+TOP, LIFT, LEVEL = 100, 2.0, 0.01  # the images looked at, how much more frequent a fact is there, and how often by chance
 FACTS = [(factor, value) for factor, values in FACTORS.items() for value in values]
 
 
@@ -33,15 +33,13 @@ class Drives:
         return sorted(facts, key=lambda fact: -fact[2])
 
 
-def drives(
-    order: SecondOrder, n_images: int = 4000, top: int = 100, seed: int = 0, lift: float = 2.0, level: float = 0.01, **options
-) -> Drives:
-    """Facts that are over-represented among the `top` balanced sandbox images with the largest coefficient x of each neuron.
+def drives(order: SecondOrder, n_images: int = 4000, **options) -> Drives:
+    """Facts that are over-represented among the 100 balanced sandbox images with the largest coefficient x of each neuron.
 
-    A fact drives a neuron if it is at least `lift` times as frequent there as in all images, and that often by chance (binomial
-    tail) at most `level`, for all neurons and facts together (Bonferroni). order: fitted.
+    A fact drives a neuron if it is at least twice as frequent there as in all images, and that often by chance (binomial tail)
+    at most once in a hundred, for all neurons and facts together (Bonferroni). order: fitted; options: those of `feed`.
     """
-    specs = [balanced(10**9 + seed * 10**7 + k) for k in range(n_images)]
+    specs = [balanced(10**9 + k) for k in range(n_images)]
     fitted, rows = order.rank_one, Rows()
 
     def along(batch):
@@ -51,11 +49,11 @@ def drives(
     holds = torch.zeros(n_images, len(FACTS))
     for row, spec in zip(holds, specs):
         row[[FACTS.index(fact) for fact in facts_of(spec) if fact[0] in FACTORS]] = 1
-    best = rows.rows.topk(min(checked_count("top", top), n_images), dim=0).indices  # [top, M]
+    best = rows.rows.topk(min(TOP, n_images), dim=0).indices  # [TOP, M]
     count, rate = holds[best].sum(0), holds.mean(0)
     chance = torch.from_numpy(binom.sf(count.numpy() - 1, len(best), rate.numpy()))
     times = count / len(best) / rate
-    return Drives(times, (times >= lift) & (chance <= level / times.numel()))
+    return Drives(times, (times >= LIFT) & (chance <= LEVEL / times.numel()))
 
 
 @dataclass(frozen=True)
@@ -79,15 +77,13 @@ def naming_score(drives: Drives, named: Tensor) -> NamingScore:
     return NamingScore(*(share.item() for share in (hits / n_named, dealt / n_named, hits / n_driven, dealt / n_driven)))
 
 
-def named_facts(texts: SparseTexts, k: int = 4, neurons: Sequence[int] | None = None) -> Tensor:
-    """Facts that the k texts of largest positive weight name, bool [n, F]. The pool: prompts of the sandbox's factors."""
+def named_facts(texts: SparseTexts, k: int = 4) -> Tensor:
+    """Facts that each neuron's k texts of largest positive weight name, bool [n, F]. The pool: prompts of the sandbox's factors."""
     fact_of = {text.casefold(): number for number, fact in enumerate(FACTS) for text in prompts(*fact)}
     numbers = [fact_of.get(text.casefold(), -1) for text in texts.texts]
-    neurons = range(len(texts.indices)) if neurons is None else neurons
-    named, k = torch.zeros(len(neurons), len(FACTS), dtype=torch.bool), checked_count("k", k)
-    for row, neuron in zip(named, neurons):
-        weights = texts.weights[neuron]
+    named, k = torch.zeros(len(texts.indices), len(FACTS), dtype=torch.bool), checked_count("k", k)
+    for row, indices, weights in zip(named, texts.indices, texts.weights):
         best = weights.argsort(descending=True)[:k]
-        facts = [numbers[texts.indices[neuron, j]] for j in best.tolist() if weights[j] > 0]
+        facts = [numbers[indices[j]] for j in best.tolist() if weights[j] > 0]
         row[[fact for fact in facts if fact >= 0]] = True
     return named

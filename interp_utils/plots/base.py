@@ -61,14 +61,20 @@ def show_map(axis, pixels: Tensor, scores: Tensor, title: str = "", limit: float
     limit = limit or scores.abs().max().item() or 1.0
     axis.imshow(grey, cmap="gray", vmin=-0.6, vmax=1.4, extent=(0, width, height, 0))
     drawn = axis.imshow(
-        scores.cpu(), cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.65, extent=(0, width, height, 0), interpolation="bilinear"
+        scores.detach().cpu(),
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        alpha=0.65,
+        extent=(0, width, height, 0),
+        interpolation="bilinear",
     )
     axis.set_title(title, fontsize=10)
     axis.set_axis_off()
     return drawn
 
 
-def text_maps(pixels: list[Tensor], maps: Tensor, titles: list[str]) -> Picture:
+def overlays(pixels: list[Tensor], maps: Tensor, titles: list[str]) -> Picture:
     """Images above, the map of each below: maps [K, rows, columns], red where a patch speaks for the text."""
     count = len(pixels)
     figure = Picture(figsize=(1.7 * count + 0.6, 3.9), layout="constrained")
@@ -118,13 +124,11 @@ class Table:
         return f"<table>{line(self.header, 'th')}{''.join(line(row, 'td') for row in self.rows)}</table>"
 
 
-def curve_row(
-    panels: dict[str, dict[str, list[float]]], x: list[int], xlabel: str, ylabel: str, sharey: bool = True, log: bool = False
-) -> Picture:
+def curve_row(panels: dict[str, dict[str, list[float]]], x: list[int], xlabel: str, ylabel: str, log: bool = False) -> Picture:
     """Panels side by side, each with the same curves over x; log: x doubles from tick to tick."""
     width = 3.3 if len(panels) > 1 else 4.6
     figure = Picture(figsize=(width * len(panels) + 1.4, 3.1), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=sharey)[0]
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (title, curves) in zip(axes, panels.items()):
         for (name, values), style in zip(curves.items(), itertools.cycle(STYLES)):
             axis.plot(x, values, style, label=name, markersize=4)

@@ -69,7 +69,7 @@ def load(path: str | Path, build=build) -> open_clip.model.CLIP:
     ids = state.pop("token_ids", None)
     expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name != "attn_mask"}
     if ids is not None and state.keys() == expected.keys():
-        table = torch.zeros(expected["token_embedding.weight"])
+        table = torch.zeros(expected["token_embedding.weight"], dtype=torch.float32)
         table[ids] = state["token_embedding.weight"].float()
         state["token_embedding.weight"] = table
         if all(state[name].shape == shape for name, shape in expected.items()):

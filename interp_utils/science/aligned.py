@@ -216,7 +216,9 @@ def _why_not_covered(vit) -> str | None:
     """Why an OpenCLIP tower cannot hold this ViT, or None."""
     if not isinstance(vit, VisionTransformer):
         return f"it is a {type(vit).__name__}; only timm's VisionTransformer is covered"
-    if not vit.has_class_token or vit.global_pool != "token":
+    if not vit.has_class_token:
+        return "it has no class token, at which the decomposition reads it out"
+    if vit.global_pool != "token":
         return "it is not read out at a class token; make it with timm.create_model(..., global_pool='token')"
     if vit.num_reg_tokens:
         return "it has trained register tokens, for which OpenCLIP's tower has no place"

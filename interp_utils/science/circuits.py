@@ -211,8 +211,8 @@ def patching_scores(clip: Clip, task: Task, means: NodeMeans, mask: Tensor | Non
         part = Task(task.pixels[few], task.signs[few], task.direction)
         own = (torch.ones(n_nodes(clip)) if mask is None else mask.float()).to(clip.device).repeat(len(part.pixels), 1)
         with torch.enable_grad(), masked(clip, means, own.requires_grad_()):
-            part.logits(clip.encode_image(part.pixels).float()).sum().backward()
-        scores.update(own.grad)
+            logits = part.logits(clip.encode_image(part.pixels).float())
+            scores.update(*torch.autograd.grad(logits.sum(), own))  # asked for by name: none reaches the parameters
     return scores.mean.float().cpu()
 
 

@@ -25,7 +25,6 @@ def draw_edit(
     concept: int | None,
     image: int,
     steps: int = 40,
-    lr: float = 0.05,
 ) -> tuple[plots.Picture, str]:
     """One drawn image before and after an edit, with the map of a unit before, as asked for, and after; with a sentence.
 
@@ -43,7 +42,7 @@ def draw_edit(
     change = MOVES.get(what) or set_units(generator.units, numbers, ON_CONCEPT[what])
     latent = tuple(part[image : image + 1] for part in latents)
     start = (generator.sample(1, seed=image)[0], *latent[1:]) if what == "copy and paste" else None
-    done = edit(generator, own_pairs(own, torch.tensor(numbers)), latent, change, start, steps=steps, lr=lr)
+    done = edit(generator, own_pairs(own, torch.tensor(numbers)), latent, change, start, steps=steps, lr=0.05)
     with torch.no_grad():
         _, first = generator(*latent)
     maps = [unit_map(each, generator.units, numbers[0])[0].cpu() for each in (first, done.targets, done.result.maps)]

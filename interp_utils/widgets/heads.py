@@ -116,19 +116,20 @@ def span_explorer(images, spans: dict[Head, TextSpan], tops: dict[Head, Tensor],
     )
 
 
-def draw_neighbours(images, features: dict[Head | None, Tensor], image: int, head: Head, k: int = 8) -> tuple[plots.Picture, str]:
-    """Neighbours of an image by one head and by the whole representation, and on the sandbox which factors they share.
+def draw_neighbours(images, features: dict[Head | None, Tensor], image: int, head: Head) -> tuple[plots.Picture, str]:
+    """The eight neighbours of an image by one head and by the whole representation, and on the sandbox which factors they share.
 
     features: of all images, from `heads.head_features`.
     """
-    found = {f"L{head[0]}H{head[1]}": neighbours(features[head], image, k), "the whole": neighbours(features[None], image, k)}
+    found = {f"L{head[0]}H{head[1]}": neighbours(features[head], image), "the whole": neighbours(features[None], image)}
     specs = getattr(images, "specs", None)
     shared = {name: shared_factors(specs, image, numbers) for name, numbers in found.items()} if specs else {}
     figure = plots.neighbour_view(
         _pixels(images[image]), {name: [_pixels(images[number]) for number in numbers] for name, numbers in found.items()}, shared
     )
     if not shared:
-        return figure, f"{k} nearest images by {next(iter(found))} and by the whole representation"
+        name, nearest = next(iter(found.items()))
+        return figure, f"{len(nearest)} nearest images by {name} and by the whole representation"
     by_head, by_whole = shared.values()
     pairs = ", ".join(f"{factor} {by_head[factor]:.0%} / {by_whole[factor]:.0%}" for factor in by_head)
     return figure, f"neighbours that agree with the query, by {next(iter(found))} / by the whole representation: {pairs}"

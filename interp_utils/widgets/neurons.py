@@ -63,13 +63,13 @@ def neuron_explorer(
     )
 
 
-def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=None, k: int = 10) -> tuple[plots.Picture, str]:
+def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=None) -> tuple[plots.Picture, str]:
     """The texts that the active neurons of a layer speak for on one image, pixels [3, H, W] or PIL, with a sentence.
 
     spec: of a sandbox image, to mark which of them are true.
     """
     pixels, _ = pixels_and_target(pixels, order.clip.preprocess)
-    found = discover_concepts(order, texts, pixels[None], k)[0]
+    found = discover_concepts(order, texts, pixels[None])[0]
     said, scores = [text for text, _ in found.texts], [score for _, score in found.texts]
     true = None
     if spec is not None:
@@ -86,14 +86,12 @@ def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=N
     return figure, sentence + ("" if true is None else f"; {sum(true)} of {len(said)} texts are true")
 
 
-def concept_explorer(
-    order: SecondOrder, texts: SparseTexts, images, names: list[str] | None = None, n_images: int = 12
-) -> Explorer:
+def concept_explorer(order: SecondOrder, texts: SparseTexts, images, names: list[str] | None = None) -> Explorer:
     """Pick an image, or bring your own, and see the concepts that the layer's active neurons find in it (figure B.1).
 
-    images: a dataset as `stream.feed` takes it; names: what to call its first n_images images.
+    images: a dataset as `stream.feed` takes it; names: what to call its first twelve images.
     """
-    count = min(n_images, len(images))
+    count = min(12, len(images))
     if count < 1:
         raise ValueError("need at least one image")
     labels, specs = names or [f"image {k}" for k in range(count)], getattr(images, "specs", None)

@@ -85,7 +85,6 @@ def draw_partners(
     matches: dict[str, Correlation],
     model: str,
     unit: int,
-    k: int = 5,
 ) -> tuple[plots.Picture, str]:
     """A unit of one model and its partners in the others, found through the reference's unit nearest to it, with a sentence.
 
@@ -99,7 +98,7 @@ def draw_partners(
     units |= {name: each[through].argmax().item() for name, each in corr.items() if name != model}
     parts = []
     for name, each in corr.items():
-        buddies = (best_buddies(each, k) == torch.tensor([through, units[name]])).all(1).any().item()
+        buddies = (best_buddies(each) == torch.tensor([through, units[name]])).all(1).any().item()
         said = f"{name.removeprefix('sandbox/')} {matches[name].b.names[units[name]]} {each[through, units[name]]:.2f}"
         parts.append(said if buddies else f"{said} (no best buddies)")
     figure = draw_units(reference, models, inputs, units)

@@ -13,15 +13,15 @@ _STYLE = {"style": {"description_width": "60px"}}
 
 
 def draw_hypothesis(
-    finding: Finding, name: str, measured: dict[str, Tensor], draw: Draw, n: int = 5, seed: int = 0
+    finding: Finding, name: str, measured: dict[str, Tensor], draw: Draw, seed: int = 0
 ) -> tuple[plots.Picture, str]:
-    """A proposal's paired images, the unit's answers to both kinds, and the verdict, with a sentence.
+    """Five of a proposal's paired images, the unit's answers to both kinds, and the verdict, with a sentence.
 
-    measured, draw, seed: as in `science.measure`; n: how many pairs to show.
+    measured, draw, seed: as in `science.measure`.
     """
     test = finding.whole
     on, off = measured[test.text][:, :, test.unit]
-    images = [list(part[:n]) for part in draw(test.text, len(on), seed)]
+    images = [list(part[:5]) for part in draw(test.text, len(on), seed)]
     low, high = test.interval
     figure = plots.hypothesis_view(*images, on, off, f"{name}: {finding.verdict}", test.text)
     sentence = (

@@ -5,6 +5,8 @@ from conftest import count_hooks, noise, real_clip, tiny_model
 
 import interp_utils as iu
 from interp_utils.heads import direct_effects
+from interp_utils.hooks import edited_blocks, edited_neurons, forward_hooks
+from interp_utils.hooks.interventions import extra_token
 
 REAL = ("ViT-B-32-quickgelu", "ViT-B-16", "ViT-L-14", "ViT-H-14")
 
@@ -163,6 +165,65 @@ def test_nothing_is_left_hooked(tiny):
     assert count_hooks(tiny.model) == 0
     broken.forward = original
     direct_effects(tiny, noise(tiny))
+
+
+def add_up(fx):
+    whole, read_out = fx.heads().sum((1, 2)), torch.eye(fx.clip.d_embed)
+    torch.testing.assert_close(fx.tokens().sum(1), whole)
+    torch.testing.assert_close(fx.scores(read_out, over="token").sum(1), whole)
+    torch.testing.assert_close(fx.scores(read_out, over="head_token").sum((1, 2, 3)), whole)
+    torch.testing.assert_close(fx.head_tokens(1, 2).sum(1), fx.heads()[:, 1, 2])
+    return whole + fx.layers()[:, 0::2].sum(1)
+
+
+def refuses(fx, *more):
+    text = torch.eye(fx.clip.d_embed)
+    views = [fx.tokens, lambda: fx.head_tokens(1, 2), lambda: fx.scores(text, "token"), lambda: fx.scores(text, "head_token")]
+    for view in (*views, *more):
+        with pytest.raises(RuntimeError, match="no longer add up: read them under the same edits and with the same weights"):
+            view()
+
+
+def test_effects_own_their_pixels(tiny):
+    buffer = noise(tiny)
+    expected = tiny.encode_image(buffer)
+    fx = direct_effects(tiny, buffer)
+    buffer.normal_()
+    torch.testing.assert_close(add_up(fx), expected)
+
+
+def anyones_hook(clip):
+    return forward_hooks([(clip.visual.transformer.resblocks[0].ls_2, lambda module, args, output: 2 * output)])
+
+
+@pytest.mark.parametrize("edit", [lambda clip: edited_neurons(clip, 0, torch.zeros_like), extra_token, anyones_hook])
+def test_effects_are_of_the_model_as_it_was_when_they_were_made(tiny, edit):
+    before = direct_effects(tiny, noise(tiny))
+    with edit(tiny):
+        inside, expected = direct_effects(tiny, noise(tiny)), tiny.encode_image(noise(tiny))
+        torch.testing.assert_close(add_up(inside), expected)
+        refuses(before)
+    refuses(inside)
+    torch.testing.assert_close(inside.total(), expected)  # what was recorded stays
+    torch.testing.assert_close(add_up(before), tiny.encode_image(noise(tiny)))
+
+
+def test_edits_of_what_attention_writes_have_no_heads_to_share_them(tiny):
+    for edit in (lambda inputs, output: 0 * output, lambda inputs, output: output + 1):
+        with edited_blocks(tiny, {1: edit}, {}), pytest.raises(RuntimeError, match="an edit changes what its attention writes"):
+            direct_effects(tiny, noise(tiny))
+    with edited_blocks(tiny, {}, {1: torch.zeros_like}):
+        torch.testing.assert_close(direct_effects(tiny, noise(tiny)).total(), tiny.encode_image(noise(tiny)))
+
+
+@pytest.mark.parametrize("part", ["in_proj_weight", "out_proj.weight"])
+def test_effects_of_a_model_that_was_trained_since_are_refused(tiny, part):
+    fx, expected = direct_effects(tiny, noise(tiny)), tiny.encode_image(noise(tiny))
+    with torch.no_grad():
+        for block in tiny.visual.transformer.resblocks:
+            block.attn.get_parameter(part).mul_(1.5)
+    refuses(fx, *([fx.heads] if part == "out_proj.weight" else []))
+    torch.testing.assert_close(fx.total(), expected)
 
 
 def test_the_model_is_untouched(tiny):

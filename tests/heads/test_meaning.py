@@ -114,7 +114,7 @@ def test_maps_by_hand(tiny):
     pixels, texts = noise(tiny, 3), torch.randn(6, 24, generator=torch.Generator().manual_seed(2))
     fx = iu.heads.direct_effects(tiny, pixels)
     tokens = sum(fx.head_tokens(layer, head) for layer in range(2) for head in range(4))[:, 1:]
-    maps = heads.text_maps(fx, texts)
+    maps = heads.token_maps(fx, texts)
     torch.testing.assert_close(maps, (tokens @ texts.T).mT.unflatten(-1, tiny.grid), atol=1e-5, rtol=1e-4)
     relative = heads.relative_maps(fx, texts[0], texts[1])
     torch.testing.assert_close(relative, maps[:, 0] - maps[:, 1], atol=1e-5, rtol=1e-4)
@@ -134,7 +134,7 @@ def test_maps_find_the_object(sandbox):
     masks = torch.stack([images[k][1] for k in range(60)]).float().unflatten(1, (8, 8)).unflatten(3, (8, 8)).mean((2, 4))
     classifier = iu.sandbox.zero_shot_classifier(sandbox, "object")
     kinds = [iu.sandbox.FACTORS["object"].index(spec.object) for spec in images.specs]
-    maps = heads.text_maps(iu.heads.direct_effects(sandbox, pixels), classifier - classifier.mean(0))
+    maps = heads.token_maps(iu.heads.direct_effects(sandbox, pixels), classifier - classifier.mean(0))
     own = maps[torch.arange(60), kinds]
     on, off = (own * masks).sum() / masks.sum(), (own * (1 - masks)).sum() / (1 - masks).sum()
     assert on > 0 and on > 5 * off.abs()

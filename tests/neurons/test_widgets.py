@@ -114,8 +114,8 @@ def test_datasets_of_pixels_alone_and_of_dictionaries_are_shown(fitted):
     for other in ([images[k][0] for k in range(60)], [{"pixel_values": images[k][0], "label": 0} for k in range(60)]):
         assert widgets.draw_neuron(other, orders[0], texts[5], 3)[1] == plain[1]
         head = {None: torch.eye(60, 8), (7, 0): torch.eye(60, 8)}
-        figure, _ = widgets.draw_neighbours(other, head, 0, (7, 0), 3)
-        assert figure.png() == widgets.draw_neighbours([(image, 0) for image, _ in images], head, 0, (7, 0), 3)[0].png()
+        figure, _ = widgets.draw_neighbours(other, head, 0, (7, 0))
+        assert figure.png() == widgets.draw_neighbours([(image, 0) for image, _ in images], head, 0, (7, 0))[0].png()
 
 
 def test_pil_images_fit_where_pixels_do(fitted, sandbox):

@@ -94,8 +94,8 @@ def test_other_normalisation_is_folded_into_the_patches():
 
 @pytest.mark.parametrize(
     "options,reason",
-    [({"reg_tokens": 2}, "register"), ({"global_pool": "avg"}, "class token"), ({"num_classes": 5}, "classifier"),
-     ({"qk_norm": True}, "custom"), ({"class_token": False, "global_pool": "avg"}, "class token"),
+    [({"reg_tokens": 2}, "register"), ({"global_pool": "avg"}, "global_pool='token'"), ({"num_classes": 5}, "classifier"),
+     ({"qk_norm": True}, "custom"), ({"class_token": False, "global_pool": "avg"}, "it has no class token"),
      ({"fc_norm": True}, "layer norm"), ({"norm_layer": "rmsnorm"}, "layer norm"),
      ({"embed_norm_layer": torch.nn.LayerNorm}, "patch embedding")],
 )  # fmt: skip

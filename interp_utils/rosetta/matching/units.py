@@ -83,9 +83,9 @@ class _Recorded:
         modules = dict(self.model.named_modules())
         with forward_hooks([(modules[layer], keep(layer)) for layer in self.layers]):
             result = run()
-        missing = [layer for layer in self.layers if layer not in found]
-        if missing:
-            raise ValueError(f"a pass through {self.name} never ran {', '.join(missing)}")
+            missing = [layer for layer in self.layers if layer not in found]
+            if missing:  # said here, where layers have names
+                raise ValueError(f"a pass through {self.name} never ran {', '.join(missing)}")
         return result, [found[layer] for layer in self.layers]
 
 
