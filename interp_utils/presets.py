@@ -33,7 +33,7 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset(
-            "sandbox", "sandbox", "sandbox", 2000, "sandbox-train", 2400, "centered", "sandbox", "sandbox", ("scene",), "sandbox",
+            "sandbox", "sandbox", "sandbox", 1000, "sandbox-train", 1600, "centered", "sandbox", "sandbox", ("scene",), "sandbox",
             "sandbox-sketch",
         ),
         Preset(

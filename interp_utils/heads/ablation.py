@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..hooks import attention_weights, class_attention, class_written, edited_blocks, head_outputs
+from ..hooks import attention_weights, class_attention, class_written, edited_blocks, head_outputs, run_from, streams_before
 from ..models import Clip
 from ..moments import GroupMeans, Moments
 from ..stream import Batch, feed
@@ -169,7 +169,8 @@ def _direct(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict
 def _forward(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict):
     """A function of a batch that gives the ablated, normalised representations, [K, B, E], from new forward passes.
 
-    The embedding of the class token is the same for all images: putting its mean in place changes nothing.
+    The embedding of the class token is the same for all images: putting its mean in place changes nothing. What comes before
+    an ablation's first layer is as in the intact model, and runs once for all.
     """
     if isinstance(means, str) and means == "zero":
         if any(ablation.embedding for ablation in ablations):
@@ -179,11 +180,13 @@ def _forward(clip: Clip, means, ablations: list[Ablation], ln: str, options: dic
         put = _OutputMeans(clip, ablations)
         feed(clip, means, [(put, lambda batch: batch.pixels)], ln=ln, **options)
 
+    starts = [min(a.mlps | a.class_token | {layer for layer, _ in a.heads}, default=clip.n_layers) for a in ablations]
+
     def scores(batch: Batch) -> Tensor:
-        rows = []
-        for ablation in ablations:
+        streams, rows = streams_before(clip, batch.pixels, set(starts)), []
+        for ablation, start in zip(ablations, starts):
             with _replaced(clip, ablation, put):
-                rows.append(clip.encode_image(batch.pixels).float())
+                rows.append(run_from(clip, start, streams[start], every_token=True))
         return torch.stack([row / row.norm(dim=-1, keepdim=True) for row in rows])
 
     return scores

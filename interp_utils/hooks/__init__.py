@@ -23,6 +23,7 @@ from .neurons import (
     record_neurons,
     run_from,
     stream_after,
+    streams_before,
     visit_neurons,
 )
 from .tracing import BlockTrace, EmbeddingTrace, trace, trace_block, trace_embedding
@@ -31,5 +32,6 @@ __all__ = [
     "BlockTrace", "EmbeddingTrace", "FinalNorm", "Heads", "NeuronFlow", "Neurons", "Stream", "attended", "attention_norm",
     "attention_weights", "class_attention", "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons",
     "final_norm", "forward_hooks", "head_outputs", "mixed_values", "neuron_weights", "project", "record", "record_neurons",
-    "run_from", "stream_after", "trace", "trace_block", "trace_embedding", "visit", "visit_attention_inputs", "visit_neurons",
+    "run_from", "stream_after", "streams_before", "trace", "trace_block", "trace_embedding", "visit", "visit_attention_inputs",
+    "visit_neurons",
 ]  # fmt: skip

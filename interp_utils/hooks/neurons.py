@@ -1,6 +1,6 @@
 """Recording and replacing what the neurons of the MLPs do, and running the rest of the model on what they left."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -115,17 +115,26 @@ def stream_after(clip: Clip, pixels: Tensor, layer: int) -> tuple[Tensor, Tensor
     return found[0], found[1]
 
 
+def streams_before(clip: Clip, pixels: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
+    """The residual stream [B, N+1, D] that enters each of some layers, by layer; layer L is what leaves the last one."""
+    found, blocks = {}, clip.visual.transformer.resblocks
+    places = [(blocks[layer - 1] if layer else clip.visual.ln_pre, layer) for layer in sorted(layers)]
+    visit(clip, pixels, [(module, lambda stream, layer=layer: found.update({layer: stream})) for module, layer in places])
+    return found
+
+
 @torch.no_grad()
-def run_from(clip: Clip, layer: int, stream: Tensor) -> Tensor:
+def run_from(clip: Clip, layer: int, stream: Tensor, every_token: bool = False) -> Tensor:
     """The representation [B, E] that the layers from `layer` on make of a residual stream [B, N+1, D].
 
-    Of the last layer only the class token is computed, the keys and values folded into its query.
+    Of the last layer only the class token is computed, the keys and values folded into its query. every_token: run the last
+    layer as the model does, so that the edits of `edited_blocks` reach it.
     """
     blocks = clip.visual.transformer.resblocks
-    for block in blocks[layer:-1]:
+    for block in blocks[layer:] if every_token else blocks[layer:-1]:
         stream = block(stream)
     class_token = stream[:, 0]
-    if layer < clip.n_layers:
+    if layer < clip.n_layers and not every_token:
         last, weights = blocks[-1], attention_weights(clip, clip.n_layers - 1)
         inputs = last.ln_1(stream).to(weights.b_o.dtype)
         mixed = torch.einsum("bhD,hdD->bhd", class_attention(inputs, weights) @ inputs, weights.w_v) + weights.b_v

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 import interp_utils as iu
 from interp_utils.heads import Ablation, ablate_attention, ablate_class_token, ablate_heads, ablate_mlps, accuracy_under
 from interp_utils.heads.ablation import _direct, _forward, _OutputMeans, _written
-from interp_utils.hooks import visit_attention_inputs
+from interp_utils.hooks import forward_hooks, visit_attention_inputs
 from interp_utils.stream import Batch
 
 
@@ -91,6 +91,22 @@ def test_forward_equals_a_model_run_by_hand(clip):
             blocks[0].attn.out_proj.weight.copy_(w_o)
             blocks[0].attn.out_proj.bias.mul_(4 / 3)
         torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_layers_before_the_first_ablated_one_run_once(tiny):
+    """Once for the means and once for all ablations together, however many they are."""
+    runs, (first, last) = [0, 0], tiny.visual.transformer.resblocks
+
+    def count(place):
+        def hook(*args):
+            runs[place] += 1
+
+        return hook
+
+    data, ablations = [(image, 0) for image in noise(tiny, 3)], {head: ablate_heads([(1, head)]) for head in range(4)}
+    with forward_hooks([(first, count(0)), (last, count(1))]):
+        accuracy_under(tiny, data, torch.eye(24)[:2], ablations, mode="forward")
+    assert runs == [2, 1 + len(ablations)]
 
 
 @pytest.mark.parametrize("mode", ["direct", "forward"])

@@ -86,11 +86,11 @@ def test_a_target_of_few_atoms_needs_no_more():
     """Orthogonal atoms of unequal length: exactly those of the sum are taken, and then nothing."""
     basis, _ = torch.linalg.qr(torch.randn(12, 12, dtype=torch.double, generator=torch.Generator().manual_seed(0)))
     atoms = torch.arange(1, 13)[:, None] * basis
-    targets = torch.stack([2 * atoms[3] - 0.5 * atoms[7], torch.zeros(12).double(), -atoms[11], atoms.sum(0)])
+    targets = torch.stack([2 * atoms[3] - 0.25 * atoms[7], torch.zeros(12).double(), -atoms[11], atoms.sum(0)])
     indices, weights = omp(targets, atoms, 10)
     assert indices[0].tolist() == [3, 7, *[-1] * 8] and indices[1].tolist() == [-1] * 10 and indices[2].tolist() == [11, *[-1] * 9]
     assert indices[3].tolist() == list(range(11, 1, -1)), "of equal weights, the longest atoms come first"
-    torch.testing.assert_close(weights[0], torch.tensor([2, -0.5, *[0] * 8], dtype=torch.double))
+    torch.testing.assert_close(weights[0], torch.tensor([2, -0.25, *[0] * 8], dtype=torch.double))
     assert not weights[1].any() and weights[2, 0].item() == pytest.approx(-1) and not weights[2, 1:].any()
     texts = SparseTexts([str(k) for k in range(12)], atoms, targets, indices, weights)
     torch.testing.assert_close(texts.reconstruct()[:3], targets[:3])

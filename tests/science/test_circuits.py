@@ -33,10 +33,10 @@ def test_nodes_are_numbered_heads_first(tiny):
 def test_the_whole_circuit_is_the_model_and_the_empty_one_the_mean(tiny, task, means):
     ends = torch.stack([torch.ones(264), torch.zeros(264)])
     whole, empty = science.run_circuits(tiny, task.pixels, means, ends)
-    assert torch.equal(whole, tiny.encode_image(task.pixels)), "nothing is touched"
+    torch.testing.assert_close(whole, tiny.encode_image(task.pixels), msg="nothing is touched")
     assert torch.allclose(empty, empty[:1].expand_as(empty), atol=1e-6), "all images alike"
     found = science.faithfulness(tiny, task, means, ends)
-    assert found.recovered.tolist() == [1.0, 0.0]
+    assert found.recovered.tolist() == pytest.approx([1.0, 0.0], abs=1e-5)
     assert count_hooks(tiny.model) == 0
 
 
@@ -132,7 +132,7 @@ def test_a_planted_circuit_is_found_and_is_all_there_is(planted):
     task = science.Task(pixels, torch.where(logits > logits.median(), 1.0, -1.0), direction)
     means = science.node_means(clip, pixels)
     scores = science.patching_scores(clip, task, means)
-    assert set(scores.nonzero()[:, 0].tolist()) == set(nodes)
+    assert set((scores.abs() > 1e-5 * scores.abs().max()).nonzero()[:, 0].tolist()) == set(nodes)
     masks = torch.cat([science.prune(clip, task, means, [60, 4, 3]), science.top_masks(scores.abs(), [4])])
     assert masks.sum(1).tolist() == [60, 4, 3, 4]
     assert set(masks[1].nonzero()[:, 0].tolist()) == set(masks[3].nonzero()[:, 0].tolist()) == set(nodes)
