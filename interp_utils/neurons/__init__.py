@@ -12,7 +12,7 @@ from .adversarial import (
     template_writer,
 )
 from .concepts import Concepts, contribution_scores, discover_concepts, important_neurons
-from .generate import image_model, language_model
+from .generate import class_writer, image_model, language_model, sentence_encoder
 from .indirect import IndirectRankOne, encode_without, first_order, fit_indirect, indirect_effects, token_means
 from .maps import activation_maps, segmenter
 from .polysemy import FACTS, Drives, NamingScore, drives, named_facts, naming_score
@@ -22,9 +22,9 @@ from .sparse import SparseTexts, omp, sparse_texts, text_atoms
 
 __all__ = [
     "FACTS", "KINDS", "AblationCurves", "Attack", "Concepts", "Drives", "Effects", "IndirectRankOne", "Lines", "NamingScore",
-    "RankOne", "SecondOrder", "SparseTexts", "Spread", "ablation_curves", "activation_maps", "attack", "class_direction",
+    "RankOne", "SecondOrder", "SparseTexts", "Spread", "ablation_curves", "activation_maps", "attack", "class_direction", "class_writer",
     "contribution_scores", "discover_concepts", "drives", "drop_synonyms", "encode_without", "first_direction", "first_order",
     "fit", "fit_indirect", "image_model", "important_neurons", "indirect_ablation", "indirect_effects", "language_model",
-    "named_facts", "naming_score", "omp", "sandbox_painter", "second_order", "segmenter", "similar_words", "sparse_texts",
+    "named_facts", "naming_score", "omp", "sandbox_painter", "second_order", "segmenter", "sentence_encoder", "similar_words", "sparse_texts",
     "spread", "spurious_words", "template_writer", "text_ablation", "text_atoms", "token_means",
 ]  # fmt: skip

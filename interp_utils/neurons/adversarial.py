@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -47,14 +48,24 @@ def similar_words(texts: Sequence[str], text_features: Tensor, vector: Tensor) -
 
 
 def drop_synonyms(
-    words: Sequence[str], wrong: str, encode: Callable[[list[str]], Tensor], threshold: float = 0.6, n: int = 25
+    words: Sequence[str],
+    wrong: str,
+    encode: Callable[[list[str]], Tensor],
+    threshold: float = 0.6,
+    n: int = 25,
+    centre: Tensor | float | None = None,
 ) -> list[str]:
     """The first n words that neither contain the name of a class, as a whole word or its plural, nor come near it.
 
-    Near is a cosine of `threshold` or more. encode: list of texts -> unit vectors. The thesis uses sentence vectors
-    (all-distilroberta-v1) and 0.6; the vectors of `clip.encode_text` lie closer together and need a higher threshold.
+    Near is a cosine of `threshold` or more. encode: list of texts -> unit vectors. The thesis compares sentence vectors as
+    they are: `generate.sentence_encoder` and centre=0. Text vectors of a CLIP share a large part, so that any two have a
+    cosine of 0.6 and more; it is taken out first. centre: that part, [E]: the mean vector of the pool, where there is one at
+    hand, or by default that of the words, of which there should then be some dozens.
     """
-    cosines = encode(list(words)) @ encode([wrong])[0]
+    words = list(words)
+    vectors, name = encode(words) if words else torch.empty(0, 1), encode([wrong])
+    centre = vectors.mean(0) if centre is None else centre
+    cosines = F.cosine_similarity(vectors - centre, name - centre)
     kept = [word for word, cosine in zip(words, cosines.tolist()) if cosine < threshold and not mentions(word, wrong)]
     return kept[: checked_count("n", n)]
 

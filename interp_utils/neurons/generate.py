@@ -1,4 +1,4 @@
-"""A language model that writes image descriptions, an image model that paints them (thesis, section 3.5): extra "generate"."""
+"""Models that write descriptions, paint images and compare words (thesis, section 3.5 and table A.2): extra "generate"."""
 
 import re
 import warnings
@@ -8,6 +8,7 @@ from hashlib import sha256
 
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..models import best_device
@@ -28,6 +29,16 @@ _PROMPT = (
     '"{wrong}", even if they are in the list above. For example, if the word was "tree" you should not mention "trees", "bush" '
     'or "eucalyptus". Only use words that you know what they mean. Generate a list of {n} image descriptions.'
 )
+_CLASS_PROMPT = (  # table A.2, which is table B.3
+    "Provide 40 image characteristics that are true for almost all the images of {name}. Be as general as possible and give "
+    "short descriptions presenting one characteristic at a time that can describe almost all the possible images of this "
+    'category. Don\'t mention the category name itself (which is "{name}"). Here are some possible phrases: "Image with texture '
+    'of ...", "Picture taken in the geographical location of...", "Photo that is taken outdoors", "Caricature with text", "Image '
+    'with the artistic style of...", "Image with one/two/three objects", "Illustration with the color palette ...", "Photo taken '
+    'from above/below", "Photograph taken during ... season". Just give the short titles, don\'t explain why, and don\'t combine '
+    'two different concepts (with "or" or "and").'
+)
+_WRITER = "meta-llama/Meta-Llama-3-8B-Instruct"  # the thesis's; gated
 _ITEM = re.compile(r"(?:#*\s*(?:(?:image|description|prompt)\s+)*\(?\d{1,3}(?:\s*[.):](?!\d)|\s+[-–](?=\s))\s*|[-*•–]\s+)+", re.I)
 _EMPHASIS = re.compile(r"\*(\S(?:[^*]*\S)?)\*")
 _QUOTED = re.compile(r"""^(?:"([^"]*)"|'([^']*)'|“([^“]*)”|‘([^‘]*)’)[.,]?$""")
@@ -57,7 +68,7 @@ def parse_descriptions(reply: str) -> list[str]:
     return [text for text in texts if text and not text.endswith(":")]
 
 
-def language_model(model_id: str = "meta-llama/Meta-Llama-3-8B-Instruct", device=None, max_new_tokens: int = 3072) -> Writer:
+def language_model(model_id: str = _WRITER, device=None, max_new_tokens: int = 3072) -> Writer:
     """A writer of image descriptions, `writer(words, true, wrong, n, seed) -> list[str]`: at most n, the same for one seed.
 
     model_id: a causal language model of the Hugging Face Hub, or its folder. The default (thesis) is gated and takes 16 GB;
@@ -66,6 +77,28 @@ def language_model(model_id: str = "meta-llama/Meta-Llama-3-8B-Instruct", device
     of 50; 3072 are 60 for each, and what is cut off is left out. Warns where there are fewer than n.
     Raises ImportError without transformers, OSError for a model that cannot be loaded, ValueError as `prompt` does.
     """
+    ask = _chat(model_id, device, max_new_tokens)
+
+    def write(words: Sequence[str], true: str, wrong: str, n: int, seed: int) -> list[str]:
+        descriptions = parse_descriptions(ask(prompt(words, true, wrong, n), seed))[:n]
+        if len(descriptions) < n:
+            warnings.warn(f"{model_id} wrote {len(descriptions)} of {n} descriptions; try another seed or model", stacklevel=2)
+        return descriptions
+
+    return write
+
+
+def class_writer(model_id: str = _WRITER, device=None, max_new_tokens: int = 2048) -> Callable[[str], list[str]]:
+    """A writer of what images of a class look like, `writer(name) -> list[str]`, for `texts.class_descriptions`.
+
+    It is asked for 40 descriptions by the prompt of table A.2 (thesis). Arguments and errors are those of `language_model`.
+    """
+    ask = _chat(model_id, device, max_new_tokens)
+    return lambda name: parse_descriptions(ask(_CLASS_PROMPT.format(name=name), 0))
+
+
+def _chat(model_id: str, device, max_new_tokens: int) -> Callable[[str, int], str]:
+    """ask(request, seed) -> what a language model replies, without its last line where the reply is cut off."""
     device = best_device() if device is None else torch.device(device)
     options = {"device": device, "dtype": _precision(device), "model_kwargs": {"use_safetensors": True}}
     with _explained(model_id, "language model", "Qwen/Qwen2.5-1.5B-Instruct"):
@@ -73,8 +106,7 @@ def language_model(model_id: str = "meta-llama/Meta-Llama-3-8B-Instruct", device
 
         pipe = transformers.pipeline("text-generation", model=model_id, trust_remote_code=False, **options)
 
-    def write(words: Sequence[str], true: str, wrong: str, n: int, seed: int) -> list[str]:
-        request = prompt(words, true, wrong, n)
+    def ask(request: str, seed: int) -> str:
         chat = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": request}]
         given = chat if pipe.tokenizer.chat_template else f"{SYSTEM} {request}"
         tokens = _Tokens(total=max_new_tokens, desc="writing", leave=False)
@@ -82,14 +114,27 @@ def language_model(model_id: str = "meta-llama/Meta-Llama-3-8B-Instruct", device
         with torch.random.fork_rng([device] if device.type == "cuda" else []), tokens:
             torch.manual_seed(seed)
             reply = pipe(given, return_full_text=False, streamer=tokens, **sampling)[0]["generated_text"]
-        if tokens.count >= max_new_tokens:
-            reply = reply.rpartition("\n")[0]
-        descriptions = parse_descriptions(reply)[:n]
-        if len(descriptions) < n:
-            warnings.warn(f"{model_id} wrote {len(descriptions)} of {n} descriptions; try another seed or model", stacklevel=2)
-        return descriptions
+        return reply.rpartition("\n")[0] if tokens.count >= max_new_tokens else reply
 
-    return write
+    return ask
+
+
+def sentence_encoder(
+    model_id: str = "sentence-transformers/all-distilroberta-v1", device=None
+) -> Callable[[Sequence[str]], Tensor]:
+    """`encode(texts) -> unit vectors` [T, width], on the CPU: what the thesis compares words with, to drop synonyms.
+
+    model_id: a sentence-transformers model of the Hugging Face Hub, or its folder. The default (thesis) takes 330 MB;
+    "sentence-transformers/all-MiniLM-L6-v2" takes 90 MB.
+    Raises ImportError without sentence-transformers, OSError for a model that cannot be loaded.
+    """
+    with _explained(model_id, "sentence encoder", "sentence-transformers/all-MiniLM-L6-v2"):
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(model_id, device=str(device or best_device()), trust_remote_code=False)
+    return lambda texts: (
+        model.encode(list(texts), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False).float().cpu()
+    )
 
 
 def image_model(

