@@ -3,17 +3,20 @@
 from .ablation import KINDS, AblationCurves, ablation_curves, indirect_ablation, text_ablation
 from .adversarial import (
     Attack,
+    Success,
     attack,
     class_direction,
     drop_synonyms,
     sandbox_painter,
     similar_words,
     spurious_words,
+    success,
     template_writer,
 )
 from .concepts import Concepts, contribution_scores, discover_concepts, important_neurons
 from .generate import class_writer, image_model, language_model, sentence_encoder
 from .indirect import IndirectRankOne, encode_without, first_order, fit_indirect, indirect_effects, token_means
+from .judges import object_detector, sandbox_judge
 from .maps import activation_maps, segmenter
 from .polysemy import FACTS, Drives, NamingScore, drives, named_facts, naming_score
 from .rank_one import RankOne, Spread, first_direction, fit, spread
@@ -22,9 +25,10 @@ from .sparse import SparseTexts, omp, sparse_texts, text_atoms
 
 __all__ = [
     "FACTS", "KINDS", "AblationCurves", "Attack", "Concepts", "Drives", "Effects", "IndirectRankOne", "Lines", "NamingScore",
-    "RankOne", "SecondOrder", "SparseTexts", "Spread", "ablation_curves", "activation_maps", "attack", "class_direction", "class_writer",
-    "contribution_scores", "discover_concepts", "drives", "drop_synonyms", "encode_without", "first_direction", "first_order",
-    "fit", "fit_indirect", "image_model", "important_neurons", "indirect_ablation", "indirect_effects", "language_model",
-    "named_facts", "naming_score", "omp", "sandbox_painter", "second_order", "segmenter", "sentence_encoder", "similar_words", "sparse_texts",
-    "spread", "spurious_words", "template_writer", "text_ablation", "text_atoms", "token_means",
+    "RankOne", "SecondOrder", "SparseTexts", "Spread", "Success", "ablation_curves", "activation_maps", "attack",
+    "class_direction", "class_writer", "contribution_scores", "discover_concepts", "drives", "drop_synonyms", "encode_without",
+    "first_direction", "first_order", "fit", "fit_indirect", "image_model", "important_neurons", "indirect_ablation",
+    "indirect_effects", "language_model", "named_facts", "naming_score", "object_detector", "omp", "sandbox_judge",
+    "sandbox_painter", "second_order", "segmenter", "sentence_encoder", "similar_words", "sparse_texts", "spread",
+    "spurious_words", "success", "template_writer", "text_ablation", "text_atoms", "token_means",
 ]  # fmt: skip

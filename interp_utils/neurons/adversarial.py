@@ -5,8 +5,10 @@ A language model writes the descriptions and an image model draws them. Here bot
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +20,12 @@ from ..images import read_image
 from ..models import Clip
 from ..sandbox.captions import prompts
 from ..sandbox.paint import describe, paint, read
+from ..sandbox.render import Rendered
 from ..sandbox.world import CATEGORIES
 from ..texts import mentions
 from .concepts import contribution_scores, important_neurons
 from .generate import Painter, Writer
+from .judges import SHOWS, Judge, sandbox_judge
 from .sparse import SparseTexts
 
 
@@ -95,22 +99,61 @@ def _meaning(word: str, true: str, wrong: str, rng: random.Random) -> list[tuple
 
 
 def sandbox_painter(descriptions: Sequence[str], per_text: int, seed: int) -> list[list[Image.Image]]:
-    """The sandbox's image model: `sandbox.paint`, as PIL images."""
-    return [[drawn.image for drawn in paint(text, per_text, seed + 1000 * k)] for k, text in enumerate(descriptions)]
+    """The sandbox's image model: `sandbox.paint`, as PIL images that say what they show (`judges.sandbox_judge`)."""
+    return [[_labelled(drawn) for drawn in paint(text, per_text, seed + 1000 * k)] for k, text in enumerate(descriptions)]
+
+
+def _labelled(drawn: Rendered) -> Image.Image:
+    image = drawn.image
+    image.info[SHOWS] = {drawn.factors.object, drawn.factors.second} - {None}
+    return image
 
 
 @dataclass(frozen=True)
 class Attack:
-    """Images of one thing, made to be taken for another."""
+    """Images of one thing, made to be taken for another, that a judge found to show the one and not the other."""
 
     descriptions: list[str]  # of each image
     images: list[Image.Image]
     scores: Tensor  # <M(I) / |M(I)|, v>, [n]; above 0 the image fools the classifier
+    drawn: list[str]  # the description of each image that was drawn, those included that the judge dropped
+
+    @property
+    def dropped(self) -> int:
+        """How many images the judge dropped."""
+        return len(self.drawn) - len(self.images)
+
+    @property
+    def by_description(self) -> dict[str, float]:
+        """For each description, the percent of its drawn images that pass the judge and fool the classifier."""
+        fooled = Counter(text for text, score in zip(self.descriptions, self.scores.tolist()) if score > 0)
+        return {text: 100 * fooled[text] / drawn for text, drawn in Counter(self.drawn).items()}
 
     @property
     def success(self) -> float:
-        """Percent of the images that fool the classifier."""
-        return 100 * (self.scores > 0).float().mean().item()
+        """Percent of the drawn images that pass the judge and fool the classifier (thesis: how many out of 100)."""
+        return 100 * (self.scores > 0).sum().item() / len(self.drawn)
+
+
+class Success(NamedTuple):
+    """How often attacks on one pair of classes succeed, in percent of the drawn images."""
+
+    mean: float
+    std: float  # over the attacks, divided by their number, as the printed ones of table 3.3 are
+    error: float  # standard error of the mean; a description is one unit, for its images resemble each other
+    dropped: int  # images that the judge dropped, of
+    drawn: int
+
+
+def success(attacks: Sequence[Attack]) -> Success:
+    """Mean and spread of repeated attacks, each with another seed (thesis, table 3.3: three). Raises ValueError for none."""
+    if not attacks:
+        raise ValueError("need at least one attack")
+    rates = torch.tensor([attack.success for attack in attacks])
+    units = torch.tensor([rate for attack in attacks for rate in attack.by_description.values()])
+    error = (units.std() / len(units) ** 0.5).item() if len(units) > 1 else float("nan")
+    dropped, drawn = (sum(counts) for counts in zip(*((attack.dropped, len(attack.drawn)) for attack in attacks)))
+    return Success(rates.mean().item(), rates.std(correction=0).item(), error, dropped, drawn)
 
 
 @torch.no_grad()
@@ -124,12 +167,14 @@ def attack(
     n_texts: int = 10,
     per_text: int = 10,
     seed: int = 0,
+    judge: Judge = sandbox_judge,
 ) -> Attack:
     """Write descriptions from the words, keep those that name the true class alone, draw some, and classify (thesis, table 3.3).
 
-    50 descriptions are written; `n_texts` random ones of those kept are drawn `per_text` times. The thesis also removes by
-    hand images that show the wrong class or not the true one; the sandbox's painter draws what it is told.
-    Raises ValueError without words, and where no description is left.
+    50 descriptions are written; `n_texts` random ones of those kept are drawn `per_text` times. judge: tells which images show
+    the true class and not the wrong one; the others are dropped, and count as drawn. By default the truth of the sandbox; for
+    photographs `judges.object_detector`.
+    Raises ValueError without words, where no description is left, where nothing was drawn, and as the judge does.
     """
     if not words:
         raise ValueError("no words to write about; take more neurons or a higher threshold for synonyms")
@@ -138,12 +183,16 @@ def attack(
     if not kept:
         raise ValueError(f"none of {len(written)} descriptions names {true!r} and not {wrong!r}; the first: {written[:1]}")
     chosen = random.Random(seed).sample(kept, min(checked_count("n_texts", n_texts), len(kept)))
-    drawn = painter(chosen, checked_count("per_text", per_text), seed)
-    descriptions = [text for text, images in zip(chosen, drawn) for _ in images]
-    images = [image for images in drawn for image in images]
-    vector, scores = class_direction(clip, true, wrong), []
-    for start in range(0, len(images), 64):
-        pixels = torch.stack([clip.preprocess(read_image(image)) for image in images[start : start + 64]])
+    rows = painter(chosen, checked_count("per_text", per_text), seed)
+    drawn = [(text, image) for text, row in zip(chosen, rows) for image in row]
+    if not drawn:
+        raise ValueError(f"the painter drew none of {len(chosen)} descriptions; the first: {chosen[:1]}")
+    verdicts = judge([image for _, image in drawn], true, wrong)
+    passed = [pair for pair, good in zip(drawn, verdicts, strict=True) if good]
+    vector, scores = class_direction(clip, true, wrong), [torch.empty(0)]
+    for start in range(0, len(passed), 64):
+        pixels = torch.stack([clip.preprocess(read_image(image)) for _, image in passed[start : start + 64]])
         whole = clip.encode_image(pixels).float()
-        scores.append(whole / whole.norm(dim=-1, keepdim=True) @ vector)
-    return Attack(descriptions, images, torch.cat(scores).cpu())
+        scores.append((whole / whole.norm(dim=-1, keepdim=True) @ vector).cpu())
+    texts, images = ([pair[k] for pair in passed] for k in (0, 1))
+    return Attack(texts, images, torch.cat(scores), [text for text, _ in drawn])

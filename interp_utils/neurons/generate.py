@@ -101,7 +101,7 @@ def _chat(model_id: str, device, max_new_tokens: int) -> Callable[[str, int], st
     """ask(request, seed) -> what a language model replies, without its last line where the reply is cut off."""
     device = best_device() if device is None else torch.device(device)
     options = {"device": device, "dtype": _precision(device), "model_kwargs": {"use_safetensors": True}}
-    with _explained(model_id, "language model", "Qwen/Qwen2.5-1.5B-Instruct"):
+    with explained(model_id, "language model", "Qwen/Qwen2.5-1.5B-Instruct"):
         import transformers
 
         pipe = transformers.pipeline("text-generation", model=model_id, trust_remote_code=False, **options)
@@ -128,7 +128,7 @@ def sentence_encoder(
     "sentence-transformers/all-MiniLM-L6-v2" takes 90 MB.
     Raises ImportError without sentence-transformers, OSError for a model that cannot be loaded.
     """
-    with _explained(model_id, "sentence encoder", "sentence-transformers/all-MiniLM-L6-v2"):
+    with explained(model_id, "sentence encoder", "sentence-transformers/all-MiniLM-L6-v2"):
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(model_id, device=str(device or best_device()), trust_remote_code=False)
@@ -196,7 +196,7 @@ def _precision(device: torch.device) -> torch.dtype:
 
 def _diffusion(kind: str, model_id: str, device: torch.device, dtype: torch.dtype, **parts):
     """A diffusion pipeline, from its float16 files where it has some and no more precision is wanted: half the download."""
-    with _explained(model_id, "image model", "stabilityai/sd-turbo"):
+    with explained(model_id, "image model", "stabilityai/sd-turbo"):
         import diffusers
         import transformers  # noqa: F401  (without it diffusers fails late, with another message)
 
@@ -215,7 +215,7 @@ def _diffusion(kind: str, model_id: str, device: torch.device, dtype: torch.dtyp
 
 
 @contextmanager
-def _explained(model_id: str, kind: str, ungated: str) -> Iterator[None]:
+def explained(model_id: str, kind: str, ungated: str) -> Iterator[None]:
     """Says what to do where a model cannot be loaded: ImportError for a missing package, OSError for all else."""
     try:
         yield

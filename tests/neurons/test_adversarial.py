@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from interp_utils.neurons import (
+    Attack,
     SparseTexts,
     attack,
     class_direction,
@@ -15,6 +17,7 @@ from interp_utils.neurons import (
     sandbox_painter,
     similar_words,
     spurious_words,
+    success,
     template_writer,
 )
 from interp_utils.sandbox import FACTORS, prompts, render
@@ -255,16 +258,71 @@ def test_all_attacking_images_show_the_true_object_and_never_the_wrong_one(sandb
         assert all(np.array_equal(np.asarray(image), render(spec).pixels) for image, spec in zip(found.images, drawn))
 
 
+def paint_instead(name):
+    return lambda descriptions, per_text, seed: sandbox_painter([f"a {name}"] * len(descriptions), per_text, seed)
+
+
+def credulous(images, true, wrong):
+    return [True] * len(images)
+
+
 def test_images_of_the_wrong_thing_would_fool_it(sandbox):
     """The score says what it should: images of a ship score above zero, images of a dog below."""
 
-    def paint_instead(name):
-        return lambda descriptions, per_text, seed: sandbox_painter([f"a {name}"] * len(descriptions), per_text, seed)
-
-    honest = attack(sandbox, "dog", "ship", ["a key"], template_writer, paint_instead("dog"), 4, 5)
-    cheated = attack(sandbox, "dog", "ship", ["a key"], template_writer, paint_instead("ship"), 4, 5)
-    assert honest.success < 15 and cheated.success > 85
+    honest, cheated = (
+        attack(sandbox, "dog", "ship", ["a key"], template_writer, paint_instead(name), 4, 5, judge=credulous)
+        for name in ("dog", "ship")
+    )
+    assert honest.success < 15 and cheated.success > 85 and honest.dropped == cheated.dropped == 0
     assert attack(sandbox, "dog", "ship", ["a key"], template_writer, sandbox_painter, 99, 1).descriptions
+
+
+def test_images_that_show_the_wrong_thing_or_not_the_true_one_are_dropped(sandbox):
+    """Every third copy shows what the description says; a ship fools the classifier and yet is no success."""
+
+    def careless(descriptions, per_text, seed):
+        texts = ["a dog and a key", "a key", "a dog and a ship"]
+        return [[sandbox_painter([texts[k % 3]], 1, seed + k)[0][0] for k in range(per_text)] for _ in descriptions]
+
+    made = attack(sandbox, "dog", "ship", ["a key"], lambda *_: ["a dog", "dogs"], careless, 2, 6)
+    assert len(made.images) == len(made.scores) == len(made.descriptions) == 4
+    assert len(made.drawn) == 12 and made.dropped == 8
+    assert all(image.info["shows"] == {"dog", "key"} for image in made.images)
+    assert made.success == pytest.approx(100 * (made.scores > 0).sum().item() / 12)
+    none = attack(sandbox, "dog", "ship", ["a key"], lambda *_: ["a dog"], paint_instead("ship"), 1, 3)
+    assert none.images == [] and none.dropped == 3 and none.success == 0
+
+
+def test_whoever_does_not_say_what_it_shows_needs_another_judge(sandbox):
+    def plain(descriptions, per_text, seed):
+        return [[Image.new("RGB", (64, 64))] * per_text for _ in descriptions]
+
+    with pytest.raises(ValueError, match="do not say what they show; pass a judge.*object_detector"):
+        attack(sandbox, "dog", "ship", ["a key"], template_writer, plain, 1, 1)
+    verdict = attack(sandbox, "dog", "ship", ["a key"], template_writer, plain, 2, 2, judge=lambda *_: [True, False, False, True])
+    assert verdict.dropped == 2 and verdict.descriptions == [verdict.drawn[0], verdict.drawn[3]]
+    with pytest.raises(ValueError, match="shorter"):
+        attack(sandbox, "dog", "ship", ["a key"], template_writer, plain, 1, 2, judge=lambda *_: [True])
+    with pytest.raises(ValueError, match="drew none of 1 descriptions"):
+        attack(sandbox, "dog", "ship", ["a key"], template_writer, lambda texts, *_: [[] for _ in texts], 1, 2)
+
+
+def test_success_has_a_spread_over_attacks_and_over_descriptions():
+    def made(*fooling, drawn=4):
+        texts = [f"text {k}" for k in range(len(fooling))]
+        scores = torch.cat([torch.tensor([1.0] * n + [-1.0] * (drawn - 1 - n)) for n in fooling])  # one of each was dropped
+        kept = [text for text in texts for _ in range(drawn - 1)]
+        return Attack(kept, [None] * len(kept), scores, [text for text in texts for _ in range(drawn)])
+
+    attacks = [made(1, 3), made(0, 0), made(2, 0)]
+    assert [each.success for each in attacks] == [50, 0, 25] and attacks[0].by_description == {"text 0": 25, "text 1": 75}
+    found = success(attacks)
+    assert found.mean == pytest.approx(25) and found.std == pytest.approx(np.std([50, 0, 25]))
+    assert found.error == pytest.approx(np.std([25, 75, 0, 0, 50, 0], ddof=1) / 6**0.5)
+    assert (found.dropped, found.drawn) == (6, 24)
+    assert success([made(1)]).std == 0 and np.isnan(success([made(1)]).error), "one description has no spread to go by"
+    with pytest.raises(ValueError, match="at least one"):
+        success([])
 
 
 def test_an_attack_without_words_or_descriptions(sandbox):
