@@ -11,7 +11,7 @@ from .models import best_device
 
 @dataclass(frozen=True)
 class Preset:
-    """What a notebook loads: a CLIP, image sets, how many images of each, a pool of texts, and a layer-norm convention."""
+    """What a notebook loads: CLIPs, image sets, how many images of each, a pool of texts, and a layer-norm convention."""
 
     name: str
     clip: str
@@ -25,6 +25,20 @@ class Preset:
     cue: tuple[str, ...]  # kinds of texts that name the cue
     masks: str  # images with object masks, see datasets.load_masks
     shifted: str | None  # images in styles that training hardly saw, see datasets.load_task; None where they cannot be downloaded
+    sizes: tuple[
+        str, ...
+    ] = ()  # CLIPs of other sizes, for the tables that compare them (thesis, tables 2.1, 2.3, A.1, A.7 to A.10)
+    neurons: str | None = None  # the CLIP of chapter 3, where it is another one
+
+    @property
+    def clips(self) -> tuple[str, ...]:
+        """The CLIPs of chapter 2's tables: `clip` and those of other sizes."""
+        return (self.clip, *self.sizes)
+
+    @property
+    def neurons_clip(self) -> str:
+        """The CLIP whose neurons chapter 3 reads."""
+        return self.neurons or self.clip
 
 
 _PLACES = ("setting", "location")
@@ -47,6 +61,7 @@ PRESETS = {
         Preset(
             "paper", "ViT-L-14/laion2b_s32b_b82k", "imagenet", None, "imagenet-train", 5124, "split", "general", "waterbirds",
             _PLACES, "imagenet-segmentation", "imagenet-r",
+            ("ViT-B-16/laion2b_s34b_b88k", "ViT-H-14/laion2b_s32b_b79k"), "ViT-B-32-quickgelu/openai",
         ),
     )
 }  # fmt: skip

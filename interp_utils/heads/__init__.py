@@ -6,13 +6,13 @@ from .lens import TunedLens, accumulated_resid, decompose_resid, fit_tuned_lens,
 from .maps import basis_maps, relative_maps, token_maps
 from .naming import agreement, factor_shares, heads_about, kind_shares
 from .retrieval import head_features, neighbours, shared_factors
-from .spurious import AUTHOR_HEADS, remove_cue
+from .spurious import AUTHOR_HEADS, compare_with_author, remove_cue
 from .textspan import HeadMoments, TextSpan, head_moments, reconstruction_accuracy, textspan, top_images
 
 __all__ = [
     "AUTHOR_HEADS", "Ablation", "Accuracy", "DirectEffects", "HeadMoments", "TextSpan", "TunedLens", "ablate_attention",
     "ablate_class_token", "ablate_heads", "ablate_mlps", "accumulated_resid", "accuracy_under", "agreement", "basis_maps",
-    "decompose_resid", "direct_effects", "factor_shares", "fit_tuned_lens", "head_basis", "head_features", "head_moments",
-    "heads_about", "kind_shares", "logit_lens", "neighbours", "reconstruction_accuracy", "relative_maps", "remove_cue",
-    "shared_factors", "textspan", "token_maps", "top_images",
+    "compare_with_author", "decompose_resid", "direct_effects", "factor_shares", "fit_tuned_lens", "head_basis",
+    "head_features", "head_moments", "heads_about", "kind_shares", "logit_lens", "neighbours", "reconstruction_accuracy",
+    "relative_maps", "remove_cue", "shared_factors", "textspan", "token_maps", "top_images",
 ]  # fmt: skip

@@ -1,8 +1,10 @@
 """Removing spurious cues by ablating the heads that write them (thesis, tables 2.3 and A.7 to A.10)."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+from scipy.stats import hypergeom
 from torch import Tensor
 
 from ..checks import checked_count
@@ -21,6 +23,35 @@ AUTHOR_HEADS: dict[str, list[Head]] = {
     ],
     "ViT-H-14/laion2b_s32b_b79k": [(31, 12), (30, 11), (29, 4), (31, 8), (30, 15), (30, 12), (30, 6), (29, 14), (29, 8)],
 }  # fmt: skip
+
+
+class Agreement(NamedTuple):
+    """How a choice of heads compares with another one, of the same candidates."""
+
+    both: list[Head]
+    only_ours: list[Head]
+    only_authors: list[Head]
+    expected: float  # how many would be in both, were ours drawn at random among the candidates
+    p: float  # how often a random choice of that size has at least so many in both
+
+
+def compare_with_author(clip: Clip, heads: Sequence[Head]) -> Agreement:
+    """Our choice of heads about the scene beside the one that the thesis's author made by hand, `AUTHOR_HEADS`.
+
+    Both are of the last four layers. Raises ValueError for a model without such a list, or for a head of another layer.
+    """
+    if clip.name not in AUTHOR_HEADS:
+        raise ValueError(f"the author chose no heads of {clip.name}; of these: {', '.join(AUTHOR_HEADS)}")
+    late = set(_late_heads(clip))
+    ours, theirs = set(heads), set(AUTHOR_HEADS[clip.name])
+    if strange := sorted((ours | theirs) - late):
+        raise ValueError(f"not heads of the last {LAST_LAYERS} layers of {clip.name}: {strange[:5]}")
+    both, drawn = sorted(ours & theirs), hypergeom(len(late), len(theirs), len(ours))
+    return Agreement(both, sorted(ours - theirs), sorted(theirs - ours), float(drawn.mean()), float(drawn.sf(len(both) - 1)))
+
+
+def _late_heads(clip: Clip) -> list[Head]:
+    return [(layer, head) for layer in range(max(clip.n_layers - LAST_LAYERS, 0), clip.n_layers) for head in range(clip.n_heads)]
 
 
 def remove_cue(
@@ -43,8 +74,8 @@ def remove_cue(
     """
     if len(heads) == 0:
         raise ValueError("no head to ablate: no head's texts met the rule; lower the share that `heads_about` asks for")
-    first = max(clip.n_layers - LAST_LAYERS, 0)
-    late = [(layer, head) for layer in range(first, clip.n_layers) for head in range(clip.n_heads)]
+    late = _late_heads(clip)
+    first = late[0][0]
     if checked_count("random_heads", random_heads) > len(late):
         raise ValueError(f"cannot draw {random_heads} random heads from the {len(late)} of the last {clip.n_layers - first} layers")
     generator = torch.Generator().manual_seed(0)

@@ -20,15 +20,15 @@ from .judges import object_detector, sandbox_judge
 from .maps import activation_maps, segmenter
 from .polysemy import FACTS, Drives, NamingScore, drives, named_facts, naming_score
 from .rank_one import RankOne, Spread, first_direction, fit, spread
-from .second_order import Effects, Lines, SecondOrder, second_order
+from .second_order import Effects, Lines, SecondOrder, curve_layers, late_layers, second_order
 from .sparse import SparseTexts, omp, sparse_texts, text_atoms
 
 __all__ = [
     "FACTS", "KINDS", "AblationCurves", "Attack", "Concepts", "Drives", "Effects", "IndirectRankOne", "Lines", "NamingScore",
     "RankOne", "SecondOrder", "SparseTexts", "Spread", "Success", "ablation_curves", "activation_maps", "attack",
-    "class_direction", "class_writer", "contribution_scores", "discover_concepts", "drives", "drop_synonyms", "encode_without",
-    "first_direction", "first_order", "fit", "fit_indirect", "image_model", "important_neurons", "indirect_ablation",
-    "indirect_effects", "language_model", "named_facts", "naming_score", "object_detector", "omp", "sandbox_judge",
-    "sandbox_painter", "second_order", "segmenter", "sentence_encoder", "similar_words", "sparse_texts", "spread",
-    "spurious_words", "success", "template_writer", "text_ablation", "text_atoms", "token_means",
+    "class_direction", "class_writer", "contribution_scores", "curve_layers", "discover_concepts", "drives", "drop_synonyms",
+    "encode_without", "first_direction", "first_order", "fit", "fit_indirect", "image_model", "important_neurons",
+    "indirect_ablation", "indirect_effects", "language_model", "late_layers", "named_facts", "naming_score", "object_detector",
+    "omp", "sandbox_judge", "sandbox_painter", "second_order", "segmenter", "sentence_encoder", "similar_words", "sparse_texts",
+    "spread", "spurious_words", "success", "template_writer", "text_ablation", "text_atoms", "token_means",
 ]  # fmt: skip

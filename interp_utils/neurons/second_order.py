@@ -11,11 +11,26 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..checks import checked_count
 from ..heads.direct import checked_ln, head_basis
 from ..hooks import NeuronFlow, attention_norm, attention_weights, final_norm, neuron_weights, project, record_neurons
 from ..models import Clip
 
 CHUNK = 256  # neurons whose directions [K, E] exist at the same time
+
+
+def late_layers(n_layers: int) -> list[int]:
+    """The three layers before the last, whose neurons the thesis reads: 8 to 10 of ViT-B's 12, 20 to 22 of ViT-L/14's 24."""
+    return list(range(checked_count("n_layers", n_layers, least=4) - 4, n_layers - 1))
+
+
+def curve_layers(n_layers: int) -> list[int]:
+    """Layers to draw effects by layer for (figures 3.3 and B.2): all but the last; of a deep model half of the last twelve.
+
+    The three `late_layers` are always among them.
+    """
+    late, last = late_layers(n_layers), n_layers - 1
+    return list(range(last)) if last < 12 else sorted({*range(last - 12, last, 2), *late})
 
 
 def second_order(clip: Clip, layer: int, ln: str = "centered", relative: bool = False) -> "SecondOrder":

@@ -1,5 +1,7 @@
 """What must be true of the shipped sandbox CLIP: names fit the truth, cues can be removed, neighbours share a property."""
 
+from math import comb
+
 import pytest
 import torch
 from conftest import noise
@@ -62,6 +64,24 @@ def test_authors_heads_exist_in_their_models():
         n_heads = config["width"] // config.get("head_width", 64)
         assert len(set(chosen)) == len(chosen)
         assert all(config["layers"] - 4 <= layer < config["layers"] and 0 <= head < n_heads for layer, head in chosen)
+
+
+def test_our_choice_of_heads_beside_the_authors():
+    from types import SimpleNamespace
+
+    clip = SimpleNamespace(name="ViT-B-16/laion2b_s34b_b88k", n_layers=12, n_heads=12)
+    theirs = heads.AUTHOR_HEADS[clip.name]
+    same = heads.compare_with_author(clip, theirs)
+    assert set(same.both) == set(theirs) and same.only_ours == same.only_authors == []
+    assert same.expected == pytest.approx(7 * 7 / 48) and same.p == pytest.approx(1 / comb(48, 7))
+    some = heads.compare_with_author(clip, [(11, 3), (10, 10), (8, 0)])
+    assert some.both == [(10, 10), (11, 3)] and some.only_ours == [(8, 0)] and len(some.only_authors) == 5
+    assert some.p == pytest.approx((comb(7, 2) * 41 + comb(7, 3)) / comb(48, 3))
+    assert heads.compare_with_author(clip, []).p == 1
+    with pytest.raises(ValueError, match=r"not heads of the last 4 layers.*\(2, 0\)"):
+        heads.compare_with_author(clip, [(2, 0)])
+    with pytest.raises(ValueError, match="the author chose no heads of sandbox; of these: ViT-B-16"):
+        heads.compare_with_author(SimpleNamespace(name="sandbox", n_layers=8, n_heads=4), [])
 
 
 def test_names_fit_the_truth_beyond_chance(sandbox, spans, pool):

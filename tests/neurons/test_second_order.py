@@ -1,9 +1,10 @@
+import open_clip
 import pytest
 import torch
 from conftest import count_hooks, noise, real_clip, tiny_model
 
 import interp_utils as iu
-from interp_utils.neurons import SecondOrder, second_order
+from interp_utils.neurons import SecondOrder, curve_layers, late_layers, second_order
 
 
 @torch.no_grad()
@@ -189,3 +190,21 @@ def test_on_a_gpu(dtype, bound):
     here = second_order(clip, 9).effects(pixels, [0, 5])
     there = iu.Clip(clip.model.to("cuda", dtype))
     assert relative(second_order(there, 9).effects(pixels, [0, 5]).float().cpu(), here) < bound
+
+
+@pytest.mark.parametrize(
+    ("name", "late"),
+    [("ViT-B-16", [8, 9, 10]), ("ViT-B-32", [8, 9, 10]), ("ViT-L-14", [20, 21, 22]), ("ViT-H-14", [28, 29, 30])],
+)
+def test_three_late_layers_whatever_the_depth(name, late):
+    n_layers = open_clip.get_model_config(name)["vision_cfg"]["layers"]
+    drawn = curve_layers(n_layers)
+    assert late_layers(n_layers) == late and set(late) <= set(drawn)
+    assert drawn == sorted(set(drawn)) and drawn[-1] == n_layers - 2, "the last layer has no second-order effects"
+    assert drawn == list(range(11)) if n_layers == 12 else len(drawn) == 8
+
+
+def test_a_model_too_shallow_for_three_late_layers():
+    assert late_layers(4) == curve_layers(4) == [0, 1, 2]
+    with pytest.raises(ValueError, match="n_layers must be at least 4"):
+        late_layers(3)
