@@ -15,6 +15,7 @@ from . import (
     segmentation,
     stream,
     texts,
+    thesis,
     widgets,
 )
 from .models import Clip, load_clip
@@ -23,5 +24,5 @@ from .sandbox import zoo as _zoo  # noqa: F401, makes the small models known to 
 
 __all__ = [
     "Clip", "datasets", "explainers", "heads", "hooks", "images", "load_clip", "moments", "neurons", "plots", "rosetta",
-    "sandbox", "science", "segmentation", "setup", "stream", "texts", "widgets",
+    "sandbox", "science", "segmentation", "setup", "stream", "texts", "thesis", "widgets",
 ]  # fmt: skip

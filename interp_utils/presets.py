@@ -25,9 +25,7 @@ class Preset:
     cue: tuple[str, ...]  # kinds of texts that name the cue
     masks: str  # images with object masks, see datasets.load_masks
     shifted: str | None  # images in styles that training hardly saw, see datasets.load_task; None where they cannot be downloaded
-    sizes: tuple[
-        str, ...
-    ] = ()  # CLIPs of other sizes, for the tables that compare them (thesis, tables 2.1, 2.3, A.1, A.7 to A.10)
+    sizes: tuple[str, ...] = ()  # CLIPs of other sizes, for tables that compare them (thesis: 2.1, 2.3, A.1, A.7 to A.10)
     neurons: str | None = None  # the CLIP of chapter 3, where it is another one
 
     @property

@@ -46,8 +46,9 @@ def compare_with_author(clip: Clip, heads: Sequence[Head]) -> Agreement:
     ours, theirs = set(heads), set(AUTHOR_HEADS[clip.name])
     if strange := sorted((ours | theirs) - late):
         raise ValueError(f"not heads of the last {LAST_LAYERS} layers of {clip.name}: {strange[:5]}")
-    both, drawn = sorted(ours & theirs), hypergeom(len(late), len(theirs), len(ours))
-    return Agreement(both, sorted(ours - theirs), sorted(theirs - ours), float(drawn.mean()), float(drawn.sf(len(both) - 1)))
+    both, expected = sorted(ours & theirs), len(ours) * len(theirs) / len(late)
+    p = float(hypergeom.sf(len(both) - 1, len(late), len(theirs), len(ours)))
+    return Agreement(both, sorted(ours - theirs), sorted(theirs - ours), expected, p)
 
 
 def _late_heads(clip: Clip) -> list[Head]:
