@@ -35,8 +35,7 @@ def test_a_size_that_python_would_count_from_the_end_is_refused(tiny, wrong):
         lambda: texts.of(0, wrong),
         lambda: neurons.named_facts(texts, wrong),
         lambda: neurons.spurious_words(texts, torch.ones(4), wrong),
-        lambda: heads.remove_cue(tiny, [], torch.eye(4), [(0, 0)], 2, last_layers=2, random_heads=wrong),
-        lambda: heads.remove_cue(tiny, [], torch.eye(4), [(0, 0)], 2, last_layers=2, trials=wrong),
+        lambda: heads.remove_cue(tiny, [], torch.eye(4), [(0, 0)], 2, random_heads=wrong),
         lambda: science.register_neurons(tiny, noise(tiny, 1), 0.0, 0, wrong),
     ] + ([lambda: science.top_masks(torch.ones(4), [wrong])] if wrong else [])
     for call in moved:
