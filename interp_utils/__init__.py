@@ -12,6 +12,7 @@ from . import (
     sandbox,
     science,
     segmentation,
+    statistics,
     stream,
     texts,
     widgets,
@@ -21,5 +22,5 @@ from .presets import setup
 
 __all__ = [
     "Clip", "datasets", "explainers", "heads", "hooks", "load_clip", "moments", "neurons", "plots", "rosetta",
-    "sandbox", "science", "segmentation", "setup", "stream", "texts", "widgets",
+    "sandbox", "science", "segmentation", "setup", "statistics", "stream", "texts", "widgets",
 ]  # fmt: skip
