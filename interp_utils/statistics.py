@@ -1,6 +1,6 @@
-"""Tests that chapters share: exact, and corrected where there are many."""
+"""Tests and intervals that chapters share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +9,7 @@ MOST = 40  # differences that are flipped exactly: two halves of 2^20 sums each
 
 
 def sign_flip_p(change: ArrayLike) -> float:
-    """One-sided p of the mean of paired differences [n]: the share of all 2^n choices of signs whose mean is as large (Fisher 1935).
+    """One-sided p of the mean of paired differences [n]: the share of all 2^n choices of signs that give as much (Fisher 1935).
 
     Exact where the two of a pair could be swapped, whatever the distribution of the answers, so the smallest p is 2^-n. Differences
     that are skewed about a mean of zero are another null, for which no test of a mean keeps its level (Bahadur and Savage 1956):
@@ -22,6 +22,19 @@ def sign_flip_p(change: ArrayLike) -> float:
     first, second = _signed_sums(change[:half]), np.sort(_signed_sums(change[half:]))
     least = change.sum() - 1e-9 * np.abs(change).sum()  # so that rounding does not decide between equals
     return float((len(second) - np.searchsorted(second, least - first)).sum() / 2.0 ** len(change))
+
+
+def interval(statistic: Callable[[np.ndarray], ArrayLike], n: int, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """95 percent interval of statistic(rows) by bootstrap: [2, ...], the 2.5 and 97.5 percentiles over draws of n rows of n.
+
+    rows: [n] numbers of what was sampled (images, units), with repetition; draws in which a value is nan do not count for it.
+    Raises ValueError for fewer than 3 rows.
+    """
+    if n < 3:
+        raise ValueError(f"need at least 3 of what was sampled for an interval, got {n}")
+    rng = np.random.default_rng(seed)
+    drawn = [np.asarray(statistic(rng.integers(n, size=n)), float) for _ in range(resamples)]
+    return np.nanquantile(drawn, [0.025, 0.975], axis=0)
 
 
 def holm(p: Sequence[float]) -> list[float]:

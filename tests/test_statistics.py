@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test, ttest_1samp
 
-from interp_utils.statistics import holm, sign_flip_p
+from interp_utils.statistics import holm, interval, sign_flip_p
 
 
 @pytest.mark.parametrize("n", [3, 8, 13])
@@ -45,3 +45,15 @@ def test_holm_keeps_the_level_over_all_tests():
     rng = np.random.default_rng(0)
     false = np.mean([min(holm(rng.random(50))) < 0.05 for _ in range(2000)])
     assert abs(false - 0.05) < 0.015
+
+
+def test_an_interval_covers_what_was_sampled():
+    rng = np.random.default_rng(0)
+    samples = rng.exponential(size=(200, 40, 2))  # of two things at once
+    found = np.array([interval(lambda rows, x=x: x[rows].mean(0), len(x), resamples=200) for x in samples])  # [200, low or high, 2]
+    covered = ((found[:, 0] < 1) & (found[:, 1] > 1)).mean()
+    assert 0.85 < covered < 0.98
+    values = np.array([1.0, np.nan, 2.0, 3.0])
+    assert np.isfinite(interval(lambda rows: values[rows].sum(), 4)).all(), "a draw without a value does not count"
+    with pytest.raises(ValueError, match="at least 3 of what was sampled"):
+        interval(np.mean, 2)
