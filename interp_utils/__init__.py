@@ -13,6 +13,7 @@ from . import (
     sandbox,
     science,
     segmentation,
+    statistics,
     stream,
     texts,
     thesis,
@@ -24,5 +25,5 @@ from .sandbox import zoo as _zoo  # noqa: F401, makes the small models known to 
 
 __all__ = [
     "Clip", "datasets", "explainers", "heads", "hooks", "images", "load_clip", "moments", "neurons", "plots", "rosetta",
-    "sandbox", "science", "segmentation", "setup", "stream", "texts", "thesis", "widgets",
+    "sandbox", "science", "segmentation", "setup", "statistics", "stream", "texts", "thesis", "widgets",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ from .matching import (
     correlate,
     correlate_maps,
     load_unit_model,
+    overlap_beyond_hubs,
     stability,
     style_space,
     tokens_to_map,
@@ -43,7 +44,7 @@ __all__ = [
     "Correlation", "Dictionary", "Edit", "Generator", "Guidance", "Inversion", "Pairs", "PerceptualDistance",
     "PublishedCorrelation", "Rosetta", "UnitModel", "Units", "best_buddies", "buddy_summary", "build_dictionary",
     "convert_nvidia_pickle", "copy_paste", "correlate", "correlate_maps", "drawn_images", "edit", "experiments", "factor_shares",
-    "invert", "judges", "load_unit_model", "load_weights", "mask_iou", "matched_pairs", "own_pairs", "quality",
-    "read_nvidia_pickle", "read_torch_file", "rosetta_pairs", "schedule", "set_units", "shift", "stability", "style_space",
-    "tokens_to_map", "truncated_latents", "unit_layers", "unit_map", "zoom",
+    "invert", "judges", "load_unit_model", "load_weights", "mask_iou", "matched_pairs", "overlap_beyond_hubs", "own_pairs",
+    "quality", "read_nvidia_pickle", "read_torch_file", "rosetta_pairs", "schedule", "set_units", "shift", "stability",
+    "style_space", "tokens_to_map", "truncated_latents", "unit_layers", "unit_map", "zoom",
 ]  # fmt: skip

@@ -23,7 +23,6 @@ from .hypotheses import (
     Units,
     effects,
     head_units,
-    holm,
     investigate,
     measure,
     neuron_units,
@@ -40,7 +39,7 @@ from .weights import weight_moments
 __all__ = [
     "AttentionEffects", "FACTS", "Faithfulness", "Finding", "NodeMeans", "RidgeMap", "Task", "Trial", "Units", "align",
     "alignment_r2", "attention_effects", "attributions", "claimed_facts", "effect_scores", "effects", "fact_differences",
-    "faithfulness", "from_timm", "head_units", "holm", "interaction_row", "investigate", "masked",
+    "faithfulness", "from_timm", "head_units", "interaction_row", "investigate", "masked",
     "measure", "n_nodes", "neuron_units", "node_means", "node_name", "painted_pairs", "pair_interaction", "paired_statistics",
     "patching_scores", "plant_outliers", "prune", "register_neurons", "register_token", "retrieved_pairs",
     "ridge_map", "run_circuits", "spread", "token_norms", "top_masks", "weight_moments",

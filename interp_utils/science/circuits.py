@@ -26,6 +26,7 @@ from ..hooks import (
 from ..models import Clip
 from ..moments import Moments
 from ..neurons.second_order import Lines, SecondOrder
+from ..statistics import interval
 from ..stream import feed
 
 
@@ -152,19 +153,28 @@ class Faithfulness:
 
     recovered: Tensor  # share of the mean logit difference: 0 for the empty circuit, 1 for the whole model
     accuracy: Tensor  # share of images with a positive logit difference
+    recovered_interval: Tensor  # [2, K], 95 percent, over images
+    accuracy_interval: Tensor  # [2, K]
 
 
 def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, **options) -> Faithfulness:
     """How much of a task circuits [K, P] keep: (m(circuit) - m(empty)) / (m(whole) - m(empty)), m the mean logit difference.
 
+    Read it beside the accuracy: a circuit may keep much of the one and little of the other.
     Raises ValueError where the whole model does no better at the task than the empty circuit, or means are not finite.
     """
     ends = torch.stack([torch.zeros(n_nodes(clip)), torch.ones(n_nodes(clip))])
     logits = task.logits(run_circuits(clip, task.pixels, means, torch.cat([ends, masks.float().cpu()]), **options))
-    empty, whole, *rest = logits.mean(1)
+    empty, whole = logits[:2].mean(1)
     if not whole > empty:
         raise ValueError(f"the model's mean logit difference, {whole:.3f}, is not above that of the empty circuit, {empty:.3f}")
-    return Faithfulness((torch.stack(rest) - empty) / (whole - empty), (logits[2:] > 0).float().mean(1))
+
+    def both(rows):  # [2, K]
+        mean = logits[:, rows].mean(1)
+        return torch.stack([(mean[2:] - mean[0]) / (mean[1] - mean[0]), (logits[2:, rows] > 0).float().mean(1)])
+
+    low_high = torch.from_numpy(interval(both, logits.shape[1])).float()  # [2, 2, K]
+    return Faithfulness(*both(slice(None)), *low_high.unbind(1))
 
 
 @torch.no_grad()

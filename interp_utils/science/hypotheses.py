@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import bootstrap, ttest_1samp
+from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from ..neurons.rank_one import batch_effects
 from ..neurons.second_order import SecondOrder
 from ..sandbox import FACTORS, balanced, read, render, to_pixels
 from ..sandbox.paint import PAINTED
+from ..statistics import holm, sign_flip_p
 from ..stream import Batch, feed, pixels_and_target
 
 Draw = Callable[[str, int, int], tuple[Tensor, Tensor]]  # text, n, seed -> images of which it is true, and their twins
@@ -165,7 +166,7 @@ class Trial:
     interval: tuple[float, float]  # of the effect, bootstrap over pairs, 95 percent, for this test alone
     cohens_d: float  # mean difference of a pair, in the standard deviation of the differences
     auc: float  # chance that the answer to a true image is the higher of two, pairs aside
-    p: float  # that there is no difference, one-sided, corrected for all tests made together
+    p: float  # one-sided, by sign flips: could the two images of a pair be swapped? Corrected for all tests made together
     accepted: bool
 
 
@@ -180,17 +181,18 @@ class Finding:
 
 
 def paired_statistics(on: Tensor, off: Tensor, spread: float, seed: int = 0, resamples: int = 1000) -> dict:
-    """Effect, its interval, Cohen's d, AUC and one-sided p of answers [n] to the images of n pairs (see `Trial`).
+    """Effect, its interval, Cohen's d, AUC and one-sided p of answers [n] to the images of n pairs (see `Trial`, `sign_flip_p`).
 
-    Where all pairs differ by the same, d is infinite and p 0 or 1 (d is 0 and p 1 where none differ at all).
-    Raises ValueError for fewer than 3 pairs, or a spread that is not above 0.
+    Where all pairs differ by the same, d is infinite (0 where none differ at all).
+    Raises ValueError for fewer than 3 or more than 40 pairs, or a spread that is not above 0.
     """
     on, off = on.double().numpy(), off.double().numpy()
-    if len(on) < 3 or len(on) != len(off):
-        raise ValueError(f"need at least 3 pairs, got {len(on)} and {len(off)} answers")
+    if len(on) != len(off):
+        raise ValueError(f"need two answers for each pair, got {len(on)} and {len(off)}")
     if not spread > 0:
         raise ValueError(f"a unit with a spread of {spread} does not vary; leave it out")
     change = on - off
+    p = sign_flip_p(change)
     drawn = bootstrap((change,), np.mean, method="percentile", n_resamples=resamples, rng=np.random.default_rng(seed))
     mean, deviation = change.mean().item(), change.std(ddof=1).item()
     varies = deviation > 1e-12 * abs(mean)
@@ -199,18 +201,8 @@ def paired_statistics(on: Tensor, off: Tensor, spread: float, seed: int = 0, res
         "interval": tuple(end.item() / spread for end in drawn.confidence_interval),
         "cohens_d": mean / deviation if varies else math.copysign(math.inf, mean) if mean else 0.0,
         "auc": float(roc_auc_score(np.repeat([1, 0], len(on)), np.concatenate([on, off]))),
-        "p": ttest_1samp(change, 0, alternative="greater").pvalue.item() if varies else float(mean <= 0),
+        "p": p,
     }
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """P-values corrected so that, over all tests together, a false one is accepted at most at the stated level (Holm 1979)."""
-    p = np.asarray(p, float)
-    order, corrected, highest = p.argsort(), np.empty(len(p)), 0.0
-    for rank, k in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[k]))
-        corrected[k] = highest
-    return corrected.tolist()
 
 
 def investigate(
@@ -227,7 +219,7 @@ def investigate(
     `level`; a text that names k things must reach k bars, for it changes k things. parts: the texts of the single things that a
     text names. All must be in `measured`. Where parts pass, they are the claim ("refined", or "accepted" if all pass); where none
     does but the whole, the whole is, a conjunction; else the proposal is rejected.
-    Raises KeyError for a text that was not measured.
+    Raises KeyError for a text that was not measured, ValueError where so few pairs cannot pass so many tests.
     """
     wanted = {}
     for unit, texts in proposals.items():
@@ -238,6 +230,10 @@ def investigate(
     missing = [text for _, text in pairs if text not in measured]
     if missing:
         raise KeyError(f"no measurement for {missing[0]!r}; measure the proposals and their parts first")
+    few = min((measured[text].shape[1] for _, text in pairs), default=0)
+    if len(pairs) >= level * 2**few:
+        least = math.floor(math.log2(len(pairs) / level)) + 1
+        raise ValueError(f"with {few} pairs of images none of {len(pairs)} tests can pass {level:g}: measure at least {least}")
     found = [paired_statistics(*measured[text][:, :, unit], spread[unit].item(), seed) for seed, (unit, text) in enumerate(pairs)]
     tests = {}
     for pair, numbers, p in zip(pairs, found, holm([numbers["p"] for numbers in found])):

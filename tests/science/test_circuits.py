@@ -143,6 +143,19 @@ def test_a_planted_circuit_is_found_and_is_all_there_is(planted):
         science.prune(clip, task, means, [3, 4])
 
 
+def test_what_a_circuit_keeps_has_intervals_over_images(tiny, task, means):
+    masks = torch.ones(3, 264)
+    masks[0] = 0
+    masks[1, :8] = 0  # without heads
+    found = science.faithfulness(tiny, task, means, masks)
+    assert torch.allclose(found.recovered_interval[:, [0, 2]], torch.tensor([[0.0, 1.0]] * 2), atol=1e-5), "the ends, by definition"
+    low, high = found.recovered_interval[:, 1]
+    assert low < found.recovered[1] < high
+    error = (found.accuracy * (1 - found.accuracy) / len(task.pixels)).sqrt()
+    widths = found.accuracy_interval.diff(dim=0)[0]
+    assert torch.allclose(widths[1:], 3.92 * error[1:], atol=2.5 / len(task.pixels)), "about two standard errors to each side"
+
+
 def test_a_task_that_the_model_fails_has_no_faithfulness(tiny, task, means):
     upside_down = science.Task(task.pixels, -task.signs, task.direction)
     with pytest.raises(ValueError, match="not above that of the empty circuit"):

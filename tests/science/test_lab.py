@@ -8,7 +8,7 @@ from interp_utils import plots, science, widgets
 
 @pytest.fixture
 def lab():
-    noise = 0.1 * torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * torch.randn(2, 8, 2, generator=torch.Generator().manual_seed(0))
     step = torch.tensor([[1.0, 0.0], [0.0, 0.0]])[:, None]  # the first unit answers, the second does not
     texts = ["a dog", "a beach", "something red"]
     measured = {text: noise + step * (k + 1) for k, text in enumerate(texts)}

@@ -35,8 +35,10 @@ def inversion_table(
 
     guided_by: name -> models with their pairs, an empty list for the perceptual loss alone; images: [N, 3, H, W] in 0..1; start:
     latents of N rows; seen_by: whose maps the perceptual loss compares; distance: the judge, another network than that; form: see
-    `Guidance`. finished: a file that keeps each batch as it is done, so that a stopped run goes on from there; delete it when
-    anything but the end of the run has changed. options: those of `invert`. Gives PSNR, SSIM and distance of each image.
+    `Guidance`. What guidance gains is known only beside its controls: pairs of untrained partners, and the loss alone for more
+    steps, in a call of its own. finished: a file that keeps each batch as it is done, so that a stopped run goes on from there;
+    delete it when anything but the end of the run has changed. options: those of `invert`. Gives PSNR, SSIM and distance of each
+    image.
     """
     found: Results = {name: {} for name in guided_by}
     done = _Done(finished)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ... import sandbox
 from ...models import Clip
+from ...statistics import interval
 from ..matching import UnitModel
 from ..matching.units import in_unit_range
 
@@ -63,14 +64,21 @@ def factor_probabilities(clip: Clip, images: Tensor, factor: str) -> Tensor:
     return (clip.model.logit_scale.exp() * scores).softmax(1).cpu()
 
 
-def same_place(a: Tensor, b: Tensor) -> list[float]:
-    """Pearson correlation over images of where the objects of two sets of masks [B, H, W] are: across, and down.
+def same_place(a: Tensor, b: Tensor) -> list[tuple[float, float, float]]:
+    """Pearson correlation over images of where the objects of two sets of masks [B, H, W] are, across and down: (r, low, high).
 
-    Images in which one of the two has no object are left out.
+    low, high: 95 percent interval, over images. Images in which one of the two has no object are left out.
+    Raises ValueError where fewer than 3 are left.
     """
     first, second = places(a)[0], places(b)[0]
     both = (first.isfinite() & second.isfinite()).all(1)
-    return [torch.corrcoef(torch.stack([first[both, axis], second[both, axis]]))[0, 1].item() for axis in (0, 1)]
+    pairs = torch.stack([first[both], second[both]])  # [2, images, axes]
+
+    def r(rows):
+        return [torch.corrcoef(pairs[:, rows, axis])[0, 1].item() for axis in (0, 1)]
+
+    low, high = interval(r, pairs.shape[1])
+    return list(zip(r(slice(None)), low.tolist(), high.tolist()))
 
 
 def share_named(clip: Clip, images: Tensor, names: list[str]) -> float:

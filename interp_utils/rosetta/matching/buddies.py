@@ -1,5 +1,7 @@
 """Mutual nearest neighbours among the units of two models, and the controls that say what their number means."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -46,3 +48,22 @@ def stability(corr: Tensor, other: Tensor, k: int = 5) -> float:
         raise ValueError(f"need correlations of the same units, got {list(corr.shape)} and {list(other.shape)}")
     first, second = ({tuple(pair) for pair in best_buddies(matrix, k).tolist()} for matrix in (corr, other))
     return len(first & second) / max(len(first | second), 1)
+
+
+def overlap_beyond_hubs(first: Tensor, second: Tensor, matches: Sequence[Tensor], k: int = 5) -> tuple[int, float, float]:
+    """Units of a model that two selections share, how many chance gives, and its standard deviation: (shared, expected, sd).
+
+    first, second: bool [C], such as the partners in dictionaries of two references; matches: correlations [A, C] with either. Hubs
+    are best buddies of many units, so they come back wherever one looks. Chance therefore deals the second selection anew among
+    units that have as many best buddies in either matching (hypergeometric in each group; Mantel and Haenszel 1959).
+    Raises ValueError for selections and matches of other units.
+    """
+    n_units = len(first)
+    if any(match.shape[1] != n_units for match in matches) or second.shape != first.shape or len(matches) != 2:
+        raise ValueError(f"need selections and two matches of the same units, got {[len(first), len(second)]} and {len(matches)}")
+    degrees = [best_buddies(match, k)[:, 1].cpu().bincount(minlength=n_units) for match in matches]
+    groups = torch.stack(degrees, 1).unique(dim=0, return_inverse=True)[1]
+    size, ours, theirs = (groups.bincount(weights=w.double().cpu()) for w in (torch.ones(n_units), first, second))
+    expected = ours * theirs / size
+    variance = expected * (size - ours) * (size - theirs) / (size * (size - 1).clamp(min=1))
+    return int((first & second).sum()), expected.sum().item(), variance.sum().sqrt().item()

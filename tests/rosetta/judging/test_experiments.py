@@ -75,6 +75,15 @@ def test_tables_keep_each_image_and_come_back_from_a_file(judged, tmp_path):
     assert list(table) == ["plain", "guided"] and table["plain"]["PSNR"].shape == (3,)
     torch.testing.assert_close(table["plain"]["PSNR"][2:], alone["plain"]["PSNR"], atol=0.05, rtol=0)
     assert not torch.equal(table["plain"]["PSNR"], table["guided"]["PSNR"])
+    blank = rosetta.UnitModel(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh()).eval().requires_grad_(False), ["1"], size=64, name="blank"
+    )
+    control = {"untrained": [(blank, rosetta.matched_pairs(rosetta.correlate(drawing, blank, drawing.sample(30))))]}
+    given = (targets, drawing.sample(3, seed=6), seeing, quality.perceptual(seeing))
+    table |= experiments.inversion_table(drawing, control, *given, batch_size=2, steps=60, lr=0.1)
+    table |= experiments.inversion_table(drawing, {"plain, for longer": []}, *given, batch_size=2, steps=180, lr=0.1)
+    assert table["plain, for longer"]["PSNR"].mean() >= table["plain"]["PSNR"].mean() - 0.1, "more steps cost nothing"
+    assert not torch.equal(table["untrained"]["PSNR"], table["guided"]["PSNR"])
     experiments.save_results(table, tmp_path / "table.safetensors")
     again = experiments.load_results(tmp_path / "table.safetensors")
     assert torch.equal(again["guided"]["SSIM"], table["guided"]["SSIM"]) and set(again) == set(table)
@@ -95,7 +104,7 @@ def test_tables_keep_each_image_and_come_back_from_a_file(judged, tmp_path):
         experiments.inversion_table(*arguments, stopping, **kept)
     resumed = experiments.inversion_table(*arguments, stopping, **kept)
     assert len(calls) == 5, "what was done is not done again"
-    assert all(torch.equal(resumed[name][m], table[name][m]) for name in table for m in table[name])
+    assert all(torch.equal(resumed[name][m], table[name][m]) for name in resumed for m in table[name])
 
     changes = {"shift": rosetta.shift(0.25)}
     sets = {"all": rosetta.own_pairs(own, [0, 1, 2])}

@@ -54,12 +54,22 @@ def test_factor_probabilities_name_what_is_there():
 
 def test_the_same_place_correlates_and_a_mirrored_one_does_not():
     _, images, masks = rendered(3000, 30)
-    assert judges.same_place(masks, masks) == pytest.approx([1, 1])
-    across, down = judges.same_place(masks, masks.flip(2))
-    assert across == pytest.approx(-1, abs=1e-3) and down == pytest.approx(1)
+    assert [r for r, *_ in judges.same_place(masks, masks)] == pytest.approx([1, 1])
+    (across, low, high), (down, *_) = judges.same_place(masks, masks.flip(2))
+    assert across == pytest.approx(-1, abs=1e-3) and down == pytest.approx(1) and low <= across <= high
     empty = masks.clone()
     empty[3] = False
-    assert judges.same_place(masks, empty) == pytest.approx([1, 1])
+    assert [r for r, *_ in judges.same_place(masks, empty)] == pytest.approx([1, 1])
+    with pytest.raises(ValueError, match="at least 3"):
+        judges.same_place(masks[:2], masks[:2])
+
+
+def test_places_that_have_nothing_to_do_with_each_other_have_an_interval_about_zero():
+    _, images, masks = rendered(3000, 40)
+    turned = [judges.same_place(masks, masks.roll(k, 0)) for k in range(1, 11)]
+    holds = [low < 0 < high for places in turned for _, low, high in places]
+    assert sum(holds) >= 15, "of 20 intervals one is expected to miss"
+    assert all(high - low > 0.3 for places in turned for _, low, high in places), "forty images tell no more"
 
 
 def test_share_named_counts_what_clip_says():

@@ -8,6 +8,7 @@ from interp_utils.rosetta import (
     best_buddies,
     buddy_summary,
     build_dictionary,
+    overlap_beyond_hubs,
     stability,
 )
 
@@ -48,6 +49,52 @@ def test_stability_is_the_share_of_common_pairs():
     assert stability(first, torch.tensor([[0.9, 0.8], [0.1, 0.05]]), 1) == 0.5
     with pytest.raises(ValueError, match="same units"):
         stability(first, first[:1])
+
+
+def matches_with_hubs(seed, common=0):
+    """Two matchings of 200 units with 40, ten of the 200 near to everything, and the partners of the first twelve in each.
+
+    The first of the twelve, as many as `common`, have the same partner in both.
+    """
+    generator, found = torch.Generator().manual_seed(seed), []
+    for _ in range(2):
+        corr = torch.rand(40, 200, generator=generator)
+        corr[:, :10] += 0.4
+        corr[range(common), range(100, 100 + common)] = 2.0
+        pairs, chosen = best_buddies(corr), torch.zeros(200, dtype=torch.bool)
+        for row in range(12):
+            buddies = pairs[pairs[:, 0] == row, 1]
+            chosen[buddies[corr[row, buddies].argsort()[-1:]]] = True
+        found.append((corr, chosen))
+    (one, first), (two, second) = found
+    return first, second, [one, two]
+
+
+def test_hubs_alone_come_back_no_more_often_than_by_chance():
+    drawn = [matches_with_hubs(seed) for seed in range(60)]
+    shared, expected, sd = torch.tensor([overlap_beyond_hubs(*each) for each in drawn], dtype=torch.float64).T
+    assert (shared - expected).mean().abs() < 3 * sd.square().sum().sqrt() / len(drawn)
+    naive = torch.tensor([first.sum() * second.sum() / 200 for first, second, _ in drawn])
+    assert shared.mean() > 2 * naive.mean(), "to a chance that knows no hubs they would be a finding"
+
+
+def test_units_that_two_references_share_come_back_beyond_hubs():
+    drawn = [overlap_beyond_hubs(*matches_with_hubs(seed, common=8)) for seed in range(10)]
+    shared, expected, sd = torch.tensor(drawn, dtype=torch.float64).T
+    assert (shared - expected).sum() > 5 * sd.square().sum().sqrt()
+    first, second, matches = matches_with_hubs(0)
+    with pytest.raises(ValueError, match="two matches of the same units"):
+        overlap_beyond_hubs(first[:9], second[:9], matches)
+
+
+def test_overlap_by_hand():
+    """Two groups of units: those with a best buddy in both matchings, 2 of 2 chosen, and four without, of which none is."""
+    corr = torch.tensor([[0.9, 0.1, -1, -1, -1, -1], [0.1, 0.9, -1, -1, -1, -1]])
+    first = torch.tensor([True, False, True, False, False, False])
+    second = torch.tensor([True, False, False, True, True, False])
+    shared, expected, sd = overlap_beyond_hubs(first, second, [corr, corr], k=1)
+    assert (shared, expected) == (1, pytest.approx(1 * 1 / 2 + 1 * 2 / 4))
+    assert sd == pytest.approx((0.5 * 1 * 1 / (2 * 1) + 0.5 * 3 * 2 / (4 * 3)) ** 0.5)
 
 
 @pytest.mark.parametrize("corr, k, rule", [(torch.zeros(0, 3), 1, "mutual"), (torch.full((2, 2), torch.nan), 1, "mutual"),
