@@ -1,6 +1,7 @@
 """An untouched OpenCLIP model, with the sizes and the checks that an interpreter needs."""
 
 import inspect
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from .images import read_image
-from .sandbox import clip as sandbox_clip
 from .tokens import fill, tokenise
 
 _FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
@@ -150,19 +150,26 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+_SHIPPED: dict[str, Callable[[], tuple]] = {}
+
+
+def register(name: str, load: Callable[[], tuple]) -> None:
+    """Make a model that ships with the course known to `load_clip`; load() gives the model, its preprocess and its tokenizer."""
+    _SHIPPED[name] = load
+
+
 def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.float32) -> Clip:
     """Load a CLIP by name, frozen and in eval mode.
 
-    name: "sandbox" for the model that ships with the course, else "<OpenCLIP name>/<pretrained tag>", for example
+    name: "sandbox" or "sandbox-rich" for the models that ship, else "<OpenCLIP name>/<pretrained tag>", for example
     "ViT-L-14/laion2b_s32b_b82k"; those are downloaded once. device: where to put it, by default the best there is. Its preprocess
     takes whatever `images.read_image` does.
     Raises ValueError for a name or tag that OpenCLIP does not know, a path, and a tag whose weights were trained with another
     activation than the name builds (OpenAI's need "-quickgelu"); NotImplementedError for towers not covered.
     """
     device = torch.device(device) if device is not None else best_device()
-    if name == "sandbox":
-        model = sandbox_clip.load(DATA / "sandbox" / "clip.safetensors")
-        preprocess, tokenizer = sandbox_clip.preprocess(), sandbox_clip.tokenizer()
+    if name in _SHIPPED:
+        model, preprocess, tokenizer = _SHIPPED[name]()
     else:
         model_name, tag = _checked_name(name)
         model, _, preprocess = open_clip.create_model_and_transforms(model_name, pretrained=tag)
@@ -184,7 +191,9 @@ def _checked_name(name: str) -> tuple[str, str]:
         )
     if model_name not in known:
         near = ", ".join(get_close_matches(model_name, known, n=3, cutoff=0.4)) or "see open_clip.list_models()"
-        raise ValueError(f"unknown model {name!r}; use 'sandbox' or '<OpenCLIP name>/<pretrained tag>' (close: {near})")
+        raise ValueError(
+            f"unknown model {name!r}; use {', '.join(map(repr, _SHIPPED))} or '<OpenCLIP name>/<pretrained tag>' (close: {near})"
+        )
     if not tags:
         raise ValueError(f"OpenCLIP has no weights for {model_name}; for those it has, see open_clip.list_pretrained()")
     if tag not in tags:

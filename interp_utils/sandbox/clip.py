@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torchvision import transforms
 
 from ..images import read_image
+from ..models import DATA, register
 
 WIDTH, LAYERS, HEADS, PATCH, EMBED = 128, 8, 4, 8, 128
 CONTEXT = 24
@@ -53,13 +54,13 @@ def save(model: open_clip.model.CLIP, token_ids: torch.Tensor, path: str | Path)
     save_file({**state, "token_ids": token_ids}, path)
 
 
-def load(path: str | Path, build=build) -> open_clip.model.CLIP:
+def load(path: str | Path, build=build, recipe: str = "interp_utils.sandbox.train_clip") -> open_clip.model.CLIP:
     """Read a file that `save` wrote; tokens that no caption uses get a zero embedding.
 
     Raises FileNotFoundError where there is no file, ValueError where it is truncated or holds other tensors.
     """
     if not Path(path).exists():
-        raise FileNotFoundError(f"no sandbox weights at {path}; train them with: python -m interp_utils.sandbox.train_clip")
+        raise FileNotFoundError(f"no sandbox weights at {path}; train them with: python -m {recipe}")
     model = build()
     try:
         with safe_open(path, "pt") as file:
@@ -76,3 +77,6 @@ def load(path: str | Path, build=build) -> open_clip.model.CLIP:
             model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
             return model
     raise ValueError(f"{path} does not hold the weights of the sandbox CLIP; restore it with: git checkout -- data")
+
+
+register("sandbox", lambda: (load(DATA / "sandbox" / "clip.safetensors"), preprocess(), tokenizer()))

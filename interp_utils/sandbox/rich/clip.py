@@ -4,7 +4,9 @@ from functools import partial
 
 import open_clip
 
+from ...models import DATA, register
 from ..clip import load as load_weights
+from ..clip import preprocess
 
 WIDTH, LAYERS, HEADS, PATCH, EMBED = 192, 10, 6, 8, 128
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS, CONTEXT = 128, 3, 4, 28
@@ -22,4 +24,5 @@ def tokenizer() -> open_clip.SimpleTokenizer:
     return open_clip.SimpleTokenizer(context_length=CONTEXT)
 
 
-load = partial(load_weights, build=build)
+load = partial(load_weights, build=build, recipe="interp_utils.sandbox.rich.train_clip")
+register("sandbox-rich", lambda: (load(DATA / "sandbox" / "rich_clip.safetensors"), preprocess(), tokenizer()))

@@ -20,7 +20,8 @@ def zero_shot_report(clip, n_images: int = 2000, seed: int = 0, biased: bool = F
     """
     right = {factor: GroupMeans(1) for factor in REPORTED}
     views = [(right[factor], _correct(k, zero_shot_classifier(clip, factor))) for k, factor in enumerate(REPORTED)]
-    feed(clip, SandboxImages(evaluation_specs(n_images, seed, biased), all_labels), views, batch_size=250)
+    specs = evaluation_specs(n_images, seed, biased)
+    feed(clip, SandboxImages(specs, all_labels, preprocess=clip.preprocess), views, batch_size=250)
     found = {factor: (mean.mean.item(), mean.counts.sum().item()) for factor, mean in right.items()}
     return {factor: (share, (share * (1 - share) / n) ** 0.5) for factor, (share, n) in found.items()}
 

@@ -7,8 +7,11 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
+from ...checks import checked_count
+from ..clip import MEAN, STD
 from ..render import UNSEEN_STYLES, restyle
 from .captions import prompts, values
 from .render import Rendered, rendered
@@ -16,7 +19,6 @@ from .world import CATEGORIES, FACTORS, LAND_SCENES, WATER_SCENES, Spec, balance
 
 EVALUATION = 10**9  # seeds of evaluation images start here, those of training images stay below
 HIDDEN = -1  # label of a factor that the image does not show
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 def to_pixels(images: np.ndarray | Tensor) -> Tensor:
@@ -27,15 +29,16 @@ def to_pixels(images: np.ndarray | Tensor) -> Tensor:
 
 
 class SandboxImages(torch.utils.data.Dataset):
-    """Images of given specs, drawn when asked for: item k is (pixels [3, 64, 64], target(rendered image)).
+    """Images of given specs, drawn when asked for: item k is (pixels [3, H, W], target(rendered image)).
 
-    style: one of `UNSEEN_STYLES`, put over the finished image.
+    target: a function of a module, for worker processes find it by its name. style: one of `UNSEEN_STYLES`, put over the finished
+    image. preprocess: PIL image -> pixels, as another model wants them; None gives [3, 64, 64] as the sandbox CLIP does.
     """
 
-    def __init__(self, specs: Sequence[Spec], target: Callable[[Rendered], object], style: str | None = None):
+    def __init__(self, specs: Sequence[Spec], target: Callable[[Rendered], object], style: str | None = None, preprocess=None):
         if style is not None and style not in UNSEEN_STYLES:
             raise ValueError(f"unknown style {style!r}; choose one of {', '.join(UNSEEN_STYLES)}")
-        self.specs, self.target, self.style = list(specs), target, style
+        self.specs, self.target, self.style, self.preprocess = list(specs), target, style, preprocess
 
     def __len__(self) -> int:
         return len(self.specs)
@@ -46,7 +49,11 @@ class SandboxImages(torch.utils.data.Dataset):
     def __getitems__(self, numbers: Sequence[int]) -> list:  # what a DataLoader calls: a batch is drawn at once
         images = rendered([self.specs[k] for k in numbers])
         shown = [restyle(image.pixels, self.style) if self.style else image.pixels for image in images]
-        return list(zip(to_pixels(np.stack(shown)), map(self.target, images)))
+        if self.preprocess is None:
+            pixels = to_pixels(np.stack(shown))
+        else:
+            pixels = [self.preprocess(Image.fromarray(image)) for image in shown]
+        return list(zip(pixels, map(self.target, images)))
 
 
 def factor_label(spec: Spec, factor: str) -> int:
@@ -57,7 +64,7 @@ def factor_label(spec: Spec, factor: str) -> int:
 
 
 def factor_images(
-    factor: str, n: int, seed: int = 0, unseen_style: str | None = None, biased: bool = False, **fixed
+    factor: str, n: int, seed: int = 0, unseen_style: str | None = None, biased: bool = False, preprocess=None, **fixed
 ) -> SandboxImages:
     """Images labelled with one factor that all of them show; `fixed` holds other factors at a value. Targets: int.
 
@@ -70,7 +77,7 @@ def factor_images(
         fixed = {"style": "photo", **fixed}
     if factor in ("place", "size"):
         fixed = {"count": 1, **fixed}
-    return SandboxImages(evaluation_specs(n, seed, biased, **fixed), partial(_label, factor=factor), unseen_style)
+    return SandboxImages(evaluation_specs(n, seed, biased, **fixed), partial(_label, factor=factor), unseen_style, preprocess)
 
 
 def _label(image: Rendered, factor: str) -> int:
@@ -86,7 +93,7 @@ def _mask(image: Rendered) -> Tensor:
     return torch.from_numpy(image.mask)
 
 
-def spurious_animals(split: str, n: int, seed: int = 0) -> SandboxImages:
+def spurious_animals(split: str, n: int, seed: int = 0, preprocess=None) -> SandboxImages:
     """Land (0) and water (1) animals on land and water scenes. Targets: (label, group), group = 2 * label + on water.
 
     split "train": 95 percent of the animals stand on their own scenes; "test": the four groups are equally large.
@@ -101,7 +108,7 @@ def spurious_animals(split: str, n: int, seed: int = 0) -> SandboxImages:
         animals = CATEGORIES["water animal" if label else "land animal"]
         scenes = WATER_SCENES if water else LAND_SCENES
         specs.append(replace(spec, object=animals[int(rng.integers(len(animals)))], scene=scenes[int(rng.integers(len(scenes)))]))
-    return SandboxImages(specs, _animal_group)
+    return SandboxImages(specs, _animal_group, preprocess=preprocess)
 
 
 def _animal_group(image: Rendered) -> tuple[int, int]:
@@ -126,7 +133,6 @@ def zero_shot_classifier(clip, factor: str) -> Tensor:
 
 def evaluation_specs(n: int, seed: int = 0, biased: bool = False, **fixed) -> list[Spec]:
     """Specs of images that no training sees, balanced or from the training distribution. Raises ValueError for n < 1."""
-    if n < 1:
-        raise ValueError(f"need at least one image, got n={n}")
+    n = checked_count("n", n)
     draw = natural if biased else balanced
     return [draw(EVALUATION + seed * 10**7 + k, **fixed) for k in range(n)]

@@ -195,7 +195,7 @@ def test_tasks():
         assert torch.equal(pickle.loads(pickle.dumps(dataset))[1][0], dataset[1][0])
     for call, message in (
         (lambda: rich.factor_images("mood", 3), "unknown factor"),
-        (lambda: rich.factor_images("object", 0), "at least one image"),
+        (lambda: rich.factor_images("object", 0), "n must be at least 1"),
         (lambda: rich.factor_images("object", 3, unseen_style="cubist"), "unknown style"),
         (lambda: rich.spurious_animals("val", 4), "split must be"),
     ):
