@@ -4,41 +4,26 @@ import csv
 import io
 import json
 import re
+import warnings
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 from wordfreq import iter_wordlist
 
 from .checks import checked_count
+from .datasets.common import ROOT
 from .models import DATA, Clip
 from .sandbox.captions import FACTS, prompts
 from .tokens import cut_off
 
 _NAMES = ("general", "words", "classes", "sandbox")
+CACHE = ROOT / "class_descriptions.tsv"  # what a language model wrote about classes
 _WORDS = 3498  # as many as the thesis has descriptions and common words
-_OF_A_CLASS = (
-    # these need no other words than the sandbox's captions
-    "a photo of {a}", "a picture of {a}", "an image with {a}", "a scene with {a}", "{a} on the left", "{a} in the middle",
-    "{a} at the top", "{a} indoors", "{a} on the grass", "the shape of {a}", "the colour of {a}",
-    "a black and white picture of {a}",
-    # these do
-    "a close-up of {a}", "{a} seen from above", "{a} seen from the side", "{a} on a plain background", "{a} outdoors",
-    "{a} in bright light", "{a} at night", "{a} half hidden behind something", "the texture of {a}", "the outline of {a}",
-    "parts of {a}", "a place where you find {a}", "a person with {a}", "a drawing of {a}", "a painting of {a}",
-    "a blurry photo of {a}",
-)  # fmt: skip
-_SINGULAR_IN_S = ("ss", "us", "is", "ops", "gas", "lens", "canvas", "atlas", "Christmas", "series", "species")
-_WITHOUT_ARTICLE = set(
-    "bread broccoli butter cauliflower cheese corn cotton dough eggnog fabric food fur furniture grass guacamole hay jewellery "
-    "lotion mail meat milk money music paper perfume pasta powder rice sand smoke snow spray sunscreen syrup water wine wood "
-    "wool".split()
-)
-_LIKE_YOU = re.compile(r"uni(?![dmn])|us[eu]|ut[ei]|uku|ura|ubi|eu|ewe|one|once")  # vowels on paper, consonants in the mouth
-_SILENT_H = re.compile(r"hour|hono|heir")
-
 _CSV_HEADER = re.compile(r"(?:\w+[,;])*text(?:[,;]\w+)+|(?:\w+[,;])+text")
 _WORD = re.compile(r"[^\W_]+")
 _IRREGULAR = {
@@ -57,10 +42,11 @@ class Pool(NamedTuple):
 def load_pool(name: str | Path, n: int | None = None, classes: list[str] | None = None) -> Pool:
     """A pool of descriptions: "general" (ours), "words", "classes", "sandbox", or the path of a text file (thesis, section A).
 
-    "words" are the most common English words of three letters or more, 3498 unless n says otherwise; "classes" describes each
-    of `classes`, which the other pools leave alone; "sandbox" has all prompts of the sandbox, their factor as kind. A text file
-    is UTF-8 with one text a line, or kind<TAB>text on every line; a .csv file has a column "text", and "kind" if it likes; a
-    .json file one list of texts. Blank texts and repetitions, ignoring case, are dropped; white space of any kind is one space.
+    "words" are the most common English words of three letters or more, 3498 unless n says otherwise; "classes" are the
+    `class_descriptions` of `classes`, which the other pools leave alone; "sandbox" has all prompts of the sandbox, their factor
+    as kind. A text file is UTF-8 with one text a line, or kind<TAB>text on every line; a .csv file has a column "text", and
+    "kind" if it likes; a .json file one list of texts. Blank texts and repetitions, ignoring case, are dropped; white space of
+    any kind is one space.
     n: the first so many texts; "general" is shuffled, so its start is a fair sample.
     Raises ValueError for an unknown name, n < 1, an empty pool, no classes, a file not in UTF-8 or of another form,
     FileNotFoundError for no file.
@@ -76,20 +62,49 @@ def load_pool(name: str | Path, n: int | None = None, classes: list[str] | None 
     elif name == "sandbox":
         pool = _pool((factor, text) for factor, value in FACTS for text in prompts(factor, value))
     else:
-        pool = _read(DATA / "texts" / "general.tsv" if name == "general" else name)
+        pool = _pool(_pairs(DATA / "texts" / "general.tsv" if name == "general" else name))
     return Pool(pool.texts[:n], pool.kinds[:n])
 
 
-def class_descriptions(classes: list[str]) -> Pool:
-    """28 descriptions of each class: its look, parts, texture, places, views, pictures; the kind of a text is its class name.
+def class_descriptions(classes: list[str], writer: Callable[[str], list[str]] | None = None, path: str | Path = CACHE) -> Pool:
+    """Descriptions of the images of each class that do not name it, as table A.2 (thesis) asks; the kind of a text is its class.
 
-    Patterns stand in for the prompt of table A.2 (thesis), so that any class list will do; a class named twice counts once.
-    Raises ValueError for no classes or a blank name.
+    They come from our file, which knows the classes of Imagenette and of the sandbox, else from `path`, class<TAB>text on each
+    line, else writer(name) writes them, and `path` keeps them: what was stopped goes on. writer: `neurons.class_writer`, or any
+    function. Texts that do name the class are left out; one that several classes share counts for the first.
+    Raises ValueError for no classes or a blank name, and for classes that are in no file where there is no writer.
     """
     if isinstance(classes, str) or len(classes) == 0 or not all(isinstance(c, str) and c.strip() for c in classes):
         raise ValueError(f"need a list of at least one class name, none of them blank, got {classes!r:.80}")
-    names = [" ".join(name.split()) for name in classes]
-    return _pool((name, pattern.replace("{a}", _with_article(name))) for name in names for pattern in _OF_A_CLASS)
+    names, path = list(dict.fromkeys(" ".join(name.split()) for name in classes)), Path(path).expanduser()
+    known: dict[str, list[str]] = {}
+    for file in (DATA / "texts" / "classes.tsv", path):
+        lines = {}
+        for name, text in _pairs(file) if file.is_file() else ():
+            lines.setdefault(name.casefold(), []).append(text)
+        known = lines | known  # ours come first
+    described = {name: _unnamed(name, known.get(name.casefold(), [])) for name in names}
+    missing = [name for name in names if not described[name]]
+    if missing and writer is None:
+        raise ValueError(
+            f"no descriptions of {len(missing)} of {len(names)} classes, {', '.join(missing[:3])} the first: have them written, "
+            f"with class_descriptions(classes, neurons.class_writer()), or put them into {path}, class<TAB>text on each line"
+        )
+    for name in tqdm(missing, desc="describing classes", leave=False, disable=not missing):
+        written = writer(name)
+        described[name] = _unnamed(name, written)
+        if not described[name]:
+            warnings.warn(f"no description of {name!r} that does not name it; the writer's first: {written[:1]}", stacklevel=2)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(f"{name}\t{text}\n" for text in described[name])
+    return _pool((name, text) for name in names for text in described[name])
+
+
+def _unnamed(name: str, texts: Iterable[str]) -> list[str]:
+    texts = [" ".join(text.split()) for text in texts]
+    return [text for text in texts if text and not mentions(text, name)]
 
 
 def knows(clip: Clip, texts: list[str]) -> list[bool]:
@@ -139,7 +154,8 @@ def _pool(pairs) -> Pool:
     return Pool([text for text, _ in distinct.values()], [kind for _, kind in distinct.values()])
 
 
-def _read(name: str | Path) -> Pool:
+def _pairs(name: str | Path) -> list[tuple[str, str]]:
+    """(kind, text) of each text of a file, in its order."""
     path = Path(name).expanduser()
     if not path.is_file():
         if isinstance(name, str) and name == path.name and not path.suffix:  # one word, so rather a name than a path
@@ -153,7 +169,7 @@ def _read(name: str | Path) -> Pool:
     pairs = [tuple(" ".join(part.split()) for part in pair) for pair in read(path, content)]
     if not any(text for _, text in pairs):
         raise ValueError(f"{path} holds no text; it should hold one text a line, or kind<TAB>text")
-    return _pool(pair for pair in pairs if pair[1])
+    return [pair for pair in pairs if pair[1]]
 
 
 def _from_json(path: Path, content: str) -> list[tuple[str, str]]:
@@ -216,18 +232,3 @@ def _plurals(word: str) -> set[str]:
         if word.endswith(end):
             plurals.add(word.removesuffix(end) + ending)
     return plurals
-
-
-def _with_article(name: str) -> str:
-    """'an apple', 'a unicorn', 'an hourglass', 'a T-shirt', 'scissors', 'toilet paper'."""
-    last = name.split(" (")[0].split()[-1]
-    if (last.endswith("s") and len(last) > 2 and not last.endswith(_SINGULAR_IN_S)) or last in _WITHOUT_ARTICLE:
-        return name
-    first = re.split(r"[ -]", name)[0]
-    if first.isupper() and len(first) <= 4:  # read out letter by letter: an LED, a CD
-        vowel = first[0] in "AEFHILMNORSX"
-    elif first[0].isdigit():
-        vowel = first[0] == "8" or first in ("11", "18")
-    else:
-        vowel = bool(_SILENT_H.match(first.lower())) or (first[0].lower() in "aeiou" and not _LIKE_YOU.match(first.lower()))
-    return f"{'an' if vowel else 'a'} {name}"

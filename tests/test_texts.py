@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from interp_utils.models import DATA, Clip
+from interp_utils.sandbox.rich.world import OBJECTS as RICH_OBJECTS
 from interp_utils.sandbox.world import CATEGORIES, COLOURS, FACTORS, OBJECTS
 from interp_utils.texts import Pool, class_descriptions, load_pool, mentions, random_vectors, understood
 
@@ -160,45 +161,57 @@ def test_class_descriptions_need_names(classes):
         class_descriptions(classes)
 
 
-@pytest.mark.parametrize(
-    ("name", "phrase"),
-    [
-        ("ice cream", "an ice cream"),
-        ("letter A", "a letter A"),
-        ("apple", "an apple"),
-        ("scissors", "scissors"),
-        ("hourglass", "an hourglass"),
-        ("horse", "a horse"),
-        ("unicycle", "a unicycle"),
-        ("umbrella", "an umbrella"),
-        ("European polecat", "a European polecat"),
-        ("one-piece bathing suit", "a one-piece bathing suit"),
-        ("CRT monitor", "a CRT monitor"),
-        ("MRI scanner", "an MRI scanner"),
-        ("T-shirt", "a T-shirt"),
-        ("8 ball", "an 8 ball"),
-        ("digit 7", "a digit 7"),
-        ("bus", "a bus"),
-        ("pajamas", "pajamas"),
-        ("toilet paper", "toilet paper"),
-        ("impala (antelope)", "an impala (antelope)"),
-    ],
-)
-def test_class_descriptions_read_well(name, phrase):
-    pool = class_descriptions([name])
-    assert len(pool.texts) == 28 and distinct(pool.texts) and set(pool.kinds) == {name}
-    assert f"a photo of {phrase}" in pool.texts and f"{phrase} outdoors" in pool.texts
+IMAGENETTE = [open_clip.IMAGENET_CLASSNAMES[k] for k in (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)]
 
 
-def test_class_descriptions_of_imagenet():
-    pool = load_pool("classes", classes=list(open_clip.IMAGENET_CLASSNAMES))
-    assert len(pool.texts) == 28 * 998 and distinct(pool.texts)  # missile and sunglasses are there twice
-    assert set(pool.kinds) == set(open_clip.IMAGENET_CLASSNAMES)
+def test_descriptions_of_a_class_do_not_name_it():
+    """The thesis forbids it (table A.2), in the plural as well."""
+    for name in {*IMAGENETTE, *OBJECTS, *RICH_OBJECTS}:
+        pool = class_descriptions([name])
+        assert len(pool.texts) >= 6 and distinct(pool.texts) and set(pool.kinds) == {name}
+        assert not any(mentions(text, name) for text in pool.texts), name
+    for name in IMAGENETTE:
+        assert len(class_descriptions([name]).texts) >= 20
+
+
+def test_our_file_of_classes_is_clean():
+    rows = [line.split("\t") for line in (DATA / "texts" / "classes.tsv").read_text(encoding="utf-8").splitlines()]
+    assert all(len(row) == 2 and [" ".join(cell.split()) for cell in row] == row for row in rows)
+    assert len({(name, text.casefold()) for name, text in rows}) == len(rows)
+    assert {name for name, _ in rows} == {*IMAGENETTE, *OBJECTS, *RICH_OBJECTS}
+
+
+def test_the_pool_of_classes_is_that_of_all_of_them():
+    pool = load_pool("classes", classes=["Church", "tench", "TENCH", "golf ball"])
+    assert set(pool.kinds) == {"Church", "tench", "golf ball"} and distinct(pool.texts) and "Image with dimples" in pool.texts
+    assert load_pool("classes", 5, ["tench"]).texts == class_descriptions(["tench"]).texts[:5]
+
+
+def test_other_classes_are_written_once_and_kept(tmp_path):
+    path, asked = tmp_path / "deep" / "mine.tsv", []
+
+    def writer(name):
+        asked.append(name)
+        if name == "zebra" and asked.count("zebra") == 1:
+            raise KeyboardInterrupt
+        return [f"a photo of {name}s", "black  and white\tstripes", "long legs", " "]
+
+    with pytest.raises(ValueError, match="no descriptions of 2 of 3 classes, okapi, zebra the first.*class_writer.*mine.tsv"):
+        class_descriptions(["okapi", "tench", "zebra"], path=path)
+    with pytest.raises(KeyboardInterrupt):
+        class_descriptions(["okapi", "zebra"], writer, path)
+    pool = class_descriptions(["okapi", "tench", "zebra"], writer, path)
+    assert asked == ["okapi", "zebra", "zebra"], "what was written before the interruption is kept"
+    assert class_descriptions(["zebra"], path=path) == Pool(["black and white stripes", "long legs"], ["zebra"] * 2)
+    assert pool.kinds.count("okapi") == 2 and "zebra" not in pool.kinds, "a text of several classes counts for the first"
+    with pytest.warns(UserWarning, match="no description of 'gnu' that does not name it; the writer's first: .'gnus'"):
+        assert class_descriptions(["gnu"], lambda name: ["gnus"], tmp_path / "new.tsv") == Pool([], [])
+    assert not (tmp_path / "new.tsv").exists()
 
 
 def test_the_sandbox_understands_descriptions_of_its_classes(sandbox):
-    pool = understood(sandbox, class_descriptions(list(OBJECTS)))
-    assert min(Counter(pool.kinds)[name] for name in OBJECTS) >= 10
+    for name in OBJECTS:
+        assert len(understood(sandbox, class_descriptions([name])).texts) >= 4, name
 
 
 def test_the_sandbox_understands_enough_of_the_general_pool(sandbox):
