@@ -429,4 +429,4 @@ def test_class_writer_asks_for_descriptions_without_the_name(chat_folder, heard)
         f"<|system|>{SYSTEM}<|user|>Provide 40 image characteristics that are true for almost all the images of"
     )
     assert asked.count("horse cart") == 2 and "Don't mention the category name itself" in asked and "{" not in asked
-    assert found == write("horse cart") and len(found) > 3 and all(text.startswith(("A horse", '"A horse')) for text in found)
+    assert found == write("horse cart") and found and all(text.startswith(("A horse", '"A horse')) for text in found)
