@@ -199,7 +199,7 @@ class DirectEffects:
         visit_attention_inputs(self.clip, self.pixels, checked, layers)
 
     def _check(self, found: Tensor | bool, recorded: Tensor) -> None:
-        if found is False or not close(found, recorded, self.clip):
+        if found is False or not close(found, recorded, recorded.dtype):
             raise RuntimeError(
                 "the model is not as it was when these direct effects were made, so they no longer add up: read them under the "
                 "same edits and with the same weights, or make them again"

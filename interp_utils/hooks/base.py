@@ -114,9 +114,9 @@ def parameters(clip: Clip, *wanted: Tensor) -> list[Tensor]:
     return [each.detach().to(compute_dtype(clip)) for each in wanted]
 
 
-def close(found: Tensor, expected: Tensor, clip: Clip) -> bool:
-    """Do two ways to compute [B, ...] agree, but for the rounding of the model's precision? What is not finite passes."""
-    eps = torch.finfo(clip.dtype).eps
+def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Do two ways to compute [B, ...] agree, but for rounding in this precision? What is not finite passes."""
+    eps = torch.finfo(dtype).eps
     if torch.get_float32_matmul_precision() != "highest":
         eps = max(eps, torch.finfo(torch.bfloat16).eps)
     off, size = (x.flatten(1).norm(dim=1) for x in (found - expected, expected))
@@ -141,7 +141,7 @@ def final_norm(clip: Clip) -> FinalNorm:
 
 def checked_output(clip: Clip, final: Tensor, representation: Tensor) -> Tensor:
     """The class token's final stream [B, D], once the representation that the model gave is known to be its projection."""
-    if not close(project(clip, final), representation.to(final), clip):
+    if not close(project(clip, final), representation.to(final), clip.dtype):
         raise RuntimeError(
             f"{clip.name} does not give out the projection of its class token's final stream, so no sum of parts equals it: its "
             "image tower or its `encode_image` does more, or an edit changes what comes after the last block"

@@ -101,7 +101,7 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
         representation = clip.encode_image(pixels)
     stacked = [torch.stack(parts, 1) for parts in (mlps, attentions, own, attention, values)]
     stream = Stream(embed[0], *stacked, checked_output(clip, final[0], representation))
-    if not close(stream.embed + stream.mlps.sum(1) + stream.attentions.sum(1), stream.final, clip):
+    if not close(stream.embed + stream.mlps.sum(1) + stream.attentions.sum(1), stream.final, clip.dtype):
         raise RuntimeError(
             f"what the parts of {clip.name} write does not add up to the class token's stream: its blocks do something else than "
             "their structure says, or an edit changes what its attention writes. Decompose outside the edit (edits of MLPs and "

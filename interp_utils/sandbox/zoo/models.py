@@ -132,7 +132,7 @@ def read(name: str, path: str | Path) -> dict[str, Tensor]:
     state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
     if "token_ids" in state:  # the other tokens get a zero row
         ids, rows = state.pop("token_ids"), state["token_embedding.weight"]
-        table = torch.zeros(open_clip.tokenizer.SimpleTokenizer().vocab_size, rows.shape[1])
+        table = rows.new_zeros(open_clip.tokenizer.SimpleTokenizer().vocab_size, rows.shape[1])
         table[ids] = rows
         state["token_embedding.weight"] = table
     return state
