@@ -66,12 +66,14 @@ def drop_synonyms(
     cosine of 0.6 and more; it is taken out first. centre: that part, [E]: the mean vector of the pool, where there is one at
     hand, or by default that of the words, of which there should then be some dozens.
     """
-    words = list(words)
-    vectors, name = encode(words) if words else torch.empty(0, 1), encode([wrong])
+    words, n = list(words), checked_count("n", n)
+    if not words:
+        return []
+    vectors, name = encode(words), encode([wrong])
     centre = vectors.mean(0) if centre is None else centre
     cosines = F.cosine_similarity(vectors - centre, name - centre)
     kept = [word for word, cosine in zip(words, cosines.tolist()) if cosine < threshold and not mentions(word, wrong)]
-    return kept[: checked_count("n", n)]
+    return kept[:n]
 
 
 def template_writer(words: Sequence[str], true: str, wrong: str, n: int, seed: int) -> list[str]:
