@@ -8,9 +8,6 @@ made itself. What a Node means is decided afterwards, by its reader. All of it h
 
 import pickletools
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
@@ -26,32 +23,26 @@ IDLE = ("PROTO", "FRAME", "STOP")
 # What the instructions of a pickle may need. Real files stay far below, bombs do not.
 MOST_INSTRUCTIONS, MOST_MARKS, LONGEST_NAME = 1_000_000, 1_000, 1_000
 MOST_BITS = 128  # of an integer; the longest in a real file is torch's magic number, of 77
-COSTS = {"EMPTY_SET": 250} | dict.fromkeys(("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"), 150)
-COSTS |= dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), 16)
-COST, ITEM, PAIR = 80, 16, 100  # bytes that any other instruction, an item of a list, or a pair of a dict may take
+ITEM, PAIR, NODE = 16, 100, 180  # bytes for an item of a list or of the stack, for a pair of a dict, and for a Node
+CHEAP = """GET BINGET LONG_BINGET DUP NONE NEWTRUE NEWFALSE EMPTY_TUPLE MARK POP POP_MARK BUILD APPEND APPENDS ADDITEMS SETITEM
+SETITEMS MEMOIZE PUT BINPUT LONG_BINPUT PROTO FRAME STOP BININT1"""
+COSTS = dict.fromkeys(CHEAP.split(), ITEM) | dict.fromkeys(("EMPTY_SET", "FROZENSET"), 280)
+COSTS |= dict.fromkeys(("GLOBAL", "STACK_GLOBAL", "INST", "PERSID", "BINPERSID"), NODE)
+COST = 90  # of any other instruction
 
 
 class Budget:
-    """Bytes of memory that reading a file of `size` bytes may cost, estimated, all its parts together."""
+    """Bytes of memory, estimated, and instructions that reading a file of `size` bytes may cost, all its parts together."""
 
     def __init__(self, size: int):
-        self.size, self.left, self.instructions = size, 2_000_000 + 5 * size, MOST_INSTRUCTIONS
+        self.size, self.left = size, 2_400_000 + 5 * size
+        self.instructions = min(50_000 + size // 4, MOST_INSTRUCTIONS)
 
     def spend(self, n: int) -> None:
         """Raises UnpicklingError where n bytes more are too many."""
         self.left -= n
         if self.left < 0:
             raise UnpicklingError(f"it would take far more memory than its {self.size} bytes")
-
-
-@contextmanager
-def unpickling_errors(path: Path, kind: str) -> Iterator[None]:
-    """Every error inside becomes an UnpicklingError that names the file: its content decides what goes wrong."""
-    try:
-        yield
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
-        raise UnpicklingError(f"{path.name} cannot be read as {kind}: {reason}") from error
 
 
 class Node:
@@ -110,12 +101,12 @@ def key(value: Any) -> Any:
 
 class _Machine:
     def __init__(self, budget: Budget, persistent: list):
-        self.stack, self.below, self.memo, self.budget, self.persistent = [], [], {}, budget, persistent
+        self.stack, self.below, self.memo, self.budget, self.persistent = [], [], [], budget, persistent
 
     def step(self, name: str, argument: Any) -> None:
         self.budget.instructions -= 1
         if self.budget.instructions < 0:
-            raise UnpicklingError(f"more than {MOST_INSTRUCTIONS} instructions")
+            raise UnpicklingError(f"it has far more instructions than a file of {self.budget.size} bytes needs")
         self.budget.spend(COSTS.get(name, COST))
         if name in ARGUMENTS:
             if isinstance(argument, int):
@@ -169,9 +160,12 @@ class _Machine:
         self._push(self.stack[-1])
 
     def _memoize(self) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
+        self.memo.append(self.stack[-1])
 
     def _put(self, index: int) -> None:
+        missing = max(0, index + 1 - len(self.memo))
+        self.budget.spend(ITEM * missing)
+        self.memo += [None] * missing
         self.memo[index] = self.stack[-1]
 
     def _get(self, index: int) -> None:
@@ -187,7 +181,7 @@ class _Machine:
         self._push(tuple(self._many()))
 
     def _frozenset(self) -> None:
-        self._push(frozenset(map(key, self._many())))
+        self._push(frozenset(self._keys(self._many())))
 
     def _tuple1(self) -> None:
         self._push(tuple(self._last(1)))
@@ -202,8 +196,14 @@ class _Machine:
         self._push(dict(self._pairs(self._many())))
 
     def _pairs(self, values: list) -> list[tuple[Any, Any]]:
-        self.budget.spend(PAIR * (len(values) // 2))
-        return list(zip(map(key, values[::2]), values[1::2], strict=True))
+        return list(zip(self._keys(values[::2]), values[1::2], strict=True))
+
+    def _keys(self, values: list) -> list:
+        found = []
+        for value in values:
+            found.append(key(value))
+            self.budget.spend(PAIR if found[-1] is value else PAIR + NODE)
+        return found
 
     def _append(self) -> None:
         self._extend(self._last(1))
@@ -217,8 +217,7 @@ class _Machine:
         target = self.stack[-1]
         self.budget.spend(ITEM * len(values))
         if isinstance(target, set):
-            self.budget.spend(PAIR * len(values))
-            target.update(map(key, values))
+            target.update(self._keys(values))
         elif isinstance(target, Node):
             target.items = target.items or []
             target.items.extend(values)
@@ -258,7 +257,7 @@ class _Machine:
     def _call(self, function: Any, args: Any) -> None:
         """Write down a call; only of a name, so that a result called once more never looks like the name itself."""
         known = isinstance(function, Node) and function.args is None
-        name = function.name if known else f"<a call of {type(function).__name__}>"
+        name = function.name if known else sys.intern(f"<a call of {type(function).__name__}>")
         self._push(Node(name, args if isinstance(args, tuple) else (args,)))
 
     def _reduce(self) -> None:

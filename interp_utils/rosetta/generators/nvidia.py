@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .inert import LONGEST_NAME, Budget, Node, read_inert, unpickling_errors
-from .tensors import Find, as_dict, in_bytes, tensor, what
+from .inert import LONGEST_NAME, Budget, Node, read_inert
+from .tensors import Find, as_dict, in_bytes, tensor, unpickling_errors, what
 
 KIND = "one of NVIDIA's pickles"
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"

@@ -2,7 +2,10 @@
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,9 +25,19 @@ STORAGES = {
     "torch.BoolStorage": torch.bool,
 }  # fmt: skip
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the old format of torch.save
-MOST_AXES, TENSOR = 32, 1_000  # axes of a tensor; bytes that one takes beside its numbers
+MOST_AXES, TENSOR = 32, 500  # axes of a tensor; bytes that one takes beside its numbers
 
 Find = Callable[[Any], Tensor]  # what a pickle names as a storage -> its numbers, flat
+
+
+@contextmanager
+def unpickling_errors(path: Path, kind: str) -> Iterator[None]:
+    """Every error inside becomes an UnpicklingError that names the file: its content decides what goes wrong."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
+        raise UnpicklingError(f"{path.name} cannot be read as {kind}: {reason}") from error
 
 
 def what(value: Any) -> str:
@@ -154,8 +167,10 @@ def in_bytes(budget: Budget) -> Find:
         if id(node) not in known:
             if not isinstance(node, Node) or node.name != "torch.storage._load_from_bytes" or not isinstance(node.args[0], bytes):
                 raise ValueError(f"storage {what(node)}")
+            left = budget.left
             content, storages = read_old_format(io.BytesIO(node.args[0]), budget)
             known[id(node)] = in_storages(storages)(content)
+            budget.left = left - TENSOR - sum(storage.nbytes for storage in storages.values())  # the pickles around are gone
         return known[id(node)]
 
     return find

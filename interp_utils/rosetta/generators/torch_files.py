@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
-from .inert import Budget, Node, read_inert, unpickling_errors
-from .tensors import announced, as_dict, in_storages, numbers, read_old_format, tensor, what
+from .inert import Budget, Node, read_inert
+from .tensors import announced, as_dict, in_storages, numbers, read_old_format, tensor, unpickling_errors, what
 
 DEEPEST = 64  # levels of containers in one another
 

@@ -1,13 +1,17 @@
 """Damaged pickles, and ones that announce more than they hold, end soon in a clear error."""
 
+import io
 import pickle
 import random
 import struct
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from pickle_code import PERSISTENT, Call, Name, code, dump, line, network, read, stored, tensor
+
+from interp_utils.rosetta import read_nvidia_pickle, read_torch_file
 
 
 def valid():
@@ -22,19 +26,62 @@ def test_every_truncated_file_is_refused(tmp_path):
             read(content[:end], tmp_path)
 
 
-def test_damaged_files_give_weights_or_an_unpickling_error(tmp_path):
-    content, choose, outcomes = valid(), random.Random(0), {True: 0, False: 0}
-    for _ in range(800):
+def saved(modern):
+    """A state dict with a shared storage, a number and a text, as torch.save writes it."""
+    weight, file = torch.arange(6.0).reshape(2, 3), io.BytesIO()
+    content = OrderedDict(
+        w=weight, turned=weight.T, halves=torch.ones(2).half(), steps=3, about={"name": "x", "sizes": [1, (2, None)]}
+    )
+    torch.save(content, file, _use_new_zipfile_serialization=modern)
+    return file.getvalue()
+
+
+def plain(value):
+    if isinstance(value, dict | list | tuple):
+        return all(map(plain, value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, torch.Tensor | bool | int | float | str | bytes)
+
+
+@pytest.mark.parametrize("reader, content, times", [
+    (read_nvidia_pickle, valid(), 1000), (read_torch_file, saved(False), 500), (read_torch_file, saved(True), 500)
+], ids=["nvidia", "torch, old format", "torch, new format"])  # fmt: skip
+def test_damaged_files_give_plain_values_or_an_unpickling_error(reader, content, times, tmp_path):
+    choose, outcomes, path = random.Random(0), {True: 0, False: 0}, tmp_path / "file"
+    for _ in range(times):
         damaged = bytearray(content)
         for _ in range(choose.randint(1, 4)):
             damaged[choose.randrange(len(damaged))] = choose.randrange(256)
+        if choose.random() < 0.2:
+            start = choose.randrange(len(damaged))
+            damaged[start : start + choose.randrange(20)] = choose.randbytes(choose.randrange(20))
+        path.write_bytes(damaged)
         try:
-            found = read(bytes(damaged), tmp_path)
-            assert all(isinstance(value, torch.Tensor) for state in found.values() for value in state.values())
+            assert plain(reader(path))
             outcomes[True] += 1
-        except pickle.UnpicklingError:
+        except pickle.UnpicklingError as error:
+            assert "file cannot be read as" in str(error)
             outcomes[False] += 1
-    assert min(outcomes.values()) > 25
+    assert min(outcomes.values()) > 10, outcomes
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_files_of_torch_save_are_read_as_torch_reads_them(modern, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(saved(modern))
+    found, expected = read_torch_file(path), torch.load(path, weights_only=True)
+    assert list(found) == list(expected) and (found["steps"], found["about"]) == (expected["steps"], expected["about"])
+    assert all(torch.equal(found[name], expected[name]) for name in ("w", "turned", "halves"))
+    assert found["halves"].dtype == torch.float16
+    found["w"][0, 0] = 5
+    assert found["turned"][0, 0] == 5, "weights that share their storage still do, and can be written"
+
+
+def test_torch_load_is_never_reached(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "load", lambda *args, **options: pytest.fail("torch.load was called"))
+    assert read(valid(), tmp_path)["G_ema"]["w"].tolist() == [1, 2, 3]
+    for modern in (True, False):
+        (tmp_path / "file").write_bytes(saved(modern))
+        assert read_torch_file(tmp_path / "file")["w"].shape == (2, 3)
 
 
 def deep(depth):
@@ -89,8 +136,7 @@ def test_networks_without_end_are_told(bomb, tmp_path):
         read(BOMBS[bomb], tmp_path)
 
 
-def test_announced_storage_is_refused_before_torch_sets_memory_aside(monkeypatch, tmp_path):
-    monkeypatch.setattr(torch, "load", lambda *args, **options: pytest.fail("torch.load was called"))
+def test_announced_storage_is_refused_before_memory_is_set_aside(tmp_path):
     with pytest.raises(pickle.UnpicklingError, match="announces 1125899906842624 numbers"):
         read(BOMBS["storage"], tmp_path)
 

@@ -4,12 +4,13 @@ import io
 import pickle
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import interp_utils as iu
@@ -133,6 +134,69 @@ def test_nvidia_pickles_load_strictly_and_are_converted_once(nvidia, name, tmp_p
     with safe_open(elsewhere, "pt") as file:
         assert len(file.metadata()["source_sha256"]) == 64
     assert sorted(p.name for p in tmp_path.iterdir()) == ["elsewhere.safetensors", "net.G_ema.safetensors", "net.pkl"]
+
+
+LIMITED = ("conv0", "conv1", "torgb")
+
+
+def limited(model, limit):
+    """What NVIDIA's layers keep beside their weights when they cut activations off."""
+    for name, part in model.named_modules():
+        if name.endswith(LIMITED) or name.rpartition(".")[2][:1] == "L":
+            part.conv_clamp = limit
+            if hasattr(part, "magnitude_ema"):
+                part.magnitude_ema.fill_(1)  # a mean square is not negative
+    return model
+
+
+@pytest.mark.parametrize("limit", [256, 0.5, None])
+@pytest.mark.parametrize("name, latents", [("style", (torch.ones(2, 6),)), ("xl", (torch.ones(2, 5), torch.eye(4)[:2]))])
+def test_activations_are_cut_off_where_the_pickle_says(nvidia, name, latents, limit, tmp_path):
+    model, path = limited(build(name), limit), tmp_path / "net.pkl"
+    path.write_bytes(persistent_dump({"G_ema": model}, nvidia, 4))
+    copy = build(name, filled=False)
+    load_weights(copy, path)
+    assert copy.synthesis.clamp == limit
+    if name == "style" and limit is not None:
+        for part_name, part in model.named_modules():
+            if part_name.endswith(LIMITED):
+                part.register_forward_hook(lambda module, inputs, output: output.clamp(-limit, limit))
+    elif name == "xl":
+        model.synthesis.clamp = limit
+    image = copy(*latents)
+    torch.testing.assert_close(image, model(*latents))
+    copy.synthesis.clamp = None
+    assert torch.allclose(image, copy(*latents)) == (limit != 0.5)
+
+
+def test_a_pickle_whose_layers_have_different_limits_is_refused(nvidia, tmp_path):
+    model, path = limited(build("style"), 256), tmp_path / "net.pkl"
+    model.synthesis.b8.conv0.conv_clamp = 2
+    path.write_bytes(persistent_dump({"G_ema": model}, nvidia, 4))
+    with pytest.raises(pickle.UnpicklingError, match="different limits"):
+        load_weights(build("style"), path)
+
+
+def test_an_earlier_conversion_that_does_not_know_the_limit_is_made_anew(nvidia, tmp_path):
+    model, path = limited(build("style"), 2.0), tmp_path / "net.pkl"
+    path.write_bytes(persistent_dump({"G_ema": model}, nvidia, 4))
+    converted = convert_nvidia_pickle(path)
+    with safe_open(converted, "pt") as file:
+        about = {key: file.metadata()[key] for key in ("source", "source_sha256")}
+    save_file(load_file(converted), converted, about)
+    copy = build("style", filled=False)
+    load_weights(copy, path)
+    assert copy.synthesis.clamp == 2.0
+
+
+def test_a_generator_with_classes_takes_nvidias_single_mean_style(nvidia, tmp_path):
+    model, copy = (StyleGAN2(replace(build("style").config, kinds=3)).eval() for _ in range(2))
+    model.mapping.w_avg, path = torch.randn(6), tmp_path / "net.pkl"
+    path.write_bytes(persistent_dump({"G_ema": model}, nvidia, 4))
+    load_weights(copy, path)
+    z, c = torch.randn(3, 6), torch.eye(3)
+    expected = model.mapping.w_avg + 0.5 * (copy.mapping(z, c)[:, 0] - model.mapping.w_avg)
+    torch.testing.assert_close(copy.mapping(z, c, psi=0.5)[:, 0], expected)
 
 
 def test_a_pickle_without_an_expected_weight_is_refused_and_leaves_nothing(nvidia, tmp_path):
