@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from open_clip.transformer import VisionTransformer as Tower
 from sklearn.linear_model import RidgeCV
-from timm.layers import Attention, Mlp
+from timm.layers import Attention, Mlp, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torchmetrics.regression import R2Score
@@ -63,12 +63,17 @@ def from_timm(
         )
     tower.conv1 = nn.Conv2d(3, vit.embed_dim, vit.patch_embed.patch_size, vit.patch_embed.patch_size, device="meta")
     tower.to_empty(device=device).to(vit.cls_token.dtype)
-    tower.load_state_dict(_renamed(vit))
+    state = _renamed(vit)
+    if {key: value.shape for key, value in state.items()} != {key: value.shape for key, value in tower.state_dict().items()}:
+        raise NotImplementedError(f"cannot decompose {name}: its blocks differ from one another")
+    tower.load_state_dict(state)
     tower.ln_post.eps = vit.norm.eps
     if isinstance(vit.norm_pre, nn.LayerNorm):
         tower.ln_pre.eps = vit.norm_pre.eps
     for ours, theirs in zip(tower.transformer.resblocks, vit.blocks):
         ours.ln_1.eps, ours.ln_2.eps, ours.mlp.gelu = theirs.norm1.eps, theirs.norm2.eps, theirs.mlp.act
+    if not _same_output(tower.eval(), vit):
+        raise NotImplementedError(f"cannot decompose {name}: its output is not that of a plain ViT with the same weights")
     if mean is not None or std is not None:
         _renormalise(tower.conv1, preprocess, mean, std)
     return Clip(_Model(tower).eval().requires_grad_(False), preprocess, name=name)
@@ -201,6 +206,15 @@ def _renamed(vit: VisionTransformer) -> dict[str, Tensor]:
     return state
 
 
+@torch.no_grad()
+def _same_output(tower: Tower, vit: VisionTransformer) -> bool:
+    """Whether both say the same of one image of noise, up to rounding."""
+    weight = vit.patch_embed.proj.weight
+    pixels = torch.randn(1, 3, *vit.patch_embed.img_size, generator=torch.Generator().manual_seed(0)).to(weight)
+    expected, found = vit(pixels).float(), tower(pixels).float()
+    return found.shape == expected.shape and bool((found - expected).norm() < 0.02 * expected.norm())
+
+
 def _renormalise(conv: nn.Conv2d, preprocess, mean, std) -> None:
     """Let the patch embedding take pixels normalised by `preprocess` in place of mean and std."""
     steps = [step for step in getattr(preprocess, "transforms", []) if isinstance(step, Normalize)]
@@ -222,8 +236,14 @@ def _why_not_covered(vit) -> str | None:
         return "it is not read out at a class token; make it with timm.create_model(..., global_pool='token')"
     if vit.num_reg_tokens:
         return "it has trained register tokens, for which OpenCLIP's tower has no place"
+    if vit.num_prefix_tokens != 1:
+        return "it has a second token that is read out, for distillation, for which OpenCLIP's tower has no place"
     if vit.pos_embed is None or not isinstance(vit.norm, nn.LayerNorm) or not isinstance(vit.fc_norm, nn.Identity):
         return "it has no learned positions, or no layer norm right after its last block"
+    if type(vit.patch_embed) is not PatchEmbed or vit.patch_embed.img_size is None:
+        return f"its patches come from a {type(vit.patch_embed).__name__} that has no fixed size or is no plain convolution"
+    if vit.patch_embed.proj.in_channels != 3:
+        return f"its images have {vit.patch_embed.proj.in_channels} channels, and CLIP's have 3"
     if not isinstance(vit.patch_embed.norm, nn.Identity):
         return "it has a norm after its patch embedding, for which OpenCLIP's tower has no place"
     if not isinstance(vit.head, nn.Identity):
@@ -235,9 +255,13 @@ def _why_not_covered(vit) -> str | None:
         extra = plain and [block.attn.q_norm, block.attn.k_norm, block.attn.norm, block.mlp.norm]
         gated = plain and getattr(block.attn, "gate", None) is not None  # newer timm
         if not plain or gated or not all(isinstance(part, nn.Identity) for part in extra):
-            return f"its blocks are custom ({type(block).__name__}, {type(block.attn).__name__}, {type(block.mlp).__name__})"
-        if not isinstance(block.norm1, nn.LayerNorm):
-            return f"its blocks have a {type(block.norm1).__name__} for a layer norm"
+            kinds = [type(part).__name__ for part in (block, getattr(block, "attn", None), getattr(block, "mlp", None)) if part]
+            return f"its blocks are custom ({', '.join(kinds)})"
+        for norm in (block.norm1, block.norm2):
+            if not isinstance(norm, nn.LayerNorm):
+                return f"its blocks have a {type(norm).__name__} for a layer norm"
+        if any(part.bias is None for part in (block.attn.proj, block.mlp.fc1, block.mlp.fc2, block.norm1, block.norm2, vit.norm)):
+            return "its projections or norms have no bias"
         if block.attn.qkv.out_features != 3 * vit.embed_dim:
             return "its heads together are not as wide as its residual stream"
     return None

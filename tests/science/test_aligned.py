@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import torch
 from conftest import randomise
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import ParallelThingsBlock, ResPostBlock, VisionTransformer
 from torchvision.transforms import Compose, Normalize
 
 import interp_utils as iu
@@ -97,11 +98,40 @@ def test_other_normalisation_is_folded_into_the_patches():
     [({"reg_tokens": 2}, "register"), ({"global_pool": "avg"}, "global_pool='token'"), ({"num_classes": 5}, "classifier"),
      ({"qk_norm": True}, "custom"), ({"class_token": False, "global_pool": "avg"}, "it has no class token"),
      ({"fc_norm": True}, "layer norm"), ({"norm_layer": "rmsnorm"}, "layer norm"),
-     ({"embed_norm_layer": torch.nn.LayerNorm}, "patch embedding")],
+     ({"embed_norm_layer": torch.nn.LayerNorm}, "patch embedding"), ({"in_chans": 1}, "1 channels"), ({"proj_bias": False}, "bias"),
+     ({"norm_layer": partial(torch.nn.LayerNorm, bias=False)}, "bias"), ({"block_fn": ParallelThingsBlock}, "custom"),
+     ({"block_fn": ResPostBlock}, "custom"), ({"pos_embed": "none"}, "positions")],
 )  # fmt: skip
 def test_what_is_not_covered_says_why(options, reason):
     with pytest.raises(NotImplementedError, match=reason):
         science.from_timm(vit(**options))
+
+
+@pytest.mark.parametrize("name, reason", [
+    ("deit_tiny_distilled_patch16_224", "distillation"), ("vit_small_patch16_18x2_224", "custom"),
+    ("vit_tiny_r_s16_p8_224", "HybridEmbed"),
+])  # fmt: skip
+def test_models_of_timm_that_are_not_covered_say_why(name, reason):
+    with pytest.raises(NotImplementedError, match=reason):
+        science.from_timm(timm.create_model(name, num_classes=0).eval())
+
+
+def test_what_no_rule_foresees_is_told_by_its_output():
+    class Louder(VisionTransformer):
+        def forward_features(self, x, **options):
+            return 2 * super().forward_features(x, **options)
+
+    class Quiet(VisionTransformer):
+        pass
+
+    with pytest.raises(NotImplementedError, match="not that of a plain ViT"):
+        science.from_timm(randomise(Louder(**SMALL)))
+    odd = vit()
+    odd.blocks[1].mlp = timm.layers.Mlp(24, 40).eval()
+    with pytest.raises(NotImplementedError, match="differ from one another"):
+        science.from_timm(odd)
+    quiet = randomise(Quiet(**SMALL))
+    torch.testing.assert_close(science.from_timm(quiet).encode_image(noise()), quiet(noise()), atol=1e-4, rtol=1e-4)
 
 
 def test_training_mode_and_other_models_are_refused():

@@ -79,7 +79,7 @@ def _style_gan_xl(pretrained: bool) -> Built:
     if pretrained:
         load_weights(model, fetch(STYLE_GAN_XL_URL))
     return model, {
-        "layers": style_gan_xl_layers(model), "to_map": style_gan_xl_crops(model), "draw": _draw_style_gan_xl,
+        "layers": style_gan_xl_layers(model), "crops": style_gan_xl_crops(model), "draw": _draw_style_gan_xl,
         "sampler": truncated_latents(model.config.d_z, model.config.kinds), "licence": NVIDIA, "source": STYLE_GAN_XL_URL,
     }  # fmt: skip
 

@@ -47,7 +47,8 @@ def correlate(
     inputs: images in 0..1 (a tensor [N, 3, H, W], a dataset of images or of (image, target), a `DataLoader`), or for a
     generator the latents that `a.sample(n, seed)` gave; then b sees what a draws, cut off at 0 and 1. b may be a itself.
     shuffled: b sees, for each image, another one of the batch: the control that shows what correlates without any content.
-    published: the per-batch cosine of the published code instead, in two passes (see `PublishedCorrelation`).
+    published: as the published code does: the per-batch cosine, in two passes (see `PublishedCorrelation`), of images that are not
+    cut off at 0 and 1 and of maps with their margin around the image.
     Raises ValueError for no inputs, TypeError for a generator as b that is not a.
     """
     several = isinstance(b, Sequence)
@@ -65,12 +66,12 @@ def correlate(
     def see(batch: Batch) -> tuple[Tensor, list[Tensor]]:
         if not drawn:
             return batch.pixels, a(batch.pixels)
-        images, maps = a(batch.pixels) if batch.targets is None else a(batch.pixels, batch.targets)
-        return images.clamp(0, 1), maps
+        images, maps = a(batch.pixels, batch.targets, crop=not published)
+        return images if published else images.clamp(0, 1), maps
 
     def maps_of(model, batch: Batch) -> list[Tensor]:
         images, maps = batch.once("a", lambda: see(batch))
-        return maps if model is a else batch.once(id(model), lambda: model(images))
+        return maps if model is a else batch.once(id(model), lambda: model(images, drawn))
 
     def pair(other):
         def view(batch: Batch):

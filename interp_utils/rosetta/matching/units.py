@@ -63,8 +63,8 @@ class _Recorded:
     def units(self) -> Units:
         raise NotImplementedError
 
-    def _record(self, run: Callable[[], Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """What `run()` returns, and the maps of every layer."""
+    def _record(self, run: Callable[[], Tensor], crops: Mapping[str, ToMap] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """What `run()` returns, and the maps of every layer, cropped."""
         found: dict[str, Tensor] = {}
 
         def keep(layer):
@@ -74,6 +74,8 @@ class _Recorded:
                 if not isinstance(maps, Tensor) or maps.ndim != 4:
                     what = list(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
                     raise NotImplementedError(f"layer {layer} of {self.name} gives {what}, not maps [B, units, h, w]")
+                if crops and layer in crops:
+                    maps = crops[layer](maps)
                 if not maps.sum(dtype=torch.float32).isfinite():  # a sum is not finite where a value is not
                     raise ValueError(f"layer {layer} of {self.name} gives values that are not finite; check images and weights")
                 found[layer] = maps.clone()  # what comes next may write over it
@@ -121,12 +123,12 @@ class UnitModel(_Recorded):
         maps = self(torch.zeros(1, 3, self.size, self.size))
         return Units(self.name, self.layers, tuple(layer.shape[1] for layer in maps))
 
-    def normalised(self, images: Tensor) -> Tensor:
-        """The model's own input from images in 0..1.
+    def normalised(self, images: Tensor, drawn: bool = False) -> Tensor:
+        """The model's own input from images in 0..1. drawn: by a generator, so that they may leave that range as far as they like.
 
         Raises what `in_unit_range` raises, and ValueError for images that are not square.
         """
-        in_unit_range(images)
+        in_unit_range(images.clamp(0, 1) if drawn else images)
         if images.shape[2] != images.shape[3]:
             raise ValueError(f"need square images [B, 3, side, side], got {list(images.shape)}; crop them first")
         dtype = next(self.model.parameters()).dtype
@@ -136,23 +138,23 @@ class UnitModel(_Recorded):
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (images - mean) / std
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Maps [B, units, h, w] of each layer, of images [B, 3, side, side] in 0..1; differentiable in the images."""
-        pixels = self.normalised(images)
+    def maps(self, images: Tensor, drawn: bool = False) -> list[Tensor]:
+        """Maps [B, units, h, w] of each layer, of images [B, 3, side, side] as for `normalised`; differentiable in the images."""
+        pixels = self.normalised(images, drawn)
         return self._record(lambda: self.model(pixels))[1]
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> list[Tensor]:
+    def __call__(self, images: Tensor, drawn: bool = False) -> list[Tensor]:
         """The same without gradients."""
-        return self.maps(images)
+        return self.maps(images, drawn)
 
 
 class Generator(_Recorded):
     """An untouched model that draws: latents -> images [B, 3, H, W] in 0..1, and for each layer its units' maps.
 
     draw: (model, z, c) -> images in `image_range`, where c is None for a model without classes. sampler: (n, torch generator,
-    class or None) -> (z,) or (z, c) with n rows each. to_map: from a layer's output to its maps, as for a `UnitModel`. Calls are
-    differentiable in the latents, as inversion needs it.
+    class or None) -> (z,) or (z, c) with n rows each. to_map: from a layer's output to its maps, as for a `UnitModel`. crops: for
+    layers whose maps reach beyond the image, how to cut that off. Calls are differentiable in the latents, as inversion needs it.
     """
 
     def __init__(
@@ -166,9 +168,11 @@ class Generator(_Recorded):
         licence: str = "",
         source: str = "",
         to_map: ToMap | Mapping[str, ToMap] | None = None,
+        crops: Mapping[str, ToMap] | None = None,
     ):
         super().__init__(model, layers, to_map, name)
         self.sampler, self.draw, self.image_range, self.licence, self.source = sampler, draw, image_range, licence, source
+        self.crops = crops
 
     def __repr__(self) -> str:
         return f"Generator({self.name}: {len(self.layers)} layers, {self.device}, {self.licence})"
@@ -185,10 +189,10 @@ class Generator(_Recorded):
             raise ValueError(f"need at least one sample, got {n}")
         return self.sampler(n, torch.Generator().manual_seed(seed), kind)
 
-    def __call__(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Images [B, 3, H, W], 0..1 but not cut off there, and the maps of each layer [B, units, h, w]."""
+    def __call__(self, z: Tensor, c: Tensor | None = None, crop: bool = True) -> tuple[Tensor, list[Tensor]]:
+        """Images [B, 3, H, W], 0..1 but not cut off there, and the maps of each layer [B, units, h, w], cropped to the image."""
         z, c = z.to(self.device), None if c is None else c.to(self.device)
-        images, maps = self._record(lambda: self.draw(self.model, z, c))
+        images, maps = self._record(lambda: self.draw(self.model, z, c), self.crops if crop else None)
         if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
             what = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ValueError(f"{self.name} must draw images [B, 3, H, W], got {what}")
@@ -209,5 +213,5 @@ def style_space(generator: Generator, mapping: Callable, synthesis: Callable) ->
 
     return Generator(
         generator.model, generator.layers, sampler, lambda model, w, c: synthesis(model, w), generator.image_range,
-        f"{generator.name}, style space", generator.licence, generator.source, generator.to_map,
+        f"{generator.name}, style space", generator.licence, generator.source, generator.to_map, generator.crops,
     )  # fmt: skip

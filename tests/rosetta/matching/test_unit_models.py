@@ -299,6 +299,24 @@ def test_published_similarity_on_models():
     assert isinstance(exact, Correlation) and (exact.matrix - found.matrix).abs().max() > 1e-3
 
 
+def test_published_similarity_neither_cuts_pixels_off_nor_crops_margins():
+    viewer, draw = see(), lambda model, z, c: 9 * model(z)  # far beyond -1..1
+    painter = Generator(paint().model, ["body"], truncated_latents(5), draw, crops={"body": lambda maps: maps[..., 1:-1, 1:-1]})
+    latents = painter.sample(8, seed=2)
+    drawn, whole = painter(*latents, crop=False)
+    assert drawn.min() < -1 and drawn.max() > 2 and painter(*latents)[1][0].shape[2] == whole[0].shape[2] - 2
+    seen = viewer(drawn, drawn=True)
+    centres = torch.cat([maps.mean((0, 2, 3)) for maps in whole]), torch.cat([maps.mean((0, 2, 3)) for maps in seen])
+    by_hand = PublishedCorrelation(painter.units, viewer.units, *centres)
+    for part in (slice(0, 4), slice(4, 8)):
+        by_hand.update([maps[part] for maps in whole], [maps[part] for maps in seen])
+    found = correlate(painter, viewer, latents, batch_size=4, published=True)
+    torch.testing.assert_close(found.matrix, by_hand.matrix, atol=1e-5, rtol=0)
+    exact = correlate(painter, viewer, latents)  # of what a picture on a screen shows
+    cut = torch.cat([correlate_maps([(painter(*latents)[1][0], maps)]) for maps in viewer(drawn.clamp(0, 1))], 1)
+    torch.testing.assert_close(exact.matrix, cut, atol=1e-5, rtol=0)
+
+
 def test_passes_that_make_no_sense_are_refused():
     painter, viewer = paint(), see()
     with pytest.raises(TypeError, match="must see images"):
