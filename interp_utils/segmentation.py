@@ -17,7 +17,8 @@ from .heads import direct_effects
 from .hooks import compute_dtype
 from .images import read_image
 from .models import Clip
-from .moments import Statistic, negligible
+from .moments import Statistic
+from .rounding import negligible
 from .stream import feed
 
 IGNORE = 255  # of a mask: nobody knows whether this pixel is on the object, so it does not count

@@ -9,7 +9,8 @@ from torch import Tensor
 from ..checks import checked_count
 from ..hooks import compute_dtype
 from ..models import Clip
-from ..moments import Moments, TopK, epsilon
+from ..moments import Moments, TopK
+from ..rounding import epsilon
 from ..stream import feed
 from .ablation import checked_labels
 from .direct import head_basis

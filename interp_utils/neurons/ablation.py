@@ -9,7 +9,8 @@ from torch import Tensor
 from ..heads.ablation import checked_labels
 from ..hooks import project
 from ..models import Clip
-from ..moments import Moments, negligible
+from ..moments import Moments
+from ..rounding import negligible
 from ..stream import Batch, feed
 from .indirect import encode_without
 from .rank_one import batch_effects, batch_flow, check_alike

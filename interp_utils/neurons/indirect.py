@@ -10,7 +10,8 @@ from ..checks import checked_count
 from ..heads.direct import read_out_matrix
 from ..hooks import compute_dtype, edited_neurons, final_norm, neuron_weights, record_neurons, run_from, stream_after, visit_neurons
 from ..models import Clip
-from ..moments import Moments, Rows, negligible
+from ..moments import Moments, Rows
+from ..rounding import negligible
 from ..stream import feed
 from .rank_one import concentration, first_direction
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..hooks import NeuronFlow, record_neurons
 from ..models import Clip
-from ..moments import Moments, TopK, negligible
+from ..moments import Moments, TopK
+from ..rounding import negligible
 from ..stream import Batch, feed
 from .second_order import Effects, Lines, SecondOrder
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..checks import checked_count
-from ..moments import negligible
+from ..rounding import negligible
 
 CHUNK = 512  # targets that are coded at the same time
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from .. import plots
-from ..moments import negligible
 from ..rosetta import Correlation, Dictionary, Generator, UnitModel, best_buddies, unit_map
+from ..rounding import negligible
 from .base import Explorer
 
 Reference = UnitModel | Generator

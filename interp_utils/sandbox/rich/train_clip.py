@@ -26,13 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torchvision.models.resnet import BasicBlock
 
 from ..clip import save
 from . import clip
 from .captions import DETAILED, SHORT, SYNONYMS, caption, prompts, values
 from .render import draw
 from .tasks import EVALUATION, HIDDEN, factor_label, to_pixels
+from .teacher import TEACHER_CHANNELS, ConvolutionalTower
 from .world import FACTORS, balanced, natural
 
 IMAGES_PER_SEED = 10**8  # image numbers of one training seed; no two seeds of training share an image
@@ -43,30 +43,6 @@ STAGES = {  # images, batch size, learning rate
     "details": (240_000, 128, 2e-3),
 }
 PATCH_DROPOUT = 0.5  # of a ViT's patches while it learns (Li et al., 2023), none in the last tenth of the last stage
-TEACHER_CHANNELS = 128  # of the teacher's 8 x 8 map
-
-
-class ConvolutionalTower(nn.Module):
-    """A small residual network: 64 x 64 pixels -> a map of 8 x 8 -> an embedding."""
-
-    def __init__(self):
-        super().__init__()
-        stem = [nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
-        self.lower = nn.Sequential(*stem, _block(32, 64, 2), _block(64, TEACHER_CHANNELS, 2))
-        self.upper = nn.Sequential(_block(TEACHER_CHANNELS, 256, 2), _block(256, 256, 1))
-        self.proj = nn.Linear(512, clip.EMBED, bias=False)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.embed(self.lower(pixels.contiguous(memory_format=torch.channels_last)))
-
-    def embed(self, maps: torch.Tensor) -> torch.Tensor:
-        x = self.upper(maps).flatten(2)
-        return self.proj(torch.cat([x.mean(2), x.amax(2)], 1))
-
-
-def _block(inputs: int, outputs: int, stride: int) -> BasicBlock:
-    shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-    return BasicBlock(inputs, outputs, stride, shortcut if stride > 1 else None)
 
 
 def vocabulary(n_captions: int = 40_000) -> torch.Tensor:
