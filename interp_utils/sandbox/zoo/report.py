@@ -103,7 +103,7 @@ def told(images: Tensor, factor: str) -> dict:
 
 def main():
     from .models import load
-    from .train_generators import samples
+    from .train_generators import NOISE, samples
     from .train_mae import error_report
 
     def show(name: str, numbers: dict[str, float]) -> None:
@@ -114,10 +114,12 @@ def main():
     show("clip_resnet, zero-shot", zero_shot(load("clip_resnet"), sandbox_clip.tokenizer()))
     show("mae, squared error", error_report(load("mae_vit"), load("mae_decoder")))
     sheets = []
-    for name, options in (("big_gan", {"limit": 1}), ("style_gan", {"psi": 0.7})):
+    for name, limits in (("big_gan", {"limit": 1}), ("style_gan", {"psi": 0.7})):
+        noise = NOISE[name.removesuffix("_gan")]
+        options = limits | noise
         sheets.append(make_grid(samples(load(name), 8, seed=1, **options)[0], nrow=8, normalize=True, value_range=(-1, 1)))
-        show(f"{name}, recognised with {options}", recognised(*samples(load(name), 200, seed=3, **options)))
-        images, kinds = samples(load(name), 200, seed=3)
+        show(f"{name}, recognised with {limits}", recognised(*samples(load(name), 200, seed=3, **options)))
+        images, kinds = samples(load(name), 200, seed=3, **noise)
         show(f"{name}, recognised", recognised(images, kinds))
         scenes, colours, places = (told(images, factor) for factor in ("scene", "colour", "place"))
         print(f"{name}, what CLIP sees:", scenes, colours, places)
