@@ -25,6 +25,8 @@ def test_notebook_is_saved_as_one_clean_run(path):
     assert f"blob/main/notebooks/{path.name}" in notebook.cells[0].source
     assert max(len(cell.source.splitlines()) for cell in code) <= 20
     assert any("assert" in cell.source for cell in code)
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert not re.search(r"^[A-Z_]+[0-9]*$|TODO|FIXME", prose, re.M), "a place that waits for its text"
 
 
 def test_readme_links_lead_somewhere():
