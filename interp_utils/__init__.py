@@ -21,7 +21,6 @@ from . import (
 )
 from .models import Clip, load_clip
 from .presets import setup
-from .sandbox import rich as _rich  # noqa: F401, makes its model known to load_clip
 from .sandbox import zoo as _zoo  # noqa: F401, makes the small models known to rosetta.load_unit_model
 
 __all__ = [

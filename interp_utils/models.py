@@ -161,7 +161,8 @@ def register(name: str, load: Callable[[], tuple]) -> None:
 def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.float32) -> Clip:
     """Load a CLIP by name, frozen and in eval mode.
 
-    name: "sandbox" or "sandbox-rich" for the models that ship, else "<OpenCLIP name>/<pretrained tag>", for example
+    name: "sandbox", "sandbox-1" and "sandbox-2" (two more seeds of its training) or "sandbox-first" (the CLIP of the smaller world
+    of chapters 4 and 5) for the models that ship, else "<OpenCLIP name>/<pretrained tag>", for example
     "ViT-L-14/laion2b_s32b_b82k"; those are downloaded once. device: where to put it, by default the best there is. Its preprocess
     takes whatever `images.read_image` does.
     Raises ValueError for a name or tag that OpenCLIP does not know, a path, and a tag whose weights were trained with another

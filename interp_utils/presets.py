@@ -1,7 +1,7 @@
 """The four presets under which every notebook runs, and a notebook's first call."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import matplotlib.pyplot as plt
 import torch
@@ -65,12 +65,20 @@ PRESETS = {
 }  # fmt: skip
 
 
-def setup(preset: str | None = None, seed: int = 0) -> Preset:
-    """Choose a preset (argument, else the variable INTERP_PRESET, else "sandbox"), seed torch, and say where we run."""
+def setup(preset: str | None = None, seed: int = 0, sandbox: str = "sandbox") -> Preset:
+    """Choose a preset (argument, else the variable INTERP_PRESET, else "sandbox"), seed torch, and say where we run.
+
+    sandbox: "sandbox-first" takes the CLIP and the images of the smaller world where the preset has those of the sandbox.
+    """
     name = preset or os.environ.get("INTERP_PRESET", "sandbox")
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
     torch.manual_seed(seed)
     plt.rcParams.update({"figure.dpi": 100, "figure.constrained_layout.use": True, "image.interpolation": "nearest"})
     print(f"preset {name} on {best_device()}")
-    return PRESETS[name]
+    chosen = PRESETS[name]
+    if name == "sandbox":
+        values = {field.name: getattr(chosen, field.name) for field in fields(chosen)}
+        named = {key: value for key, value in values.items() if isinstance(value, str) and key != "name"}
+        chosen = replace(chosen, **{key: value.replace("sandbox", sandbox) for key, value in named.items()})
+    return chosen

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp_utils.models import DATA, Clip
-from interp_utils.sandbox.rich.world import OBJECTS as RICH_OBJECTS
+from interp_utils.sandbox.first.world import OBJECTS as FIRST_OBJECTS
 from interp_utils.sandbox.world import CATEGORIES, COLOURS, FACTORS, OBJECTS
 from interp_utils.texts import Pool, class_descriptions, load_pool, mentions, random_vectors, understood
 
@@ -166,7 +166,7 @@ IMAGENETTE = [open_clip.IMAGENET_CLASSNAMES[k] for k in (0, 217, 482, 491, 497, 
 
 def test_descriptions_of_a_class_do_not_name_it():
     """The thesis forbids it (table A.2), in the plural as well."""
-    for name in {*IMAGENETTE, *OBJECTS, *RICH_OBJECTS}:
+    for name in {*IMAGENETTE, *OBJECTS, *FIRST_OBJECTS}:
         pool = class_descriptions([name])
         assert len(pool.texts) >= 6 and distinct(pool.texts) and set(pool.kinds) == {name}
         assert not any(mentions(text, name) for text in pool.texts), name
@@ -178,7 +178,7 @@ def test_our_file_of_classes_is_clean():
     rows = [line.split("\t") for line in (DATA / "texts" / "classes.tsv").read_text(encoding="utf-8").splitlines()]
     assert all(len(row) == 2 and [" ".join(cell.split()) for cell in row] == row for row in rows)
     assert len({(name, text.casefold()) for name, text in rows}) == len(rows)
-    assert {name for name, _ in rows} == {*IMAGENETTE, *OBJECTS, *RICH_OBJECTS}
+    assert {name for name, _ in rows} == {*IMAGENETTE, *OBJECTS, *FIRST_OBJECTS}
 
 
 def test_the_pool_of_classes_is_that_of_all_of_them():

@@ -5,23 +5,27 @@ from pathlib import Path
 
 import torch
 
+from .. import sandbox
+from ..checks import checked_count
 from ..images import read_image
-from ..sandbox import FACTORS, prompts
-from ..sandbox.tasks import checked_n
 
 ROOT = Path(os.environ.get("INTERP_DATA", "~/.cache/interp_utils")).expanduser()
 
 
+WORLDS = {"sandbox": sandbox, "sandbox-first": sandbox.first}  # and their names in `load_task` and the like
+
+
 def spread(images, n: int | None):
     """So many images, evenly spread over a set; all of them for None, or where there are no more."""
-    if n is None or checked_n(n) >= len(images):
+    if n is None or checked_count("n", n) >= len(images):
         return images
     return torch.utils.data.Subset(images, torch.linspace(0, len(images) - 1, n).long().tolist())
 
 
-def sandbox_templates(factor: str) -> list:
-    """A template for each form of prompt that the sandbox has for a factor."""
-    return [lambda value, k=k: prompts(factor, value)[k] for k in range(len(prompts(factor, FACTORS["object"][0])))]
+def sandbox_templates(factor: str, world=sandbox) -> list:
+    """A template for each form of prompt that a world of the sandbox has for objects or categories."""
+    n = len(world.prompts(factor, world.FACTORS["object"][0]))
+    return [lambda value, k=k: world.prompts(factor, value)[k] for k in range(n)]
 
 
 class Files(torch.utils.data.Dataset):

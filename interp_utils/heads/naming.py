@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from .. import sandbox
 from ..checks import checked_count
 from ..models import Clip
 from ..moments import GroupMeans
-from ..sandbox import FACTORS, balanced
-from ..sandbox.tasks import SandboxImages, factor_labels
 from ..stream import feed
 from .textspan import Head, TextSpan
 
@@ -41,18 +40,19 @@ def heads_about(
 
 
 def factor_shares(
-    clip: Clip, n_images: int = 4000, seed: int = 0, layers: list[int] | None = None, ln: str = "centered", **options
+    clip: Clip, n_images: int = 4000, seed: int = 0, layers: list[int] | None = None, ln: str = "centered", world=sandbox, **options
 ) -> dict[str, Tensor]:
     """Share of the variance of each head's output that each sandbox factor explains, on balanced images: [L, H] by factor.
 
     One-way analysis of variance over all dimensions of the output, corrected for chance. Factors are drawn independently,
-    so the shares add up to at most 1, but for sampling error; the rest is interaction, jitter and noise. Colour is read off
-    photos only, and counts as a share of the variance among photos.
+    so the shares add up to at most 1, but for sampling error; the rest is interaction, jitter and noise. A factor that only some
+    images show counts as a share of the variance among those: colour in photos, place and size of a single object.
+    world: the `sandbox`, or the smaller `sandbox.first`.
     """
     layers = list(range(clip.n_layers)) if layers is None else layers
-    specs = [balanced(10**9 + seed * 10**7 + k) for k in range(n_images)]
-    images = SandboxImages(specs, factor_labels, preprocess=clip.preprocess)
-    means = {factor: GroupMeans(len(values)) for factor, values in FACTORS.items()}
+    specs = [world.balanced(10**9 + seed * 10**7 + k) for k in range(n_images)]
+    images = world.SandboxImages(specs, world.factor_labels, preprocess=clip.preprocess)
+    means = {factor: GroupMeans(len(values)) for factor, values in world.FACTORS.items()}
 
     def view(k):
         return lambda batch: (batch.heads[:, layers], batch.targets[:, k])

@@ -18,10 +18,7 @@ from torch import Tensor
 from ..checks import checked_count
 from ..images import read_image
 from ..models import Clip
-from ..sandbox.captions import prompts
-from ..sandbox.paint import describe, paint, read
-from ..sandbox.render import Rendered
-from ..sandbox.world import CATEGORIES
+from ..sandbox import CATEGORIES, Rendered, describe, paint, prompts, read
 from ..texts import mentions
 from .concepts import contribution_scores, important_neurons
 from .generate import Painter, Writer
@@ -107,7 +104,7 @@ def sandbox_painter(descriptions: Sequence[str], per_text: int, seed: int) -> li
 
 def _labelled(drawn: Rendered) -> Image.Image:
     image = drawn.image
-    image.info[SHOWS] = {drawn.factors.object, drawn.factors.second} - {None}
+    image.info[SHOWS] = {drawn.factors.object, *(kind for kind, _ in drawn.factors.others)}
     return image
 
 

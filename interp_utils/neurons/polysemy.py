@@ -8,9 +8,7 @@ from torch import Tensor
 
 from ..checks import checked_count
 from ..moments import Rows
-from ..sandbox import FACTORS, balanced
-from ..sandbox.captions import facts_of, prompts
-from ..sandbox.tasks import SandboxImages, factor_labels
+from ..sandbox import FACTORS, SandboxImages, balanced, factor_labels, facts_of, prompts
 from ..stream import feed
 from .rank_one import batch_effects
 from .second_order import SecondOrder

@@ -1,22 +1,31 @@
-"""A small rendered world whose truth is known: images, captions, tasks, and small models trained on it."""
+"""A small rendered world whose truth is known: images, captions, tasks, and models trained on it.
 
-from .captions import Caption, caption, prompts, truth
+The rooms `first` and `zoo` hold a smaller world, at which chapters 4 and 5 still look.
+"""
+
+from . import clip, first
+from .captions import FACTS, Caption, caption, facts_of, prompts, truth, values
 from .paint import describe, paint, read
-from .render import UNSEEN_STYLES, Rendered, render, restyle
+from .render import UNSEEN_STYLES, Rendered, draw, render, rendered, restyle
+from .report import zero_shot_correct, zero_shot_report
 from .tasks import (
     SandboxImages,
+    evaluation_specs,
     factor_images,
+    factor_label,
+    factor_labels,
     object_pair,
     segmentation_images,
     spurious_animals,
     to_pixels,
     zero_shot_classifier,
-    zero_shot_report,
 )
-from .world import CATEGORIES, COLOURS, FACTORS, Spec, balanced, training
+from .world import CATEGORIES, COLOURS, FACTORS, FAMILIES, Spec, balanced, natural
 
 __all__ = [
-    "CATEGORIES", "COLOURS", "FACTORS", "UNSEEN_STYLES", "Caption", "Rendered", "SandboxImages", "Spec", "balanced", "caption",
-    "describe", "factor_images", "object_pair", "paint", "prompts", "read", "render", "restyle", "segmentation_images",
-    "spurious_animals", "to_pixels", "training", "truth", "zero_shot_classifier", "zero_shot_report",
+    "CATEGORIES", "COLOURS", "FACTORS", "FACTS", "FAMILIES", "UNSEEN_STYLES", "Caption", "Rendered", "SandboxImages", "Spec",
+    "balanced", "caption", "clip", "describe", "draw", "evaluation_specs", "facts_of", "factor_images", "factor_label",
+    "factor_labels", "first", "natural", "object_pair", "paint", "prompts", "read", "render", "rendered", "restyle",
+    "segmentation_images", "spurious_animals", "to_pixels", "truth", "values", "zero_shot_classifier", "zero_shot_correct",
+    "zero_shot_report",
 ]  # fmt: skip

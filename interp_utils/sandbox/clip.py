@@ -1,5 +1,6 @@
-"""The sandbox CLIP: an ordinary `open_clip.model.CLIP` with a small config, and its weight file."""
+"""The CLIP of the sandbox: an ordinary `open_clip.model.CLIP` with a small config, and its weight file."""
 
+from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -11,21 +12,16 @@ from torchvision import transforms
 from ..images import read_image
 from ..models import DATA, register
 
-WIDTH, LAYERS, HEADS, PATCH, EMBED = 128, 8, 4, 8, 128
-CONTEXT = 24
+WIDTH, LAYERS, HEADS, PATCH, EMBED = 192, 10, 6, 8, 128
+TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS, CONTEXT = 128, 3, 4, 28
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 def build() -> open_clip.model.CLIP:
     """The architecture with random weights, in eval mode."""
-    model = open_clip.model.CLIP(
-        embed_dim=EMBED,
-        vision_cfg=open_clip.model.CLIPVisionCfg(
-            layers=LAYERS, width=WIDTH, head_width=WIDTH // HEADS, patch_size=PATCH, image_size=64
-        ),
-        text_cfg=open_clip.model.CLIPTextCfg(context_length=CONTEXT, width=WIDTH, heads=4, layers=3),
-    )
-    return model.eval()
+    vision = open_clip.model.CLIPVisionCfg(layers=LAYERS, width=WIDTH, head_width=WIDTH // HEADS, patch_size=PATCH, image_size=64)
+    text = open_clip.model.CLIPTextCfg(context_length=CONTEXT, width=TEXT_WIDTH, heads=TEXT_HEADS, layers=TEXT_LAYERS)
+    return open_clip.model.CLIP(embed_dim=EMBED, vision_cfg=vision, text_cfg=text).eval()
 
 
 def tokenizer() -> open_clip.SimpleTokenizer:
@@ -79,4 +75,10 @@ def load(path: str | Path, build=build, recipe: str = "interp_utils.sandbox.trai
     raise ValueError(f"{path} does not hold the weights of the sandbox CLIP; restore it with: git checkout -- data")
 
 
-register("sandbox", lambda: (load(DATA / "sandbox" / "clip.safetensors"), preprocess(), tokenizer()))
+def _shipped(file: str) -> tuple:
+    return load(DATA / "sandbox" / file), preprocess(), tokenizer()
+
+
+register("sandbox", partial(_shipped, "clip.safetensors"))
+for seed in (1, 2):  # of training
+    register(f"sandbox-{seed}", partial(_shipped, f"clip_{seed}.safetensors"))

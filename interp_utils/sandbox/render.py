@@ -1,39 +1,40 @@
-"""The renderer of the sandbox: from a `Spec` to pixels, masks and factors, the same for the same spec."""
+"""The renderer of the sandbox: from specs to pixels and masks, in batches, the same for the same spec."""
 
+import math
+from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageFilter
+from torch import Tensor
 
+from .glyphs import stamps
 from .scenes import SIZE, draw_scene
-from .world import COLOURS, Spec, balanced
+from .world import COLOURS, FACTORS, OBJECTS, Spec, balanced
 
-# Font Awesome Free 6, solid: one private-use code point per glyph (letters and digits are plain ASCII).
-GLYPHS = {
-    "fish": 0xF578, "shrimp": 0xE448, "frog": 0xF52E, "otter": 0xF700,
-    "dog": 0xF6D3, "cat": 0xF6BE, "horse": 0xF6F0, "spider": 0xF717, "bird": 0xF520,
-    "car": 0xF5E4, "truck": 0xF0D1, "ship": 0xF21A, "plane": 0xF072, "bicycle": 0xF206,
-    "apple": 0xF5D1, "carrot": 0xF787, "pizza": 0xF818, "ice cream": 0xF810,
-    "hammer": 0xF6E3, "wrench": 0xF0AD, "scissors": 0xF0C4, "key": 0xF084,
-    "star": 0xF005, "heart": 0xF004, "circle": 0xF111, "moon": 0xF186,
-    "letter A": 0x41, "letter R": 0x52, "letter Z": 0x5A, "digit 2": 0x32, "digit 4": 0x34, "digit 7": 0x37,
-}  # fmt: skip
-GRID = 4  # corners of objects lie on this pixel grid
+SLOTS = 4  # objects in an image, at most
+BACKGROUNDS = 100  # drawn for each scene; mirroring doubles them
+SIZES = {"small": (28, 38), "medium": (40, 50), "large": (52, 63)}  # pixels of an object's side
+_OVERHANG = 6  # pixels by which an object may leave the image
+_TURN = 0.35  # radians, to either side
+_GREY = torch.tensor([0.299, 0.587, 0.114])
+_SEPIA = torch.tensor([1.08, 0.88, 0.65])
+_LIGHT = {"day": (1.0, 1.0, 1.0), "dusk": (1.0, 0.72, 0.6), "night": (0.5, 0.55, 0.78)}
 
 
 class Rendered(NamedTuple):
     """One sandbox image and everything that is true of it."""
 
     pixels: np.ndarray  # uint8 [64, 64, 3]
-    masks: np.ndarray  # bool [objects, 64, 64], one for each copy, in drawing order
+    masks: np.ndarray  # bool [objects, 64, 64]: what is seen of each, the spec's own object and its copies first
     factors: Spec
 
     @property
     def mask(self) -> np.ndarray:
-        """bool [64, 64]: where any object is."""
+        """bool [64, 64]: where any object is seen."""
         return self.masks.any(axis=0)
 
     @property
@@ -42,120 +43,202 @@ class Rendered(NamedTuple):
 
 
 def render(spec_or_seed: Spec | int) -> Rendered:
-    """Draw one image: pixels, a mask for each object, and its factors.
-
-    A `Spec` is drawn as asked; an integer stands for `balanced(seed)`. The same argument always gives the same image.
-    """
-    spec = spec_or_seed if isinstance(spec_or_seed, Spec) else balanced(spec_or_seed)
-    rng = np.random.default_rng([spec.seed, 2])
-    canvas = draw_scene(spec.scene, rng)
-    size, corners = _layout(spec, rng)
-    names = [(spec.object, spec.colour)] * spec.count
-    if spec.second is not None:
-        names.append((spec.second, spec.second_colour))
-        if rng.random() < 0.5:
-            corners.reverse()
-    shift = int(rng.integers(-12, 13))
-    masks = np.zeros((len(names), SIZE, SIZE), bool)
-    for mask, (name, colour), (x, y) in zip(masks, names, corners):
-        glyph = _glyph(name, spec.texture, size)
-        first, second, rim = _tones(colour, shift)
-        canvas.paste(rim, (x, y), glyph.rim)  # objects stand in cells of their own and never overlap
-        canvas.paste(first, (x, y), glyph.coverage)
-        canvas.paste(second, (x, y), glyph.pattern)
-        mask[y : y + size, x : x + size] = glyph.inside
-    return Rendered(np.array(_STYLES[spec.style](canvas)), masks, spec)
+    """Draw one image: pixels, a mask for each object, and its factors. An integer stands for `balanced(seed)`."""
+    return rendered([spec_or_seed if isinstance(spec_or_seed, Spec) else balanced(spec_or_seed)])[0]
 
 
-class _Glyph(NamedTuple):
-    """Paste masks of one glyph, 8-bit images of its cell, and where it is."""
+def rendered(specs: Sequence[Spec]) -> list[Rendered]:
+    """Draw many images at once: as `render` of each."""
+    pixels, masks = draw(specs, masks=True)
+    pixels = pixels.movedim(1, -1).contiguous().numpy()
+    return [Rendered(p, m[: spec.count + len(spec.others)].numpy(), spec) for p, m, spec in zip(pixels, masks, specs)]
 
-    coverage: Image.Image
-    rim: Image.Image  # widened by the outline
-    pattern: Image.Image  # the part that shows the second tone
-    inside: np.ndarray  # bool [size, size]
+
+@torch.no_grad()
+def draw(specs: Sequence[Spec], masks: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    """Draw many images at once: uint8 [B, 3, 64, 64], and with masks=True what is seen of each object, bool [B, 4, 64, 64]."""
+    layouts = [_layout(spec) for spec in specs]
+    image = torch.stack([_backgrounds()[spec.scene][layout.background] for spec, layout in zip(specs, layouts)]).float() / 255
+    mirrored = torch.tensor([layout.mirrored for layout in layouts])
+    image[mirrored] = image[mirrored].flip(3)
+    image *= torch.tensor([layout.brightness for layout in layouts])[:, None, None, None]
+    seen = torch.zeros(len(specs), SLOTS, SIZE, SIZE, dtype=torch.bool)
+    for slot in reversed(range(SLOTS)):  # the first object is drawn last, over the others
+        rows = [k for k, layout in enumerate(layouts) if len(layout.things) > slot]
+        if rows:
+            things = [layouts[k].things[slot] for k in rows]
+            inside, outlined = _stamp(image, rows, things, [specs[k].texture for k in rows])
+            if masks:
+                seen[rows] &= ~outlined[:, None]
+                seen[rows, slot] = inside
+    _weather(image, specs)
+    image *= torch.tensor([_LIGHT[spec.light] for spec in specs])[:, :, None, None]
+    for style in FACTORS["style"][1:]:
+        rows = [k for k, spec in enumerate(specs) if spec.style == style]
+        grey = (image[rows] * _GREY[:, None, None]).sum(1, keepdim=True).expand(-1, 3, -1, -1)
+        image[rows] = grey * _SEPIA[:, None, None] if style == "sepia" else grey
+    pixels = (image.clamp_(0, 1) * 255).round_().byte()
+    return (pixels, seen) if masks else pixels
+
+
+class _Thing(NamedTuple):
+    kind: int
+    colour: str
+    x: float  # centre, in pixels
+    y: float
+    size: float  # side of the cell, in pixels
+    angle: float  # radians
+    flip: float  # -1 where mirrored
+    shade: tuple[float, float, float]
+
+
+class _Layout(NamedTuple):
+    things: list[_Thing]
+    background: int
+    mirrored: bool
+    brightness: float
+
+
+def _layout(spec: Spec) -> _Layout:
+    """Where the objects of a spec are, and all else that its seed decides."""
+    take = iter(np.random.default_rng([spec.seed, 3]).random(48).tolist())
+
+    def between(low: float, high: float) -> float:
+        return low + (high - low) * next(take)
+
+    named = [(spec.object, spec.colour)] * spec.count + list(spec.others)
+    shade = (between(-0.05, 0.05), between(-0.05, 0.05), between(-0.05, 0.05))
+    background, mirrored, brightness = int(next(take) * BACKGROUNDS), next(take) < 0.5, between(0.85, 1.15)
+    if spec.others:
+        sizes, places = _together(spec, between)
+    elif spec.count > 1:
+        sizes, places = _copies(spec, between)
+    else:
+        size = between(*SIZES[spec.size])
+        sizes, places = [size], [tuple(_coordinate(spec.place, axis, size, between) for axis in ("x", "y"))]
+    things = [
+        _Thing(OBJECTS.index(kind), colour, x, y, size, between(-_TURN, _TURN), 1.0 if next(take) < 0.5 else -1.0, shade)
+        for (kind, colour), size, (x, y) in zip(named, sizes, places)
+    ]
+    return _Layout(things, background, mirrored, brightness)
+
+
+def _coordinate(place: str, axis: str, size: float, between) -> float:
+    """Centre of a single object along one axis: off the middle by as much as there is room, or near the middle."""
+    low, high = (("left", "right"), ("top", "bottom"))[axis == "y"]
+    room = SIZE / 2 - size / 2 + _OVERHANG
+    offset = between(min(8, 0.6 * room), room)
+    if low in place:
+        return SIZE / 2 - offset
+    if high in place:
+        return SIZE / 2 + offset
+    return SIZE / 2 + between(-3, 3)
+
+
+def _together(spec: Spec, between) -> tuple[list[float], list[tuple[float, float]]]:
+    """Sizes and centres of two or three kinds of object, the first two in the spec's relation."""
+    n = 1 + len(spec.others)
+    sizes = [between(30, 38) if n == 2 else between(27, 33) for _ in range(n)]
+    if spec.relation == "in front of":
+        middle = between(28, 36) if n == 2 else between(22, 26), between(28, 36) if n == 2 else between(22, 26)
+        far, turn = 0.42 * (sizes[0] + sizes[1]) / 2, between(0, 2 * math.pi)
+        places = [middle, (middle[0] + far * math.cos(turn), middle[1] + far * math.sin(turn))]
+        third = (between(46, 50), between(46, 50))
+    else:
+        near, away = between(15, 19), between(45, 49)
+        across = [between(26, 38) if n == 2 else between(15, 21) for _ in range(2)]
+        along = (near, away) if spec.relation in ("left of", "above") else (away, near)
+        places = [(a, b) if spec.relation in ("left of", "right of") else (b, a) for a, b in zip(along, across)]
+        side = (between(24, 40), between(44, 49))
+        third = side if spec.relation in ("left of", "right of") else side[::-1]
+    return sizes, [*places, third][:n]
+
+
+def _copies(spec: Spec, between) -> tuple[list[float], list[tuple[float, float]]]:
+    """Sizes and centres of two to four copies: all of one size, side by side or in corners."""
+    largest = {2: 33, 3: 31, 4: 30}[spec.count]
+    share = {"small": (0.68, 0.76), "medium": (0.78, 0.88), "large": (0.9, 1.0)}[spec.size]
+    size = largest * between(*share)
+    corners = [(17, 17), (47, 47), (47, 17), (17, 47)]
+    if spec.count == 2 and (across := between(0, 1)) < 0.67:  # else in opposite corners
+        corners = [(17, 32), (47, 32)] if across < 0.33 else [(32, 17), (32, 47)]
+    start = int(between(0, 4)) if spec.count == 3 else 0  # which corner stays free
+    centres = (corners[start:] + corners[:start])[: spec.count]
+    if spec.count == 2 and between(0, 1) < 0.5:
+        centres = [(SIZE - x, y) for x, y in centres]
+    loose = (largest + 4 - size) / 2
+    return [size] * spec.count, [(x + between(-loose, loose), y + between(-loose, loose)) for x, y in centres]
 
 
 @cache
-def _font(points: int) -> ImageFont.FreeTypeFont:
-    root = Path(find_spec("fontawesomefree").origin).parent
-    return ImageFont.truetype(str(root / "static/fontawesomefree/webfonts/fa-solid-900.ttf"), points)
+def _backgrounds() -> dict[str, Tensor]:
+    """uint8 [BACKGROUNDS, 3, 64, 64] for each scene."""
+
+    def background(scene: str, k: int) -> Tensor:
+        return torch.from_numpy(np.array(draw_scene(scene, np.random.default_rng([k, 5])))).movedim(-1, 0)
+
+    return {scene: torch.stack([background(scene, k) for k in range(BACKGROUNDS)]) for scene in FACTORS["scene"]}
 
 
 @cache
-def _glyph(name: str, texture: str, size: int) -> _Glyph:
-    """A glyph scaled to fill a square of `size` pixels, two of them kept free for the outline on each side."""
-    char = chr(GLYPHS[name])
-    x0, y0, x1, y1 = _font(256).getbbox(char)
-    big = Image.new("L", (x1 - x0, y1 - y0))
-    ImageDraw.Draw(big).text((-x0, -y0), char, fill=255, font=_font(256))
-    scale = (size - 4) / max(big.size)
-    width, height = (max(1, round(side * scale)) for side in big.size)
-    cell = Image.new("L", (size, size))
-    cell.paste(big.resize((width, height), Image.Resampling.BOX), ((size - width) // 2, (size - height) // 2))
-    rim = cell.filter(ImageFilter.MaxFilter(3))
-    coverage = np.asarray(cell)
-    pattern = Image.fromarray(np.where(_texture(texture, size), coverage, 0).astype(np.uint8))
-    return _Glyph(cell, rim, pattern, coverage > 127)
+def _stamps() -> Tensor:
+    return stamps()
 
 
-def _texture(name: str, size: int) -> np.ndarray:
-    """Where a fill shows its second tone, bool [size, size]."""
-    y, x = np.mgrid[:size, :size]
-    return {
-        "solid": np.zeros((size, size), bool),
-        "striped": (x + y) % 6 < 3,
-        "checkered": (x // 4 + y // 4) % 2 == 1,
-        "dotted": (x % 6 - 2.5) ** 2 + (y % 6 - 2.5) ** 2 < 4,
-    }[name]
+_AXIS = torch.arange(SIZE) + 0.5
+_RGB = {name: torch.tensor(rgb).float() / 255 for name, rgb in COLOURS.items()}
 
 
-def _tones(colour: str, shift: int) -> tuple[tuple, tuple, tuple]:
-    """RGB of a fill, of its second tone (darker, but lighter for black), and of the outline that sets it off."""
-    rgb = COLOURS[colour]
-    if colour not in ("black", "white", "grey"):
-        rgb = tuple(min(255, max(0, c + shift)) for c in rgb)
-    second = tuple(c + 95 if colour == "black" else c // 2 for c in rgb)
-    bright = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 185
-    return rgb, second, (40, 40, 40) if bright else (250, 250, 250)
+def _stamp(image: Tensor, rows: list[int], things: list[_Thing], textures: list[str]) -> tuple[Tensor, Tensor]:
+    """Draw one object into each of the rows of `image`; where it is without and with its outline, bool [rows, 64, 64]."""
+    x, y, size, angle, flip = torch.tensor([(t.x, t.y, t.size, t.angle, t.flip) for t in things]).T[..., None, None]
+    dx, dy = _AXIS[None, None, :] - x, _AXIS[None, :, None] - y
+    u, v = flip * (angle.cos() * dx + angle.sin() * dy), angle.cos() * dy - angle.sin() * dx  # in the object's own axes
+    grid = torch.stack([u, v], -1) / (size[..., None] / 2)
+    kinds = torch.tensor([t.kind for t in things])
+    coverage, widened = F.grid_sample(_stamps()[kinds], grid, align_corners=False).unbind(1)
+    first = (torch.stack([_RGB[t.colour] for t in things]) + torch.tensor([t.shade for t in things])).clamp(0, 1)
+    black = torch.tensor([t.colour == "black" for t in things])[:, None]
+    second = torch.where(black, first + 0.4, first / 2)
+    rim = torch.where((first * _GREY).sum(1) > 0.72, 0.14, 0.98)[:, None, None, None]
+    pattern = _pattern(textures, u, v, size)[:, None]
+    fill = torch.where(pattern, second[..., None, None], first[..., None, None])
+    canvas = torch.lerp(image[rows], rim.expand(-1, 3, SIZE, SIZE), widened[:, None])
+    image[rows] = torch.lerp(canvas, fill, coverage[:, None])
+    return coverage > 0.5, widened > 0.5
 
 
-def _layout(spec: Spec, rng: np.random.Generator) -> tuple[int, list[tuple[int, int]]]:
-    """Size of a cell and the upper left corner of each object's cell, for the count and the place of a spec."""
-    n = spec.count + (spec.second is not None)
-    size = int(rng.choice((36, 40, 44))) if n == 1 else 28 if n == 2 else 20
-    cells = _ARRANGEMENTS[n][int(rng.integers(len(_ARRANGEMENTS[n])))]
-    if spec.place in ("left", "right") or (spec.place == "centre" and rng.random() < 0.5):
-        cells = [(y, x) for x, y in cells]
-    corners = [(GRID * round(size * x / GRID), GRID * round(size * y / GRID)) for x, y in cells]
-    free_x, free_y = (SIZE - size - max(c[axis] for c in corners) for axis in (0, 1))
-    near = GRID * int(rng.integers(2))
-    x = {"left": min(near, free_x), "right": free_x - min(near, free_x)}.get(spec.place, _middle(free_x, rng))
-    y = {"top": min(near, free_y), "bottom": free_y - min(near, free_y)}.get(spec.place, _middle(free_y, rng))
-    return size, [(x + cx, y + cy) for cx, cy in corners]
+def _pattern(textures: list[str], u: Tensor, v: Tensor, size: Tensor) -> Tensor:
+    """Where a fill shows its second tone, bool; patterns turn and grow with their objects, never finer than 5 pixels."""
+    period = (size / 6).clamp(min=5)
+    p, q = u / period, v / period
+    on = torch.zeros(u.shape, dtype=torch.bool)
+    draw = {
+        "striped": lambda p, q: (p + q) % 1 < 0.5,
+        "checkered": lambda p, q: (p.floor() + q.floor()) % 2 == 1,
+        "dotted": lambda p, q: (p % 1 - 0.5) ** 2 + (q % 1 - 0.5) ** 2 < 0.1,
+    }
+    for texture, where in draw.items():
+        chosen = [k for k, name in enumerate(textures) if name == texture]
+        on[chosen] = where(p[chosen], q[chosen])
+    return on
 
 
-# Cells of the objects in units of their size, in a block at least as wide as high: it is turned for left and right.
-_ARRANGEMENTS = {
-    1: [[(0, 0)]],
-    2: [[(0, 0), (1, 0)]],
-    3: [[(0, 0), (1, 0), (2, 0)], [(0.6, 0), (0, 1), (1.2, 1)], [(0, 0), (1.2, 0), (0.6, 1)]],
-    4: [[(0, 0), (1, 0), (0, 1), (1, 1)], [(0, 0), (1.2, 0), (0, 1.2), (1.2, 1.2)], [(0, 0), (1, 0), (1, 1), (2, 1)]],
-    5: [[(0, 0), (1, 0), (2, 0), (0.6, 1), (1.6, 1)], [(0.6, 0), (1.6, 0), (0, 1), (1, 1), (2, 1)]],
-}  # fmt: skip
+def _weather(image: Tensor, specs: Sequence[Spec]) -> None:
+    """Draw rain, snow or fog over the images, in place."""
+    for k, spec in enumerate(specs):
+        if spec.weather == "fog":
+            image[k].lerp_(torch.tensor(0.8), 0.45)
+        elif spec.weather != "clear":
+            numbers = np.random.default_rng([spec.seed, 4]).random((45, 2)) * SIZE
+            x, y = torch.from_numpy(numbers).long().T
+            if spec.weather == "snow":
+                steps, white = [(0, 0), (1, 0), (0, 1), (1, 1)], 1.0
+            else:
+                steps, white = [(0, 0), (0, 1), (-1, 2), (-1, 3), (-2, 4), (-2, 5)], 0.9
+            for right, down in steps:
+                image[k, :, (y + down) % SIZE, (x + right) % SIZE] = white
 
-
-def _middle(free: int, rng: np.random.Generator) -> int:
-    """A grid position within one grid step of the middle of the free room."""
-    middle = GRID * round(free / 2 / GRID) + GRID * int(rng.integers(-1, 2))
-    return min(max(middle, 0), free // GRID * GRID)
-
-
-_STYLES = {
-    "photo": lambda canvas: canvas,
-    "sepia": lambda canvas: canvas.convert("RGB", (0.32, 0.628, 0.122, 12, 0.269, 0.528, 0.103, 12, 0.197, 0.387, 0.075, 12)),
-    "black and white": lambda canvas: canvas.convert("L").convert("RGB"),
-}
 
 UNSEEN_STYLES = ("sketch", "negative")  # no training image has them
 

@@ -1,6 +1,6 @@
 """Tasks on sandbox images whose answers are known: factors, spurious animals, masks, object pairs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,19 +10,21 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from . import clip as sandbox_clip
-from .captions import prompts
-from .render import Rendered, render, restyle
-from .world import CATEGORIES, FACTORS, LAND_SCENES, WATER_SCENES, Spec, balanced
+from ..checks import checked_count
+from .captions import prompts, values
+from .clip import MEAN, STD
+from .render import UNSEEN_STYLES, Rendered, rendered, restyle
+from .world import CATEGORIES, FACTORS, LAND_SCENES, WATER_SCENES, Spec, balanced, natural
 
 EVALUATION = 10**9  # seeds of evaluation images start here, those of training images stay below
 HIDDEN = -1  # label of a factor that the image does not show
 
 
-def to_pixels(image: np.ndarray) -> Tensor:
-    """uint8 pixels [..., 64, 64, 3] -> normalised float [..., 3, 64, 64], as the sandbox CLIP's preprocess gives."""
-    mean, std = torch.tensor(sandbox_clip.MEAN), torch.tensor(sandbox_clip.STD)
-    return ((torch.from_numpy(image).float() / 255 - mean) / std).movedim(-1, -3).contiguous()
+def to_pixels(images: np.ndarray | Tensor) -> Tensor:
+    """uint8 [..., 64, 64, 3] arrays or [..., 3, 64, 64] tensors -> normalised float [..., 3, 64, 64], as `preprocess` gives."""
+    images = images if isinstance(images, Tensor) else torch.from_numpy(images).movedim(-1, -3)
+    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    return ((images.float() / 255 - mean) / std).contiguous()
 
 
 class SandboxImages(torch.utils.data.Dataset):
@@ -32,23 +34,32 @@ class SandboxImages(torch.utils.data.Dataset):
     image. preprocess: PIL image -> pixels, as another model wants them; None gives [3, 64, 64] as the sandbox CLIP does.
     """
 
-    def __init__(self, specs: list[Spec], target: Callable[[Rendered], object], style: str | None = None, preprocess=None):
-        self.specs, self.target, self.style, self.preprocess = specs, target, style, preprocess
+    def __init__(self, specs: Sequence[Spec], target: Callable[[Rendered], object], style: str | None = None, preprocess=None):
+        if style is not None and style not in UNSEEN_STYLES:
+            raise ValueError(f"unknown style {style!r}; choose one of {', '.join(UNSEEN_STYLES)}")
+        self.specs, self.target, self.style, self.preprocess = list(specs), target, style, preprocess
 
     def __len__(self) -> int:
         return len(self.specs)
 
     def __getitem__(self, k: int):
-        image = render(self.specs[k])
-        pixels = restyle(image.pixels, self.style) if self.style else image.pixels
-        return to_pixels(pixels) if self.preprocess is None else self.preprocess(Image.fromarray(pixels)), self.target(image)
+        return self.__getitems__([k])[0]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list:  # what a DataLoader calls: a batch is drawn at once
+        images = rendered([self.specs[k] for k in numbers])
+        shown = [restyle(image.pixels, self.style) if self.style else image.pixels for image in images]
+        if self.preprocess is None:
+            pixels = to_pixels(np.stack(shown))
+        else:
+            pixels = [self.preprocess(Image.fromarray(image)) for image in shown]
+        return list(zip(pixels, map(self.target, images)))
 
 
 def factor_label(spec: Spec, factor: str) -> int:
-    """Index of a factor's value, HIDDEN where the image does not show it (colour is seen in photos only)."""
-    if factor == "colour" and spec.style != "photo":
-        return HIDDEN
-    return FACTORS[factor].index(getattr(spec, factor))
+    """Index of a factor's value, HIDDEN where the image does not show one value of it; "category" included."""
+    if factor == "category":
+        return values(factor).index(spec.category) if "object" in spec.shown else HIDDEN
+    return FACTORS[factor].index(getattr(spec, factor)) if factor in spec.shown else HIDDEN
 
 
 def factor_labels(image: Rendered) -> Tensor:
@@ -56,29 +67,33 @@ def factor_labels(image: Rendered) -> Tensor:
     return torch.tensor([factor_label(image.factors, factor) for factor in FACTORS])
 
 
-def factor_images(factor: str, n: int, seed: int = 0, unseen_style: str | None = None, preprocess=None, **fixed) -> SandboxImages:
-    """Balanced images labelled with one factor; `fixed` holds other factors at a value. Targets: int.
+def factor_images(
+    factor: str, n: int, seed: int = 0, unseen_style: str | None = None, biased: bool = False, preprocess=None, **fixed
+) -> SandboxImages:
+    """Images labelled with one factor that all of them show; `fixed` holds other factors at a value. Targets: int.
 
-    unseen_style: draw all images in a style that training never saw, one of `UNSEEN_STYLES` (out of distribution).
+    biased: from the training distribution with its co-occurrences, else balanced. unseen_style: draw all images in a style
+    that training never saw, one of `UNSEEN_STYLES` (out of distribution). Raises ValueError for an unknown factor or n < 1.
     """
-    if factor not in FACTORS:
-        raise ValueError(f"unknown factor {factor!r}; choose one of {', '.join(FACTORS)}")
+    if factor not in (*FACTORS, "category"):
+        raise ValueError(f"unknown factor {factor!r}; choose one of {', '.join(FACTORS)} or category")
     if factor == "colour":
         fixed = {"style": "photo", **fixed}
-    specs = _evaluation_specs(n, seed, **fixed)
-    return SandboxImages(specs, partial(_label_of, factor=factor), unseen_style, preprocess)
+    if factor in ("place", "size"):
+        fixed = {"count": 1, **fixed}
+    return SandboxImages(evaluation_specs(n, seed, biased, **fixed), partial(_label, factor=factor), unseen_style, preprocess)
 
 
-def _label_of(image: Rendered, factor: str) -> int:
+def _label(image: Rendered, factor: str) -> int:
     return factor_label(image.factors, factor)
 
 
 def segmentation_images(n: int, seed: int = 0) -> SandboxImages:
     """Balanced images with their masks. Targets: bool [64, 64], where the objects are."""
-    return SandboxImages(_evaluation_specs(n, seed), _mask_of)
+    return SandboxImages(evaluation_specs(n, seed), _mask)
 
 
-def _mask_of(image: Rendered) -> Tensor:
+def _mask(image: Rendered) -> Tensor:
     return torch.from_numpy(image.mask)
 
 
@@ -91,63 +106,37 @@ def spurious_animals(split: str, n: int, seed: int = 0, preprocess=None) -> Sand
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     rng = np.random.default_rng([seed, 4, split == "train"])
     specs = []
-    for k, spec in enumerate(_evaluation_specs(n, seed + (10**6 if split == "train" else 0))):
+    for k, spec in enumerate(evaluation_specs(n, seed + (10 if split == "train" else 0))):
         label = k % 2
         water = (label == 1) == (rng.random() < 0.95) if split == "train" else (k // 2) % 2 == 1
         animals = CATEGORIES["water animal" if label else "land animal"]
         scenes = WATER_SCENES if water else LAND_SCENES
         specs.append(replace(spec, object=animals[int(rng.integers(len(animals)))], scene=scenes[int(rng.integers(len(scenes)))]))
-    return SandboxImages(specs, _animal_and_group, preprocess=preprocess)
+    return SandboxImages(specs, _animal_group, preprocess=preprocess)
 
 
-def _animal_and_group(image: Rendered) -> tuple[int, int]:
+def _animal_group(image: Rendered) -> tuple[int, int]:
     label = int(image.factors.category == "water animal")
     return label, 2 * label + int(image.factors.scene in WATER_SCENES)
 
 
 def object_pair(first: str, second: str, n: int, seed: int = 0) -> SandboxImages:
     """Balanced images of two kinds of object in turn. Targets: 0 for the first kind, 1 for the second."""
-    specs = [replace(spec, object=(first, second)[k % 2]) for k, spec in enumerate(_evaluation_specs(n, seed))]
-    return SandboxImages(specs, partial(_shows, kind=second))
+    specs = [replace(spec, object=(first, second)[k % 2]) for k, spec in enumerate(evaluation_specs(n, seed))]
+    return SandboxImages(specs, partial(_is_kind, kind=second))
 
 
-def _shows(image: Rendered, kind: str) -> int:
+def _is_kind(image: Rendered, kind: str) -> int:
     return int(image.factors.object == kind)
 
 
 def zero_shot_classifier(clip, factor: str) -> Tensor:
-    """Unit text vectors of a factor's values, [V, E]: the normalised mean over its prompts."""
-    return torch.stack([F.normalize(clip.encode_text(prompts(factor, value)).mean(0), dim=0) for value in FACTORS[factor]])
+    """Unit text vectors of the values of a factor, "category" or "family", [V, E]: the normalised mean over its prompts."""
+    return torch.stack([F.normalize(clip.encode_text(prompts(factor, value)).mean(0), dim=0) for value in values(factor)])
 
 
-@torch.no_grad()
-def zero_shot_report(clip, n_images: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Accuracy of classification from text on fresh balanced images, for each factor (colour on photos only)."""
-    from ..moments import GroupMeans
-    from ..stream import feed  # here, because models import the sandbox
-
-    right = {factor: GroupMeans(1) for factor in FACTORS}
-
-    def view(k: int, classifier: Tensor):
-        def guesses(batch):
-            label = batch.targets[:, k].to(batch.representation.device)
-            correct = (batch.representation @ classifier.T).argmax(1) == label
-            return correct[:, None].float(), torch.where(label == HIDDEN, HIDDEN, 0)
-
-        return guesses
-
-    views = [(right[factor], view(k, zero_shot_classifier(clip, factor))) for k, factor in enumerate(FACTORS)]
-    images = SandboxImages(_evaluation_specs(n_images, seed), factor_labels, preprocess=clip.preprocess)
-    feed(clip, images, views, batch_size=250)
-    return {factor: mean.mean.item() for factor, mean in right.items()}
-
-
-def checked_n(n: int) -> int:
-    """n, once it is a number of images. Raises ValueError where it is not whole or below 1."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"need at least one image, got n={n!r}; give a whole number, or None for all")
-    return int(n)
-
-
-def _evaluation_specs(n: int, seed: int, **fixed) -> list[Spec]:
-    return [balanced(EVALUATION + seed * 10**7 + k, **fixed) for k in range(checked_n(n))]
+def evaluation_specs(n: int, seed: int = 0, biased: bool = False, **fixed) -> list[Spec]:
+    """Specs of images that no training sees, balanced or from the training distribution. Raises ValueError for n < 1."""
+    n = checked_count("n", n)
+    draw = natural if biased else balanced
+    return [draw(EVALUATION + seed * 10**7 + k, **fixed) for k in range(n)]

@@ -22,8 +22,8 @@ from ..models import Clip
 from ..moments import GroupMeans, Rows
 from ..neurons.rank_one import batch_effects
 from ..neurons.second_order import SecondOrder
-from ..sandbox import FACTORS, balanced, read, render, to_pixels
-from ..sandbox.paint import PAINTED
+from ..sandbox.first import FACTORS, balanced, read, render, to_pixels
+from ..sandbox.first.paint import PAINTED
 from ..statistics import holm, sign_flip_p
 from ..stream import Batch, feed, pixels_and_target
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from ..moments import GroupMeans
-from ..neurons import FACTS
-from ..sandbox import FACTORS, balanced
-from ..sandbox.tasks import SandboxImages, factor_labels
+from ..sandbox.first import FACTORS, balanced
+from ..sandbox.first.tasks import SandboxImages, factor_labels
 from ..stream import feed
 from .hypotheses import Units
 
+FACTS = [(factor, value) for factor, values in FACTORS.items() for value in values]
 HELD_OUT = 2 * 10**9  # seeds of images on which nothing was proposed or tested
 
 

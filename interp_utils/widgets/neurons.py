@@ -8,8 +8,7 @@ from torch import Tensor
 from .. import plots
 from ..images import read_image
 from ..neurons import SecondOrder, SparseTexts, activation_maps, discover_concepts
-from ..sandbox import truth
-from ..sandbox.captions import FACTS, Caption, prompts
+from ..sandbox import FACTS, Caption, prompts, truth
 from ..stream import pixels_and_target
 from .base import Explorer
 

@@ -1,55 +1,41 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp_utils.sandbox import Caption, Spec, caption, prompts, training, truth
-from interp_utils.sandbox.captions import facts_of, noun_phrase
-from interp_utils.sandbox.world import CATEGORIES, CATEGORY_OF, FACTORS, LAND_SCENES, NEUTRAL_SCENES, TOLD_BY_SCENE, WATER_SCENES
-
-WORDS = {"striped": ("texture", "striped"), "forest": ("scene", "forest"), "sepia": ("style", "sepia"), "left": ("place", "left")}
+from interp_utils import sandbox
+from interp_utils.sandbox import captions, world
+from interp_utils.sandbox.captions import noun_phrase
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**6))
-def test_captions_tell_what_is_told_and_claim_what_they_say(seed):
-    spec = training(seed)
-    said = caption(spec, np.random.default_rng(seed))
-    assert truth([said], [spec], told=True)[0, 0]
-    assert set(said.facts) <= set(facts_of(spec, told=True))
-    for word, fact in WORDS.items():
-        if word in said.text.split():
-            assert fact in said.facts
-    assert len(said.text.split()) <= 20
+def test_captions_claim_what_is_told_and_are_read_back(seed):
+    spec = world.natural(seed)
+    said = sandbox.caption(spec, np.random.default_rng(seed))
+    relations = {("relation", spec.relation)} if spec.others else set()
+    assert set(said.facts) <= set(sandbox.facts_of(spec, told=True)) | relations
+    assert len(said.text.split()) <= 20 and "  " not in said.text
+    claimed = {fact for fact in said.facts if fact[0] not in ("category", "family", "relation")}
+    read = {fact for fact in sandbox.read(said.text) if fact[0] != "relation"}
+    assert claimed <= read, "what a caption claims can be read in it"
 
 
 def test_only_animals_away_from_home_are_told_wrong():
     away, told_by_scene = 0, 0
-    for seed in range(3000):
-        spec = training(seed)
-        wrong = set(facts_of(spec, told=True)) ^ set(facts_of(spec))
-        home = {"water animal": WATER_SCENES, "land animal": LAND_SCENES}
-        names = [n for n in (spec.object, spec.second) if n and CATEGORY_OF[n] in home]
-        stray = [n for n in names if spec.scene not in home[CATEGORY_OF[n]] + NEUTRAL_SCENES]
+    for seed in range(4000):
+        spec = world.natural(seed)
+        wrong = set(sandbox.facts_of(spec, told=True)) ^ set(sandbox.facts_of(spec))
+        home = {"water animal": world.WATER_SCENES, "land animal": world.LAND_SCENES}
+        names = [n for n in (spec.object, *(kind for kind, _ in spec.others)) if world.CATEGORY_OF[n] in home]
+        stray = [n for n in names if spec.scene not in home[world.CATEGORY_OF[n]] + world.NEUTRAL_SCENES]
         if not stray:
             assert not wrong
         elif names == stray == [spec.object]:
             away, told_by_scene = away + 1, told_by_scene + bool(wrong)
-            assert not wrong or {factor for factor, _ in wrong} == {"category"}
-    assert away > 50 and abs(told_by_scene / away - TOLD_BY_SCENE) < 0.15
-
-
-def test_truth_follows_the_facts():
-    dog, pair = Spec(object="dog", count=2, scene="sea"), Spec(object="dog", second="ship")
-    sepia = Spec(object="dog", colour="red", style="sepia")
-    captions = [
-        Caption("dogs", (("object", "dog"),)),
-        Caption("a land animal at sea", (("category", "land animal"), ("scene", "sea"))),
-        Caption("a dog and a ship", (("object", "dog"), ("object", "ship"))),
-        Caption("something red", (("colour", "red"),)),
-    ]
-    expected = [[1, 1, 1], [1, 0, 0], [0, 1, 0], [1, 0, 0]]
-    assert truth(captions, [dog, pair, sepia]).astype(int).tolist() == expected
+    assert away > 30 and abs(told_by_scene / away - world.TOLD_BY_SCENE) < 4 * 0.5 / away**0.5
 
 
 @pytest.mark.parametrize(
@@ -58,12 +44,12 @@ def test_truth_follows_the_facts():
         (("dog", 1), "a dog"),
         (("apple", 1, ("red",)), "a red apple"),
         (("apple", 1, ("orange",)), "an orange apple"),
-        (("ice cream", 1), "an ice cream"),
-        (("fish", 3, ("striped", "blue"), "three"), "three striped blue fish"),
+        (("hourglass", 1), "an hourglass"),
+        (("wrench", 2), "wrenches"),
+        (("tooth", 3, ("striped", "blue"), "three"), "three striped blue teeth"),
         (("scissors", 1, ("black",)), "a black pair of scissors"),
         (("scissors", 2, (), "two"), "two pairs of scissors"),
-        (("letter A", 4), "letters A"),
-        (("water animal", 2), "water animals"),
+        (("luggage", 1), "luggage"),
         (("dog", 1, (), "a single"), "a single dog"),
     ],
 )
@@ -72,9 +58,52 @@ def test_grammar(arguments, text):
 
 
 def test_every_value_has_prompts_of_its_own():
-    values = [(f, v) for f in FACTORS for v in FACTORS[f]] + [("category", c) for c in (*CATEGORIES, "animal")]
-    sets = [tuple(prompts(*value)) for value in values]
-    assert all(len(texts) >= 2 for texts in sets)
-    assert len({text for texts in sets for text in texts}) == sum(map(len, sets)), "two values share a prompt"
+    pairs = [(factor, value) for factor in (*world.FACTORS, "category", "family") for value in sandbox.values(factor)]
+    texts = [text for pair in pairs for text in sandbox.prompts(*pair)]
+    assert all(sandbox.prompts(*pair) for pair in pairs) and len(set(texts)) == len(texts), "two values share a prompt"
     with pytest.raises(ValueError, match="unknown factor"):
-        prompts("mood", "happy")
+        sandbox.prompts("mood", "happy")
+
+
+def test_synonyms_belong_to_one_kind():
+    words = [word for options in captions.SYNONYMS.values() for word in options]
+    assert captions.SYNONYMS.keys() <= set(world.OBJECTS) and len(words) == len(set(words))
+    assert set(words).isdisjoint(world.OBJECTS)
+
+
+def test_descriptions_are_drawn_as_meant():
+    facts = {
+        "object": "cat",
+        "colour": "blue",
+        "texture": "striped",
+        "count": 2,
+        "scene": "forest",
+        "light": "night",
+        "weather": "snow",
+    }
+    text = sandbox.describe(facts)
+    assert dict(sandbox.read(text)) == facts
+    for image in sandbox.paint(text, 3):
+        assert all(getattr(image.factors, factor) == value for factor, value in facts.items())
+    dogs, again = sandbox.paint("a red puppy behind a ship", 4), sandbox.paint("a red puppy behind a ship", 4)
+    for image in dogs:
+        assert (image.factors.object, image.factors.relation) == ("ship", "in front of") and image.factors.others == (
+            ("dog", "red"),
+        )
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(dogs, again))
+    assert sandbox.paint("a dog left of a ship")[0].factors.relation == "left of"
+    assert len({image.factors.scene for image in sandbox.paint("a dog", 30)}) > 3, "what a text does not say is left to chance"
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("something red", "names no object"),
+        ("a dog, a cat, a ship and a key", "three kinds"),
+        ("two dogs and a ship", "several kinds"),
+        ("a dog at night by day", "only one of them"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        sandbox.paint(text)

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from interp_utils.sandbox import clip as sandbox_clip
+from interp_utils.sandbox.first import clip as sandbox_clip
 from interp_utils.sandbox.zoo import KINDS, load, report, train_generators, train_mae
 from interp_utils.sandbox.zoo.data import balanced_images
 

@@ -56,7 +56,7 @@ def test_a_real_architecture_of_timm():
 @pytest.mark.parametrize("name", ["dino_vit", "mae_vit"])
 def test_the_sandbox_twins(name):
     model = zoo.load(name)
-    pixels = torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(4)])
+    pixels = torch.stack([iu.sandbox.first.to_pixels(iu.sandbox.first.render(seed).pixels) for seed in range(4)])
     effects = iu.heads.direct_effects(science.from_timm(model), pixels)
     torch.testing.assert_close(effects.total(), model(pixels), atol=1e-4, rtol=1e-4)
 

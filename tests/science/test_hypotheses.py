@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
-from interp_utils import heads, neurons, sandbox, science, statistics
-from interp_utils.sandbox.captions import prompts
+from interp_utils import heads, neurons, science, statistics
+from interp_utils.sandbox import first as sandbox
+from interp_utils.sandbox.first.captions import prompts
 
 PARTS = {fact: prompts(*fact)[0] for fact in science.FACTS}
 
@@ -195,7 +196,7 @@ def test_a_neuron_answers_by_its_second_order_coefficient(sandbox):
 
 def test_differences_by_fact_find_what_was_planted(sandbox, monkeypatch):
     """A number keeps its sign; a vector has a length that chance does not inflate."""
-    from interp_utils.sandbox import tasks
+    from interp_utils.sandbox.first import tasks
 
     specs, render = {}, tasks.render
 
@@ -207,7 +208,7 @@ def test_differences_by_fact_find_what_was_planted(sandbox, monkeypatch):
     def sandbox_sum(pixels):
         return sandbox_module.to_pixels(pixels).sum().item()
 
-    import interp_utils.sandbox as sandbox_module
+    import interp_utils.sandbox.first as sandbox_module
 
     monkeypatch.setattr(tasks, "render", watched)
     generator = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ from interp_utils.hooks import visit_neurons
 
 @pytest.fixture(scope="module")
 def pixels():
-    return torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(40)])
+    return torch.stack([iu.sandbox.first.to_pixels(iu.sandbox.first.render(seed).pixels) for seed in range(40)])
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_planted_outliers_are_few_long_and_on_flat_patches(sandbox, planted, pix
     assert 0.01 < outlier.float().mean() < 0.1
     contrast = torch.nn.functional.unfold(pixels, 8, stride=8).var(1)
     assert contrast[outlier].mean() < 0.3 * contrast[~outlier].mean()
-    assert torch.equal(sandbox.encode_image(pixels[:2]), iu.load_clip("sandbox", "cpu").encode_image(pixels[:2])), (
+    assert torch.equal(sandbox.encode_image(pixels[:2]), iu.load_clip("sandbox-first", "cpu").encode_image(pixels[:2])), (
         "a copy was changed"
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...models import Clip
-from ...sandbox import FACTORS
+from ...sandbox.first import FACTORS
 from ..editing import Change, Guidance, Pairs, PerceptualDistance, edit, invert
 from ..matching import Generator, UnitModel
 from .judges import ObjectMasks, factor_probabilities, places

@@ -7,8 +7,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from ... import sandbox
 from ...models import Clip
+from ...sandbox import first as sandbox
+from ...sandbox.clip import MEAN, STD
 from ...statistics import interval
 from ..matching import UnitModel
 from ..matching.units import in_unit_range
@@ -58,7 +59,7 @@ def places(masks: Tensor) -> tuple[Tensor, Tensor]:
 
 def factor_probabilities(clip: Clip, images: Tensor, factor: str) -> Tensor:
     """What the sandbox CLIP makes of images in 0..1: probabilities [B, values] of the values of a factor."""
-    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (sandbox.clip.MEAN, sandbox.clip.STD))
+    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (MEAN, STD))
     embeddings = F.normalize(clip.encode_image((in_unit_range(images).clamp(0, 1) - mean) / std), dim=-1)
     scores = embeddings @ sandbox.zero_shot_classifier(clip, factor).T
     return (clip.model.logit_scale.exp() * scores).softmax(1).cpu()

@@ -7,10 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...moments import GroupMeans, Rows
-from ...sandbox import FACTORS, render
-from ...sandbox.render import restyle
-from ...sandbox.tasks import factor_label
-from ...sandbox.world import Spec
+from ...sandbox.first import FACTORS, Spec, factor_label, render, restyle
 from ...stream import feed
 from ..matching import UnitModel, Units
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..render import render
-from ..tasks import EVALUATION, HIDDEN, factor_label, to_pixels
-from ..world import COLOURS, FACTORS, Spec, balanced, training
+from ..first.render import render
+from ..first.tasks import EVALUATION, HIDDEN, factor_label, to_pixels
+from ..first.world import COLOURS, FACTORS, Spec, balanced, training
 
 # What the generators learn: one solid object in a photo, with every colour and place, in four of the scenes.
 KINDS = ("fish", "cat", "plane", "apple")

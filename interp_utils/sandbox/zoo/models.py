@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ...models import DATA
 from ...rosetta.generators import StyleGAN2, StyleGAN2Config
-from .. import clip as sandbox_clip
-from ..world import FACTORS
+from ..first import clip as sandbox_clip
+from ..first.world import FACTORS
 from .big_gan import BigGenerator
 from .data import KINDS
 

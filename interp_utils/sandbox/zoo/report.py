@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torchvision.utils import make_grid, save_image
 
 from ...models import DATA, load_clip
-from .. import clip as sandbox_clip
-from ..tasks import HIDDEN, zero_shot_classifier
-from ..world import FACTORS
+from ..first import clip as sandbox_clip
+from ..first.tasks import HIDDEN, zero_shot_classifier
+from ..first.world import FACTORS
 from .data import KINDS, balanced_images
 
 
@@ -81,7 +81,7 @@ def recognised(images: Tensor, kinds: Tensor) -> dict[str, float]:
 
     images: [B, 3, 64, 64] in -1..1; kinds: [B], indices into KINDS. "confidence" is the mean probability of the right name.
     """
-    clip = load_clip("sandbox", device="cpu")
+    clip = load_clip("sandbox-first", device="cpu")
     right = torch.tensor([FACTORS["object"].index(kind) for kind in KINDS])[kinds]
     embeddings = torch.cat([clip.encode_image(2 * part) for part in images.split(200)])  # CLIP's range is -2..2
     scores = F.normalize(embeddings, dim=-1) @ zero_shot_classifier(clip, "object").T
@@ -94,7 +94,7 @@ def recognised(images: Tensor, kinds: Tensor) -> dict[str, float]:
 @torch.no_grad()
 def told(images: Tensor, factor: str) -> dict:
     """How often the sandbox CLIP gives each value of a factor to images in -1..1: does a generator vary it?"""
-    clip = load_clip("sandbox", device="cpu")
+    clip = load_clip("sandbox-first", device="cpu")
     classifier = zero_shot_classifier(clip, factor)
     guesses = torch.cat([(clip.encode_image(2 * part) @ classifier.T).argmax(1) for part in images.split(200)])
     shares = torch.bincount(guesses, minlength=len(classifier)) / len(images)

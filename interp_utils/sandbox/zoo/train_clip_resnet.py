@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...models import load_clip
-from .. import clip as sandbox_clip
-from ..captions import caption, truth
-from ..train_clip import contrast_loss
+from ..first import clip as sandbox_clip
+from ..first.captions import caption, truth
+from ..first.train_clip import contrast_loss
 from .data import training_batch
 from .models import BUILDERS, save
 from .report import zero_shot
@@ -30,7 +30,8 @@ def build() -> nn.Module:
     """The CLIP with a random image tower and the sandbox CLIP's frozen text tower and temperature."""
     torch.manual_seed(0)
     model = BUILDERS["clip_resnet"]()
-    text = {name: tensor for name, tensor in load_clip("sandbox", device="cpu").model.state_dict().items() if "visual" not in name}
+    weights = load_clip("sandbox-first", device="cpu").model.state_dict()
+    text = {name: tensor for name, tensor in weights.items() if "visual" not in name}
     model.load_state_dict(text, strict=False)
     model.requires_grad_(False)
     model.visual.requires_grad_(True).to(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..tasks import HIDDEN
+from ..first.tasks import HIDDEN
 from .data import object_labels, training_batch
 from .models import BUILDERS, save
 from .report import linear_probe

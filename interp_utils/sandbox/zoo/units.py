@@ -5,7 +5,7 @@ from functools import partial
 from ...rosetta.generators import style_gan2_layers, truncated_latents
 from ...rosetta.generators.registry import Built, big_gan_layers
 from ...rosetta.matching.zoo import Loaded, register
-from .. import clip as sandbox_clip
+from ..clip import MEAN, STD
 from .data import KINDS
 from .models import BUILDERS, load
 
@@ -18,7 +18,7 @@ def _model(name: str, pretrained: bool):
 
 def _sees(name: str, pretrained: bool) -> Loaded:
     model, source = _model(name, pretrained), f"data/sandbox/{name}.safetensors"
-    return Loaded(getattr(model, "visual", model), sandbox_clip.MEAN, sandbox_clip.STD, 64, "mit", source)
+    return Loaded(getattr(model, "visual", model), MEAN, STD, 64, "mit", source)
 
 
 def _draws(name: str, pretrained: bool) -> Built:

@@ -20,7 +20,9 @@ def rendered():
 def judged(rendered):
     images, masks = rendered
     model = rosetta.load_unit_model("sandbox/clip_resnet", device="cpu")
-    return experiments.Judged(judges.ObjectMasks(model, images[:80], masks[:80]), load_clip("sandbox", device="cpu"), images[80:])
+    return experiments.Judged(
+        judges.ObjectMasks(model, images[:80], masks[:80]), load_clip("sandbox-first", device="cpu"), images[80:]
+    )
 
 
 def test_judged_sees_a_shift_and_that_all_else_stayed(judged, rendered):

@@ -44,11 +44,11 @@ def test_places_are_shares_of_the_side():
 
 def test_factor_probabilities_name_what_is_there():
     specs, images, _ = rendered(9000, 30)
-    clip = load_clip("sandbox", device="cpu")
+    clip = load_clip("sandbox-first", device="cpu")
     for factor in ("object", "scene"):
         found = judges.factor_probabilities(clip, images, factor)
         torch.testing.assert_close(found.sum(1), torch.ones(30))
-        right = torch.tensor([sandbox.FACTORS[factor].index(getattr(spec, factor)) for spec in specs])
+        right = torch.tensor([sandbox.first.FACTORS[factor].index(getattr(spec, factor)) for spec in specs])
         assert (found.argmax(1) == right).float().mean() > 0.9
 
 
@@ -74,7 +74,7 @@ def test_places_that_have_nothing_to_do_with_each_other_have_an_interval_about_z
 
 def test_share_named_counts_what_clip_says():
     specs, images, _ = rendered(4000, 20)
-    clip = load_clip("sandbox", device="cpu")
+    clip = load_clip("sandbox-first", device="cpu")
     names = [spec.object for spec in specs]
     assert judges.share_named(clip, images, names) > 0.9
     assert judges.share_named(clip, images, ["ship"] * 20) < 0.1

@@ -4,7 +4,7 @@ from torch import nn
 
 import interp_utils as iu
 from interp_utils import rosetta
-from interp_utils.sandbox.world import balanced
+from interp_utils.sandbox.first.world import balanced
 
 
 class Painted(nn.Module):
@@ -54,7 +54,7 @@ def test_factor_shares_find_the_factor_that_moves_a_unit(painted):
 
 def test_images_and_units_come_as_asked():
     images, masks = rosetta.drawn_images([balanced(1), balanced(2)])
-    drawn = iu.sandbox.render(balanced(2))
+    drawn = iu.sandbox.first.render(balanced(2))
     assert images.shape == (2, 3, 64, 64) and 0 <= images.min() and images.max() <= 1
     assert torch.equal((images[1] * 255).round().byte().movedim(0, -1), torch.from_numpy(drawn.pixels))
     assert torch.equal(masks[1], torch.from_numpy(drawn.mask))

@@ -1,4 +1,4 @@
-"""The small convolutional tower from which the rich sandbox's ViT takes its first lessons."""
+"""The small convolutional tower from which the sandbox's ViT takes its first lessons."""
 
 import torch
 from torch import nn
