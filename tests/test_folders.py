@@ -28,7 +28,7 @@ def test_class_folders(tmp_path):
     assert task.templates[0]("dog") == "a bad photo of a dog."
     few = load_task(tmp_path, to_tensor, 2)
     assert [few.images[k][1] for k in range(len(few.images))] == [0, 1]
-    with pytest.raises(ValueError, match="at least one image, got n=0"):
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         load_task(tmp_path, to_tensor, 0)
 
 

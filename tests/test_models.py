@@ -203,7 +203,7 @@ def test_real_loading_code_reads_a_local_checkpoint(tmp_path, monkeypatch):
 
 def test_sandbox_loads_with_zero_rows_for_unknown_tokens(sandbox):
     table = sandbox.model.token_embedding.weight
-    assert table.shape == (49408, sandbox_clip.WIDTH)
+    assert table.shape == (49408, sandbox_clip.TEXT_WIDTH)
     used = (table.abs().sum(1) > 0).sum().item()
     assert 150 < used < 2000
     assert sandbox.n_layers >= 8 and sandbox.n_heads >= 4
