@@ -12,7 +12,7 @@ lab: .venv/.lab
 test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 notebooks: .venv/.test
 	$(BIN)/python notebooks/execute.py

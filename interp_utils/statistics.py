@@ -37,6 +37,17 @@ def interval(statistic: Callable[[np.ndarray], ArrayLike], n: int, resamples: in
     return np.nanquantile(drawn, [0.025, 0.975], axis=0)
 
 
+def mean_interval(values: ArrayLike) -> tuple[float, float]:
+    """Mean of values [n] and half the width of its 95 percent interval, 1.96 standard errors.
+
+    Raises ValueError for fewer than 3 values, and for values that are not finite.
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) < 3 or not np.isfinite(values).all():
+        raise ValueError(f"need at least 3 numbers, all finite; got an array of shape {list(values.shape)}")
+    return float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5)
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """P-values corrected so that, over all tests together, a false one is accepted at most at the stated level (Holm 1979)."""
     p = np.asarray(p, float)

@@ -7,7 +7,7 @@ import torch
 
 from interp_utils.models import DATA, Clip
 from interp_utils.sandbox.first.world import OBJECTS as FIRST_OBJECTS
-from interp_utils.sandbox.world import CATEGORIES, COLOURS, FACTORS, OBJECTS
+from interp_utils.sandbox.world import COLOURS, FACTORS, OBJECTS
 from interp_utils.texts import Pool, class_descriptions, load_pool, mentions, random_vectors, understood
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .world import CATEGORIES, CATEGORY_OF, FACTORS, FAMILIES, FAMILY_OF, OBJECTS, OPPOSITE, Spec, told_category
+from .world import CATEGORIES, CATEGORY_OF, FACTORS, FAMILIES, FAMILY_OF, OBJECTS, OPPOSITE, RELATIONS, Spec, told_category
 
 SYNONYMS = {
     "dog": ("puppy", "hound"), "cat": ("kitten",), "horse": ("pony",), "cow": ("cattle",), "hippo": ("hippopotamus",),
@@ -94,13 +94,14 @@ class Caption(NamedTuple):
 
 
 def facts_of(spec: Spec, told: bool = False) -> tuple:
-    """All facts that hold for an image, categories and families included; with told=True those that training captions hold."""
+    """All facts that hold for an image, categories, families and a relation included; with told=True those of training captions."""
     facts = []
     for name in (spec.object, *(kind for kind, _ in spec.others)):
         category = told_category(spec, name) if told else CATEGORY_OF[name]
         facts += [("object", name), ("category", category)]
         facts += [("family", FAMILY_OF[category])] if category in FAMILY_OF else []
     facts += [(factor, getattr(spec, factor)) for factor in spec.shown if factor != "object"]
+    facts += [("relation", spec.relation)] if spec.others else []
     return tuple(dict.fromkeys(facts))
 
 
@@ -110,16 +111,13 @@ def values(factor: str) -> tuple:
 
 
 FACTS = tuple((factor, value) for factor in (*FACTORS, "category", "family") for value in values(factor))
-_FACT_INDEX = {fact: k for k, fact in enumerate(FACTS)}
+_FACT_INDEX = {fact: k for k, fact in enumerate((*FACTS, *(("relation", name) for name in RELATIONS)))}
 
 
 def truth(captions: list[Caption], specs: list[Spec], told: bool = False) -> np.ndarray:
-    """bool [captions, specs]: are all facts of the caption true of the image, or with told=True, do training captions say so?
-
-    Raises KeyError for a caption of a relation, which is no fact of `FACTS`.
-    """
-    claims = np.zeros((len(captions), len(FACTS)), np.float32)
-    holds = np.zeros((len(specs), len(FACTS)), np.float32)
+    """bool [captions, specs]: are all facts of the caption true of the image, or with told=True, do training captions say so?"""
+    claims = np.zeros((len(captions), len(_FACT_INDEX)), np.float32)
+    holds = np.zeros((len(specs), len(_FACT_INDEX)), np.float32)
     for row, facts in [*zip(claims, (c.facts for c in captions)), *zip(holds, (facts_of(spec, told) for spec in specs))]:
         row[[_FACT_INDEX[fact] for fact in facts]] = 1
     return claims @ holds.T >= claims.sum(1, keepdims=True) - 0.5

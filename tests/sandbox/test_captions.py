@@ -15,8 +15,9 @@ from interp_utils.sandbox.captions import noun_phrase
 def test_captions_claim_what_is_told_and_are_read_back(seed):
     spec = world.natural(seed)
     said = sandbox.caption(spec, np.random.default_rng(seed))
-    relations = {("relation", spec.relation)} if spec.others else set()
-    assert set(said.facts) <= set(sandbox.facts_of(spec, told=True)) | relations
+    assert set(said.facts) <= set(sandbox.facts_of(spec, told=True)) and sandbox.truth([said], [spec], told=True).all()
+    lie = sandbox.Caption("", (*said.facts, ("style", "sepia" if spec.style == "photo" else "photo")))
+    assert not sandbox.truth([lie], [spec], told=True).any()
     assert len(said.text.split()) <= 20 and "  " not in said.text
     claimed = {fact for fact in said.facts if fact[0] not in ("category", "family", "relation")}
     read = {fact for fact in sandbox.read(said.text) if fact[0] != "relation"}
