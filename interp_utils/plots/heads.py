@@ -86,7 +86,7 @@ def neighbour_view(query: Tensor, rows: dict[str, list[Tensor]], shared: dict[st
 
 
 def head_maps(pixels: list[Tensor], maps: Tensor, most: list[str], least: list[str]) -> Picture:
-    """Images above, a head's maps [B, 2, rows, columns] below on one scale: of the most (green) and the least similar text (red)."""
+    """Images above, a head's maps [B, 2, rows, columns] below on one scale: most similar text (green), least similar (red)."""
     figure = Picture(figsize=(1.75 * len(pixels) + 1.0, 5.6), layout="constrained")
     axes, limit = figure.subplots(3, len(pixels), squeeze=False), maps.abs().max().item() or 1.0
     for k, image in enumerate(pixels):
