@@ -415,14 +415,14 @@ def test_intervals_are_a_bootstrap_over_images(clip):
     ours, background = SegmentationScores(), SegmentationScores()
     ours.update(noisy, masks)
     background.update(flat, masks)
-    found, interval, lead = ours.result(), ours.interval(200), ours.interval(background, 200)
+    found, interval, lead = ours.result(), ours.interval(resamples=200), ours.interval(background, 200)
     for metric, value in found.items():
         low, high = interval[metric]
         assert low < value < high and high - low < 5
         difference = value - background.result()[metric]
         assert lead[metric][0] <= difference <= lead[metric][1]
     assert background.result() == pytest.approx({"pixel_accuracy": 75.0, "miou": 37.5, "map": 50.0})
-    assert background.interval(20)["pixel_accuracy"] == pytest.approx([75, 75])
+    assert background.interval(resamples=20)["pixel_accuracy"] == pytest.approx([75, 75])
     assert ours.interval(ours, 20)["miou"] == [0, 0]
     rows = np.random.default_rng(3).integers(40, size=40)
     again = SegmentationScores()
