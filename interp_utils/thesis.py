@@ -43,6 +43,16 @@ WATERBIRDS = {
     "ViT-H-14/laion2b_s32b_b79k": Waterbirds((77.0, 84.1), (37.2, 37.0, 43.3), (96.4, 71.0, 37.2, 69.8), (98.0, 87.9, 43.3, 62.3)),
 }
 
+SEGMENTATION = {  # table 2.4, ImageNet-Segmentation, of a model that is not named: pixel accuracy, mIoU and mAP in percent
+    "LRP": (52.81, 33.57, 54.37),
+    "partial LRP": (61.49, 40.71, 72.29),
+    "rollout": (60.63, 40.64, 74.47),
+    "raw attention": (65.67, 43.83, 76.05),
+    "GradCAM": (70.27, 44.50, 70.30),
+    "Chefer et al.": (69.21, 47.47, 78.29),
+    "token decomposition": (75.21, 54.50, 81.61),
+}
+
 _TABLES = ("2.2", "A.3", "A.4", "A.5", "A.6", "3.2", "B.1")
 _SIGNED = re.compile(r"([+-]) *(.*)")
 _WORD = re.compile(r"[^\W_]+")

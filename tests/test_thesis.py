@@ -5,7 +5,7 @@ import pytest
 
 from interp_utils.heads import AUTHOR_HEADS
 from interp_utils.neurons import late_layers
-from interp_utils.thesis import MORE_PAIRS, PAIRS, WATERBIRDS, printed_texts, side_by_side
+from interp_utils.thesis import MORE_PAIRS, PAIRS, SEGMENTATION, WATERBIRDS, printed_texts, side_by_side
 
 
 @pytest.mark.parametrize(("table", "layer"), [("A.3", 20), ("A.4", 21), ("A.5", 22), ("A.6", 23)])
@@ -72,3 +72,8 @@ def test_pairs_of_classes():
     for rates in PAIRS.values():
         assert len(rates) == 4 and rates[3] == max(rates)
     assert all(true != wrong for true, wrong in (*PAIRS, *MORE_PAIRS))
+
+
+def test_the_thesis_leads_its_table_of_segmentation():
+    ours = SEGMENTATION["token decomposition"]
+    assert all(ours[k] > row[k] for name, row in SEGMENTATION.items() if name != "token decomposition" for k in range(3))

@@ -118,10 +118,14 @@ def test_neighbour_explorer(sandbox):
 def test_tables_and_figures_show_what_they_are_given():
     table = plots.Table(["head", "share"], [["L0H1 <b>", 12.345]])
     assert "12.3" in repr(table) and "L0H1 &lt;b&gt;" in table._repr_html_()
-    bars = plots.factor_bars(["L0H0", "L0H1"], {"object": [0.5, 0.2], "scene": [0.1, -0.01]}, ["object", "scene"])
-    assert [bar.get_height() for bar in bars.axes[0].patches] == [50, 20, 10, 0]
+    grid = plots.factor_grid(["L0H0", "L0H1"], {"object": [0.5, 0.2], "scene": [0.1, -0.01]}, ["object", "scene"])
+    assert grid.axes[0].images[0].get_array().tolist() == [[50, 20], [10, -1]]
+    assert [frame.get_linestyle() for frame in grid.axes[0].patches] == ["-", "--"], "the second head is named wrongly"
+    assert [text.get_text() for text in grid.axes[0].texts] == ["50", "10", "20"]
     row = plots.curve_row({"a": {"x": [1, 2]}, "b": {"x": [3, 4]}}, [1, 2], "size", "accuracy")
-    assert [axis.lines[0].get_ydata().tolist() for axis in row.axes] == [[1, 2], [3, 4]]
+    assert [axis.lines[0].get_ydata().tolist() for axis in row.axes] == [[1, 2], [3, 4]] and row.axes[0].get_legend() is None
+    row = plots.curve_row({"a": {"x": [1, 2]}, "b": {"y": [3, 4]}}, [1, 2], "size", "accuracy", chance={"b": 0.5})
+    assert all(axis.get_legend() for axis in row.axes) and len(row.axes[0].lines) == 1 and len(row.axes[1].lines) == 2
     image = torch.rand(3, 32, 32)
     assert len(plots.method_maps([image] * 2, {"ours": torch.randn(2, 4, 4)}).axes) == 4
-    assert len(plots.head_maps([image], torch.randn(1, 2, 4, 4), ["a"], ["b"]).axes) == 3
+    assert len(plots.head_maps([image], torch.randn(1, 2, 4, 4), ["a"], ["b"]).axes) == 4  # the last is the colour bar

@@ -124,22 +124,38 @@ class Table:
         return f"<table>{line(self.header, 'th')}{''.join(line(row, 'td') for row in self.rows)}</table>"
 
 
-def curve_row(panels: dict[str, dict[str, list[float]]], x: list[int], xlabel: str, ylabel: str, log: bool = False) -> Picture:
-    """Panels side by side, each with the same curves over x; log: x doubles from tick to tick."""
+def curve_row(
+    panels: dict[str, dict[str, list[float]]],
+    x: list[int],
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    chance: dict[str, float] | None = None,
+) -> Picture:
+    """Panels side by side, each with curves over x; log: x doubles from tick to tick; chance: a dotted line in some panels.
+
+    One legend stands beside them where all have the same curves, else one in each panel.
+    """
     width = 3.3 if len(panels) > 1 else 4.6
-    figure = Picture(figsize=(width * len(panels) + 1.4, 3.1), layout="constrained")
+    alike = len({tuple(curves) for curves in panels.values()}) == 1
+    figure = Picture(figsize=(width * len(panels) + (1.4 if alike else 0.8), 3.1 if alike else 3.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (title, curves) in zip(axes, panels.items()):
         for (name, values), style in zip(curves.items(), itertools.cycle(STYLES)):
             axis.plot(x, values, style, label=name, markersize=4)
+        if title in (chance or {}):
+            axis.axhline(chance[title], color="grey", linestyle=":", linewidth=1, label="chance")
         if log:
             axis.set_xscale("log", base=2)
             axis.set_xticks(x, x)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(xlabel)
         axis.spines[["top", "right"]].set_visible(False)
+        if not alike:
+            axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     axes[0].set_ylabel(ylabel)
-    axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    if alike:
+        axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

@@ -86,32 +86,43 @@ def neighbour_view(query: Tensor, rows: dict[str, list[Tensor]], shared: dict[st
 
 
 def head_maps(pixels: list[Tensor], maps: Tensor, most: list[str], least: list[str]) -> Picture:
-    """Images above, a head's maps [B, 2, rows, columns] below: of the most (green) and the least similar text (red)."""
-    figure = Picture(figsize=(1.75 * len(pixels) + 0.3, 5.6), layout="constrained")
-    axes = figure.subplots(3, len(pixels), squeeze=False)
+    """Images above, a head's maps [B, 2, rows, columns] below on one scale: most similar text (green), least similar (red)."""
+    figure = Picture(figsize=(1.75 * len(pixels) + 1.0, 5.6), layout="constrained")
+    axes, limit = figure.subplots(3, len(pixels), squeeze=False), maps.abs().max().item() or 1.0
     for k, image in enumerate(pixels):
         axes[0, k].imshow(unnormalise(image))
         axes[0, k].set_axis_off()
         for row, (text, colour) in enumerate(((most[k], "tab:green"), (least[k], "tab:red")), start=1):
-            show_map(axes[row, k], image, maps[k, row - 1])
+            drawn = show_map(axes[row, k], image, maps[k, row - 1], limit=limit)
             axes[row, k].set_axis_on()
             axes[row, k].set(xticks=[], yticks=[])
             axes[row, k].set_title("\n".join(textwrap.wrap(text, 22)), fontsize=8)
             for spine in axes[row, k].spines.values():
                 spine.set(color=colour, linewidth=3)
+    figure.colorbar(drawn, ax=axes[1:, :], shrink=0.85, label="score")
     return figure
 
 
-def factor_bars(names: list[str], shares: dict[str, list[float]], marks: list[str]) -> Picture:
-    """Stacked bars: the share of each head's variance that each factor explains, with a mark under each head's name."""
-    figure = Picture(figsize=(0.52 * len(names) + 2.2, 3.6), layout="constrained")
-    axis, bottom = figure.subplots(), [0.0] * len(names)
-    for factor, values in shares.items():
-        values = [max(0.0, 100 * value) for value in values]
-        axis.bar(range(len(names)), values, bottom=bottom, label=factor, width=0.75)
-        bottom = [low + value for low, value in zip(bottom, values)]
-    axis.set_xticks(range(len(names)), [f"{name}\n{mark}" for name, mark in zip(names, marks)], fontsize=8)
-    axis.set_ylabel("variance explained (%)")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+def factor_grid(names: list[str], shares: dict[str, list[float]], named: list[str]) -> Picture:
+    """The share of each head's variance (columns) that each factor explains (rows), in percent; a frame marks the head's name.
+
+    The frame is green where the named factor is the one with the largest share, else red. Shares of factors that only some images
+    show are of those images, so that a column may add up to more than 1.
+    """
+    figure = Picture(figsize=(0.47 * len(names) + 2.0, 0.34 * len(shares) + 1.1), layout="constrained")
+    axis, rows = figure.subplots(), list(shares.values())
+    drawn = axis.imshow([[100 * value for value in row] for row in rows], cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    for column, name in enumerate(named):
+        values = [row[column] for row in rows]
+        for place, value in enumerate(values):
+            if value >= 0.05:
+                colour = "white" if value > 0.6 else "black"
+                axis.text(column, place, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+        place = list(shares).index(name)
+        colour, line = ("tab:green", "-") if place == values.index(max(values)) else ("tab:red", "--")
+        frame = {"fill": False, "linewidth": 2.5, "edgecolor": colour, "linestyle": line}
+        axis.add_patch(matplotlib.patches.Rectangle((column - 0.46, place - 0.46), 0.92, 0.92, **frame))
+    axis.set_xticks(range(len(names)), names, fontsize=8, rotation=90)
+    axis.set_yticks(range(len(shares)), list(shares), fontsize=9)
+    figure.colorbar(drawn, ax=axis, label="variance explained (%)")
     return figure

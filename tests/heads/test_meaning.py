@@ -12,8 +12,8 @@ from interp_utils.moments import Rows
 from interp_utils.stream import feed
 from interp_utils.texts import load_pool
 
-LATE = [4, 5, 6, 7]
-KIND = {"category": "object"}
+LATE = [6, 7, 8, 9]
+KIND = {"category": "object", "family": "object"}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def pool(sandbox):
 @pytest.fixture(scope="module")
 def spans(sandbox, pool):
     texts, _, features = pool
-    moments = heads.head_moments(sandbox, iu.sandbox.spurious_animals("train", 600), LATE)
+    moments = heads.head_moments(sandbox, iu.sandbox.spurious_animals("train", 400), LATE)
     return {head: heads.textspan(seen, features, texts) for head, seen in moments.items()}
 
 
@@ -35,16 +35,36 @@ def animals(sandbox):
     return task, sandbox.encode_text(task.classes, task.templates)
 
 
-def test_removing_scene_heads_lifts_the_worst_group(sandbox, spans, pool, animals):
+def test_removing_scene_heads_takes_the_cue_away(sandbox, spans, pool, animals):
     task, classifier = animals
     chosen = heads.heads_about(spans, pool[1], ["scene"])
-    train = iu.sandbox.spurious_animals("train", 600)
-    found = heads.remove_cue(sandbox, task.images, classifier, chosen, 4, means=train)
-    assert found["heads"].worst_group >= found["base"].worst_group + 0.15
-    assert found["heads"].overall >= found["base"].overall
-    assert found["full"].worst_group >= found["base"].worst_group + 0.15
-    assert found["heads"].worst_group > found["random"].worst_group + 0.15
-    assert found["base"].worst_group < 0.7, "the cue misleads the intact model"
+    assert chosen == [(6, 0), (7, 1), (8, 0), (9, 5)]
+    train = iu.sandbox.spurious_animals("train", 300)
+    found = heads.remove_cue(sandbox, task.images, classifier, chosen, 4, means=train, random_heads=4)
+    gap = {name: (land - away + sea - ashore) / 2 for name, (land, away, ashore, sea) in ((k, f.groups) for k, f in found.items())}
+    assert gap["base"] > 0.1 and abs(gap["heads"]) < 0.06
+    assert found["heads"].worst_group > found["base"].worst_group and found["heads"].overall >= found["base"].overall
+
+
+def test_answers_are_what_accuracy_averages(sandbox, animals):
+    task, classifier = animals
+    some = torch.utils.data.Subset(task.images, range(80))
+    tries = {"nothing": heads.Ablation(), "MLPs": heads.ablate_mlps(sandbox)}
+    for mode in ("direct", "forward"):
+        means = heads.accuracy_under(sandbox, some, classifier, tries, mode, n_groups=4)
+        right, groups = heads.answers_under(sandbox, some, classifier, tries, mode)
+        assert groups.tolist() == [task.images[k][1][1] for k in range(80)]
+        for name, found in means.items():
+            assert right[name].dtype == torch.bool and right[name].double().mean().item() == pytest.approx(found.overall)
+            assert [right[name][groups == g].double().mean().item() for g in range(4)] == pytest.approx(found.groups)
+    plain = heads.answers_under(sandbox, [(pixels, label) for pixels, (label, _) in (some[k] for k in range(8))], classifier, tries)
+    assert plain.groups.tolist() == [0] * 8 and plain.right["MLPs"].shape == (8,)
+
+
+def test_random_heads_are_late_and_distinct(sandbox):
+    drawn = heads.draw_heads(sandbox, 5, 30, seed=1)
+    assert len(drawn) == 30 and all(len(set(each)) == 5 for each in drawn)
+    assert {layer for each in drawn for layer, _ in each} == set(LATE) and drawn == heads.draw_heads(sandbox, 5, 30, seed=1)
 
 
 def test_no_head_and_too_few_heads(sandbox, spans, pool, animals):
@@ -52,7 +72,7 @@ def test_no_head_and_too_few_heads(sandbox, spans, pool, animals):
     assert heads.heads_about(spans, pool[1], ["moods"]) == []
     with pytest.raises(ValueError, match="no head to ablate"):
         heads.remove_cue(sandbox, task.images, classifier, [], 4)
-    with pytest.raises(ValueError, match="cannot draw 40 random heads from the 16"):
+    with pytest.raises(ValueError, match="cannot draw 40 random heads from the 24"):
         heads.remove_cue(sandbox, task.images, classifier, [(7, 0)], 4, random_heads=40)
 
 
@@ -85,13 +105,13 @@ def test_our_choice_of_heads_beside_the_authors():
 
 
 def test_names_fit_the_truth_beyond_chance(sandbox, spans, pool):
-    shares = heads.factor_shares(sandbox, 1200, layers=LATE)
-    total = sum(shares.values())
-    assert (total < 1.05).all() and (total > 0.4).all()
+    shares = heads.factor_shares(sandbox, 800, layers=LATE)
+    common = sum(share for factor, share in shares.items() if factor not in ("place", "size", "colour"))  # of all images
+    assert (common < 1.05).all() and (common > 0.3).all()
     named = [next(iter(heads.kind_shares(span, pool[1]))) for span in spans.values()]
-    true = [max(shares, key=lambda factor: shares[factor][layer - 4, head]) for layer, head in spans]
+    true = [max(shares, key=lambda factor: shares[factor][layer - 6, head]) for layer, head in spans]
     agree, chance = heads.agreement(named, true)
-    assert agree > chance + 0.25
+    assert agree > 0.75 and agree > chance + 0.15
 
 
 def test_agreement_and_chance():
@@ -115,19 +135,28 @@ def test_factor_shares_are_the_analysis_of_variance(sandbox):
 
 
 def test_neighbours_share_what_the_head_is_about(sandbox):
-    images = iu.sandbox.factor_images("object", 500)
-    scene_head = (7, 2)
-    features = heads.head_features(sandbox, images, [scene_head])
+    images = iu.sandbox.factor_images("object", 400)
+    features = heads.head_features(sandbox, images, [(7, 1)])
     by_head, by_whole = [], []
     for query in range(40):
-        for found, key in ((by_head, scene_head), (by_whole, None)):
-            numbers = heads.neighbours(features[key], query, 8)
+        for found, key in ((by_head, (7, 1)), (by_whole, None)):
+            near = torch.nn.functional.normalize(features[key], dim=1)
+            numbers = heads.neighbours(near, query, 8)
             assert query not in numbers and len(numbers) == 8
             found.append(heads.shared_factors(images.specs, query, numbers)["scene"])
-    assert torch.tensor(by_head).mean() > torch.tensor(by_whole).mean() + 0.1
+    assert torch.tensor(by_head).mean() > torch.tensor(by_whole).mean() + 0.2
     assert heads.neighbours(features[None][:3], 0, 8) in ([1, 2], [2, 1])
-    with pytest.raises(IndexError, match="no image 500"):
-        heads.neighbours(features[None], 500)
+    with pytest.raises(IndexError, match="no image 400"):
+        heads.neighbours(features[None], 400)
+
+
+def test_factors_that_an_image_does_not_show_are_not_shared():
+    spec = iu.sandbox.Spec
+    specs = [spec(), spec(colour="blue"), spec(style="sepia"), spec(count=3), spec(others=(("ship", "red"),))]
+    shared = heads.shared_factors(specs, 0, [1, 2, 3, 4])
+    assert shared["colour"] == 1 / 2, "blue and, of the three, red; sepia and a second kind of object hide it"
+    assert shared["place"] == 1 and shared["object"] == 1 and shared["scene"] == 1 and shared["count"] == 2 / 3
+    assert heads.shared_factors(specs, 2, [0, 1])["colour"] != heads.shared_factors(specs, 2, [0, 1])["colour"], "nan"
 
 
 def test_maps_by_hand(tiny):
@@ -157,4 +186,4 @@ def test_maps_find_the_object(sandbox):
     maps = heads.token_maps(iu.heads.direct_effects(sandbox, pixels), classifier - classifier.mean(0))
     own = maps[torch.arange(60), kinds]
     on, off = (own * masks).sum() / masks.sum(), (own * (1 - masks)).sum() / (1 - masks).sum()
-    assert on > 0 and on > 5 * off.abs()
+    assert on > 0 and on > 2 * off
