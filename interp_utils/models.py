@@ -2,19 +2,16 @@
 
 import inspect
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
-from .images import read_image
+from .loading import checked_name, load
 from .tokens import fill, tokenise
 
-_FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 DATA = next(p for p in (Path(__file__).parent / "_data", Path(__file__).parents[1] / "data") if p.exists())
 
 _FAR = 20  # from 0: normalised pixels lie within about 2.7, those of an image in 0..255 do not
@@ -64,7 +61,7 @@ class Clip:
         if torch.is_autocast_enabled(self.device.type):
             raise RuntimeError(
                 "torch.autocast is on, under which the parts of the model no longer add up to the whole; leave its block, or "
-                "load the model in half precision: iu.load_clip(name, dtype=torch.bfloat16)"
+                "load the model in half precision: iu.load_clip(name, precision='bf16')"
             )
 
     def pixels(self, pixels: Tensor) -> Tensor:
@@ -151,6 +148,7 @@ def best_device() -> torch.device:
 
 
 _SHIPPED: dict[str, Callable[[], tuple]] = {}
+_PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def register(name: str, load: Callable[[], tuple]) -> None:
@@ -158,54 +156,26 @@ def register(name: str, load: Callable[[], tuple]) -> None:
     _SHIPPED[name] = load
 
 
-def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.float32) -> Clip:
+def load_clip(name: str = "sandbox", device=None, precision: str = "fp32") -> Clip:
     """Load a CLIP by name, frozen and in eval mode.
 
     name: "sandbox", "sandbox-1" and "sandbox-2" (two more seeds of its training) or "sandbox-first" (the CLIP of the smaller world
-    of chapters 4 and 5) for the models that ship, else "<OpenCLIP name>/<pretrained tag>", for example
-    "ViT-L-14/laion2b_s32b_b82k"; those are downloaded once. device: where to put it, by default the best there is. Its preprocess
-    takes whatever `images.read_image` does.
-    Raises ValueError for a name or tag that OpenCLIP does not know, a path, and a tag whose weights were trained with another
-    activation than the name builds (OpenAI's need "-quickgelu"); NotImplementedError for towers not covered.
+    of chapters 4 and 5) for the models that ship; "<OpenCLIP name>/<pretrained tag>", for example "ViT-L-14/laion2b_s32b_b82k",
+    or "hf-hub:org/repo", which are downloaded once, after their size is printed; "<OpenCLIP name>/<path of a checkpoint>" or
+    "local-dir:<folder>" for your own, of which weights alone are read, never code. Preprocess and tokenizer are the model's own;
+    its preprocess takes whatever `images.read_image` does. device: where to put it, by default the best there is. precision:
+    "fp32", "fp64", or for all weights, norms too, "bf16" or "fp16" (OpenCLIP's "pure_bf16" and "pure_fp16").
+    Raises ValueError for a name, tag, file or folder that gives no model, another precision, and weights that were trained with
+    another activation than the name builds (OpenAI's need "-quickgelu"); FileNotFoundError for what is not there; before any
+    download, NotImplementedError for towers not covered and ImportError for texts that need transformers.
     """
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
     device = torch.device(device) if device is not None else best_device()
-    if name in _SHIPPED:
-        model, preprocess, tokenizer = _SHIPPED[name]()
-    else:
-        model_name, tag = _checked_name(name)
-        model, _, preprocess = open_clip.create_model_and_transforms(model_name, pretrained=tag)
-        preprocess.transforms.insert(0, read_image)  # upright and in colour before anything is resized
-        tokenizer = open_clip.get_tokenizer(model_name)
-    return Clip(model.eval().requires_grad_(False).to(device, dtype), preprocess, tokenizer, name)
-
-
-def _checked_name(name: str) -> tuple[str, str]:
-    model_name, _, tag = name.partition("/")
-    known = open_clip.list_models()
-    tags = open_clip.list_pretrained_tags_by_model(model_name)
-    local = name.startswith(("hf-hub:", "local-dir:")) or any(path and Path(path).exists() for path in (tag, name))
-    if tag not in tags and (local or Path(name).suffix in _FILES):
-        raise ValueError(
-            f"{name!r} is no name and tag of OpenCLIP; load files and repositories with OpenCLIP, model, _, preprocess = "
-            "open_clip.create_model_and_transforms(name, pretrained=path), and wrap what it gives: "
-            "iu.Clip(model.eval(), preprocess, open_clip.get_tokenizer(name))"
-        )
-    if model_name not in known:
-        near = ", ".join(get_close_matches(model_name, known, n=3, cutoff=0.4)) or "see open_clip.list_models()"
-        raise ValueError(
-            f"unknown model {name!r}; use {', '.join(map(repr, _SHIPPED))} or '<OpenCLIP name>/<pretrained tag>' (close: {near})"
-        )
-    if not tags:
-        raise ValueError(f"OpenCLIP has no weights for {model_name}; for those it has, see open_clip.list_pretrained()")
-    if tag not in tags:
-        raise ValueError(f"unknown weights {tag!r} for {model_name}; choose one of {', '.join(tags)}")
-    # A tag that says nothing was trained with what its model builds: OpenCLIP names the exceptions.
-    trained_quick = bool(open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu"))
-    if trained_quick and not open_clip.get_model_config(model_name).get("quick_gelu"):
-        right = f"{model_name}-quickgelu"
-        advice = f"load '{right}/{tag}'" if (right, tag) in open_clip.list_pretrained() else "OpenCLIP has no model that does"
-        raise ValueError(f"the weights {tag!r} were trained with QuickGELU, which {model_name!r} does not build; {advice}")
-    return model_name, tag
+    if name not in _SHIPPED:
+        checked_name(name, tuple(_SHIPPED))
+    model, preprocess, tokenizer = _SHIPPED[name]() if name in _SHIPPED else load(name, _why_not_covered)
+    return Clip(model.eval().requires_grad_(False).to(device, _PRECISIONS[precision]), preprocess, tokenizer, name)
 
 
 def _why_not_covered(model) -> str | None:
