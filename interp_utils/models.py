@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
+from . import towers
 from .loading import checked_name, load
 from .tokens import fill, tokenise
 
@@ -23,16 +24,18 @@ class Clip:
     model: any instantiated `open_clip` CLIP whose image tower is a `VisionTransformer` read out at the class token. What
     `torch.compile` made of it, of its tower or of its blocks serves too, and runs as plain code wherever hooks are needed.
     preprocess: PIL image -> tensor [3, H, W]; tokenizer: list of strings -> token ids. Both may be None if unused.
-    The model is never changed. Put it in eval mode first.
-    Raises NotImplementedError, with the reason, for towers that the class-token decomposition does not cover.
+    The model is never changed. Put it in eval mode first. check: run two images of noise, once, and see that the tower does
+    what its structure says; False takes its word for it.
+    Raises NotImplementedError, with the reason, for towers that the class-token decomposition does not cover, RuntimeError that
+    names the part where a tower does something else.
     """
 
-    def __init__(self, model, preprocess=None, tokenizer=None, name: str = "custom"):
+    def __init__(self, model, preprocess=None, tokenizer=None, name: str = "custom", check: bool = True):
         reason = _why_not_covered(model)
         if reason:
             raise NotImplementedError(f"cannot decompose {name}: {reason}")
         self.model, self.preprocess, self.tokenizer, self.name = model, preprocess, tokenizer, name
-        self.visual = visual = _uncompiled(model.visual)
+        self.visual = visual = towers.original(model.visual)
         block = visual.transformer.resblocks[0]
         self.n_layers = len(visual.transformer.resblocks)
         self.n_heads = block.attn.num_heads
@@ -41,6 +44,24 @@ class Clip:
         self.d_head = self.d_model // self.n_heads
         self.grid = tuple(visual.grid_size)  # rows and columns of patches
         self.image_size = tuple(visual.image_size)
+        if self.tower and check:
+            self._check()
+
+    @property
+    def tower(self) -> towers.Tower:
+        """What the image tower is. Raises NotImplementedError, with the reason, where a part of it was changed since."""
+        try:
+            return towers.describe(self.visual)
+        except towers.NotCovered as error:
+            raise NotImplementedError(f"cannot decompose {self.name}: {error}") from None
+
+    def _check(self) -> None:
+        with torch.autocast(self.device.type, enabled=False):
+            noise = towers.noise(self.image_size, self.visual.proj)
+            try:
+                towers.check(self.tower, lambda: self.encode_image(noise), self.dtype)
+            except towers.Mismatch as error:
+                raise RuntimeError(f"cannot decompose {self.name}: {error}. check=False skips this test") from None
 
     @property
     def device(self) -> torch.device:
@@ -136,10 +157,6 @@ def _pooled(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _uncompiled(module):
-    return getattr(module, "_orig_mod", module)
-
-
 def best_device() -> torch.device:
     """CUDA if there is one, else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
@@ -156,7 +173,7 @@ def register(name: str, load: Callable[[], tuple]) -> None:
     _SHIPPED[name] = load
 
 
-def load_clip(name: str = "sandbox", device=None, precision: str = "fp32") -> Clip:
+def load_clip(name: str = "sandbox", device=None, precision: str = "fp32", check: bool = True) -> Clip:
     """Load a CLIP by name, frozen and in eval mode.
 
     name: "sandbox", "sandbox-1" and "sandbox-2" (two more seeds of its training) or "sandbox-first" (the CLIP of the smaller world
@@ -164,7 +181,7 @@ def load_clip(name: str = "sandbox", device=None, precision: str = "fp32") -> Cl
     or "hf-hub:org/repo", which are downloaded once, after their size is printed; "<OpenCLIP name>/<path of a checkpoint>" or
     "local-dir:<folder>" for your own, of which weights alone are read, never code. Preprocess and tokenizer are the model's own;
     its preprocess takes whatever `images.read_image` does. device: where to put it, by default the best there is. precision:
-    "fp32", "fp64", or for all weights, norms too, "bf16" or "fp16" (OpenCLIP's "pure_bf16" and "pure_fp16").
+    "fp32", "fp64", or for all weights, norms too, "bf16" or "fp16" (OpenCLIP's "pure_bf16" and "pure_fp16"). check: see `Clip`.
     Raises ValueError for a name, tag, file or folder that gives no model, another precision, and weights that were trained with
     another activation than the name builds (OpenAI's need "-quickgelu"); FileNotFoundError for what is not there; before any
     download, NotImplementedError for towers not covered and ImportError for texts that need transformers.
@@ -175,7 +192,7 @@ def load_clip(name: str = "sandbox", device=None, precision: str = "fp32") -> Cl
     if name not in _SHIPPED:
         checked_name(name, tuple(_SHIPPED))
     model, preprocess, tokenizer = _SHIPPED[name]() if name in _SHIPPED else load(name, _why_not_covered)
-    return Clip(model.eval().requires_grad_(False).to(device, _PRECISIONS[precision]), preprocess, tokenizer, name)
+    return Clip(model.eval().requires_grad_(False).to(device, _PRECISIONS[precision]), preprocess, tokenizer, name, check)
 
 
 def _why_not_covered(model) -> str | None:
@@ -183,7 +200,7 @@ def _why_not_covered(model) -> str | None:
     visual = getattr(model, "visual", None)
     if visual is None:
         return "it has no image tower `.visual`; pass an instantiated open_clip model"
-    visual = _uncompiled(visual)
+    visual = towers.original(visual)
     if not isinstance(visual, VisionTransformer):
         kind = "timm tower" if hasattr(visual, "trunk") else type(visual).__name__
         return f"its image tower is a {kind}; only OpenCLIP's VisionTransformer, read out at the class token, is covered"
