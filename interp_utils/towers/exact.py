@@ -108,8 +108,15 @@ class Effects:
 
     def tokens(self) -> Tensor:
         """Effect of each token through all heads of all layers, [B, N, E]."""
-        layers, heads = range(len(self.tower.blocks)), range(self.tower.n_heads)
-        return sum(sum(self.head_tokens(layer, head) for head in heads) for layer in layers)
+        shape = (*self.streams.first.shape[:2], self.read_out.matrix.shape[-1])
+        effects = self.streams.first.new_zeros(shape)
+        for layer in range(len(self.tower.blocks)):
+            attention, rows, bias = self._rows(layer)
+            (w, _, _), values = attention.linear(), attention.values(self.streams.inputs[layer])
+            for row, matrix in zip(rows.unbind(1), self.read_out.matrix):  # read-out by read-out: [B, N, D] at most
+                effects = effects + torch.einsum("bhnd,Dhd->bnD", row[..., None] * values, w) @ matrix
+            effects = effects + bias[:, None] / shape[1]
+        return effects
 
     def head_tokens(self, layer: int, head: int) -> Tensor:
         """Effect of each token through one head, [B, N, E]; sums over tokens to `heads()[:, layer, head]`."""

@@ -67,7 +67,7 @@ def far(found, expected) -> float:
 def test_the_sum_is_exact(name, monkeypatch):
     visual = narrow(name, monkeypatch)
     tower = towers.describe(visual)
-    x = pixels(visual)
+    x = pixels(visual, 1 if name.startswith("ViTamin") else 2)  # whose stem is slow
     fx = towers.decompose(tower, lambda: output(visual, x))
     whole, heads = fx.streams.representation, fx.heads()
     assert far(fx.total(), whole) < 1e-5
@@ -77,7 +77,7 @@ def test_the_sum_is_exact(name, monkeypatch):
     if not tower.blocks:
         assert name.startswith("RN") and fx.pool_heads().shape[1] > 1
         return
-    assert heads.shape == (2, 2, tower.n_heads, 32) and heads.norm(dim=-1).min() > 0
+    assert heads.shape == (len(x), 2, tower.n_heads, 32) and heads.norm(dim=-1).min() > 0
     assert far(heads.sum(2), fx.attentions()) < 1e-5
     assert far(fx.head_tokens(1, 1).sum(1), heads[:, 1, 1]) < 1e-5
     assert far(fx.tokens().sum(1), heads.sum((1, 2))) < 1e-5
@@ -104,6 +104,50 @@ def test_the_widest_are_described_without_their_numbers(name):
     with torch.device("meta"):
         visual = CLIP(config["embed_dim"], config["vision_cfg"], TEXT).eval().visual
     assert len(towers.describe(visual).blocks) >= 24
+
+
+@pytest.mark.parametrize("name", ["MobileCLIP2-L-14", "EVA01-g-14", "EVA02-B-16", "EVA02-E-14"])
+@torch.no_grad()
+def test_each_head_is_what_the_model_itself_computed(name, monkeypatch):
+    """Outputs of all heads side by side, as they enter the model's own last layers, one head at a time."""
+    visual = narrow(name, monkeypatch)
+    trunk, x, seen = visual.trunk, pixels(visual), []
+    block = trunk.blocks[1]
+    first = block.attn.proj if isinstance(block.attn.norm, torch.nn.Identity) else block.attn.norm
+    written = []
+    handles = [
+        first.register_forward_pre_hook(lambda module, args: seen.append(args[0][:, 0])),
+        block.attn.register_forward_hook(lambda module, args, output: written.append(output[:, 0])),
+        trunk.norm.register_forward_pre_hook(lambda module, args: seen.append(args[0][:, 0])),
+    ]
+    fx = towers.decompose(towers.describe(visual), lambda: visual(x))
+    for handle in handles:
+        handle.remove()
+    joined, final = seen
+    for head in range(4):
+        own = torch.zeros_like(joined).unflatten(1, (4, -1))
+        own[:, head] = joined.unflatten(1, (4, -1))[:, head]
+        own = own.flatten(1)
+        if first is block.attn.norm:
+            own = (own - own.mean(1, keepdim=True)) / (joined.var(1, correction=0, keepdim=True) + first.eps).sqrt() * first.weight
+        own = own @ block.attn.proj.weight.T
+        norms = [(trunk.norm, final)]
+        if name == "EVA02-E-14":
+            norms.insert(0, (block.norm1, written[0]))
+        for norm, frozen in norms:
+            own = (own - own.mean(1, keepdim=True)) / (frozen.var(1, correction=0, keepdim=True) + norm.eps).sqrt() * norm.weight
+        own = own @ trunk.head.weight.T
+        assert far(fx.heads()[:, 1, head] - _bias_of_heads(fx) / 4, own) < 1e-4
+
+
+def _bias_of_heads(fx):
+    """What the biases of the second block's attention add, by the effects of its tokens without their values."""
+    attention = fx.tower.blocks[1].attention()
+    nothing = torch.zeros_like(fx.streams.attentions[1])
+    _, b, c = attention.linear()
+    mixed = attention.pattern(fx.streams.inputs[1]) @ attention.values(fx.streams.inputs[1])
+    after = attention.frozen(mixed)[1]
+    return torch.einsum("bkn,bnD,kDE->bE", fx.read_out.rho, nothing + after[..., None] * b + c, fx.read_out.matrix)
 
 
 def test_how_many_are_exact():
