@@ -17,6 +17,7 @@ from . import (
     stream,
     texts,
     thesis,
+    towers,
     widgets,
 )
 from .models import Clip, load_clip
@@ -25,5 +26,6 @@ from .sandbox import zoo as _zoo  # noqa: F401, makes the small models known to 
 
 __all__ = [
     "Clip", "datasets", "explainers", "heads", "hooks", "images", "load_clip", "moments", "neurons", "plots", "rosetta",
-    "sandbox", "science", "segmentation", "setup", "statistics", "stream", "texts", "thesis", "widgets",
+    "sandbox", "science", "segmentation", "setup", "statistics", "stream", "texts", "thesis", "towers",
+    "widgets",
 ]  # fmt: skip

@@ -2,19 +2,17 @@
 
 import inspect
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
-from .images import read_image
+from . import towers
+from .loading import checked_name, load
 from .tokens import fill, tokenise
 
-_FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 DATA = next(p for p in (Path(__file__).parent / "_data", Path(__file__).parents[1] / "data") if p.exists())
 
 _FAR = 20  # from 0: normalised pixels lie within about 2.7, those of an image in 0..255 do not
@@ -26,16 +24,18 @@ class Clip:
     model: any instantiated `open_clip` CLIP whose image tower is a `VisionTransformer` read out at the class token. What
     `torch.compile` made of it, of its tower or of its blocks serves too, and runs as plain code wherever hooks are needed.
     preprocess: PIL image -> tensor [3, H, W]; tokenizer: list of strings -> token ids. Both may be None if unused.
-    The model is never changed. Put it in eval mode first.
-    Raises NotImplementedError, with the reason, for towers that the class-token decomposition does not cover.
+    The model is never changed. Put it in eval mode first. check: run two images of noise, once, and see that the tower does
+    what its structure says; False takes its word for it.
+    Raises NotImplementedError, with the reason, for towers that the class-token decomposition does not cover, RuntimeError that
+    names the part where a tower does something else.
     """
 
-    def __init__(self, model, preprocess=None, tokenizer=None, name: str = "custom"):
+    def __init__(self, model, preprocess=None, tokenizer=None, name: str = "custom", check: bool = True):
         reason = _why_not_covered(model)
         if reason:
             raise NotImplementedError(f"cannot decompose {name}: {reason}")
         self.model, self.preprocess, self.tokenizer, self.name = model, preprocess, tokenizer, name
-        self.visual = visual = _uncompiled(model.visual)
+        self.visual = visual = towers.original(model.visual)
         block = visual.transformer.resblocks[0]
         self.n_layers = len(visual.transformer.resblocks)
         self.n_heads = block.attn.num_heads
@@ -44,6 +44,24 @@ class Clip:
         self.d_head = self.d_model // self.n_heads
         self.grid = tuple(visual.grid_size)  # rows and columns of patches
         self.image_size = tuple(visual.image_size)
+        if self.tower and check:
+            self._check()
+
+    @property
+    def tower(self) -> towers.Tower:
+        """What the image tower is. Raises NotImplementedError, with the reason, where a part of it was changed since."""
+        try:
+            return towers.describe(self.visual)
+        except towers.NotCovered as error:
+            raise NotImplementedError(f"cannot decompose {self.name}: {error}") from None
+
+    def _check(self) -> None:
+        with torch.autocast(self.device.type, enabled=False):
+            noise = towers.noise(self.image_size, self.visual.proj)
+            try:
+                towers.check(self.tower, lambda: self.encode_image(noise), self.dtype)
+            except towers.Mismatch as error:
+                raise RuntimeError(f"cannot decompose {self.name}: {error}. check=False skips this test") from None
 
     @property
     def device(self) -> torch.device:
@@ -64,7 +82,7 @@ class Clip:
         if torch.is_autocast_enabled(self.device.type):
             raise RuntimeError(
                 "torch.autocast is on, under which the parts of the model no longer add up to the whole; leave its block, or "
-                "load the model in half precision: iu.load_clip(name, dtype=torch.bfloat16)"
+                "load the model in half precision: iu.load_clip(name, precision='bf16')"
             )
 
     def pixels(self, pixels: Tensor) -> Tensor:
@@ -139,10 +157,6 @@ def _pooled(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _uncompiled(module):
-    return getattr(module, "_orig_mod", module)
-
-
 def best_device() -> torch.device:
     """CUDA if there is one, else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
@@ -151,6 +165,7 @@ def best_device() -> torch.device:
 
 
 _SHIPPED: dict[str, Callable[[], tuple]] = {}
+_PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def register(name: str, load: Callable[[], tuple]) -> None:
@@ -158,54 +173,26 @@ def register(name: str, load: Callable[[], tuple]) -> None:
     _SHIPPED[name] = load
 
 
-def load_clip(name: str = "sandbox", device=None, dtype: torch.dtype = torch.float32) -> Clip:
+def load_clip(name: str = "sandbox", device=None, precision: str = "fp32", check: bool = True) -> Clip:
     """Load a CLIP by name, frozen and in eval mode.
 
     name: "sandbox", "sandbox-1" and "sandbox-2" (two more seeds of its training) or "sandbox-first" (the CLIP of the smaller world
-    of chapters 4 and 5) for the models that ship, else "<OpenCLIP name>/<pretrained tag>", for example
-    "ViT-L-14/laion2b_s32b_b82k"; those are downloaded once. device: where to put it, by default the best there is. Its preprocess
-    takes whatever `images.read_image` does.
-    Raises ValueError for a name or tag that OpenCLIP does not know, a path, and a tag whose weights were trained with another
-    activation than the name builds (OpenAI's need "-quickgelu"); NotImplementedError for towers not covered.
+    of chapters 4 and 5) for the models that ship; "<OpenCLIP name>/<pretrained tag>", for example "ViT-L-14/laion2b_s32b_b82k",
+    or "hf-hub:org/repo", which are downloaded once, after their size is printed; "<OpenCLIP name>/<path of a checkpoint>" or
+    "local-dir:<folder>" for your own, of which weights alone are read, never code. Preprocess and tokenizer are the model's own;
+    its preprocess takes whatever `images.read_image` does. device: where to put it, by default the best there is. precision:
+    "fp32", "fp64", or for all weights, norms too, "bf16" or "fp16" (OpenCLIP's "pure_bf16" and "pure_fp16"). check: see `Clip`.
+    Raises ValueError for a name, tag, file or folder that gives no model, another precision, and weights that were trained with
+    another activation than the name builds (OpenAI's need "-quickgelu"); FileNotFoundError for what is not there; before any
+    download, NotImplementedError for towers not covered and ImportError for texts that need transformers.
     """
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
     device = torch.device(device) if device is not None else best_device()
-    if name in _SHIPPED:
-        model, preprocess, tokenizer = _SHIPPED[name]()
-    else:
-        model_name, tag = _checked_name(name)
-        model, _, preprocess = open_clip.create_model_and_transforms(model_name, pretrained=tag)
-        preprocess.transforms.insert(0, read_image)  # upright and in colour before anything is resized
-        tokenizer = open_clip.get_tokenizer(model_name)
-    return Clip(model.eval().requires_grad_(False).to(device, dtype), preprocess, tokenizer, name)
-
-
-def _checked_name(name: str) -> tuple[str, str]:
-    model_name, _, tag = name.partition("/")
-    known = open_clip.list_models()
-    tags = open_clip.list_pretrained_tags_by_model(model_name)
-    local = name.startswith(("hf-hub:", "local-dir:")) or any(path and Path(path).exists() for path in (tag, name))
-    if tag not in tags and (local or Path(name).suffix in _FILES):
-        raise ValueError(
-            f"{name!r} is no name and tag of OpenCLIP; load files and repositories with OpenCLIP, model, _, preprocess = "
-            "open_clip.create_model_and_transforms(name, pretrained=path), and wrap what it gives: "
-            "iu.Clip(model.eval(), preprocess, open_clip.get_tokenizer(name))"
-        )
-    if model_name not in known:
-        near = ", ".join(get_close_matches(model_name, known, n=3, cutoff=0.4)) or "see open_clip.list_models()"
-        raise ValueError(
-            f"unknown model {name!r}; use {', '.join(map(repr, _SHIPPED))} or '<OpenCLIP name>/<pretrained tag>' (close: {near})"
-        )
-    if not tags:
-        raise ValueError(f"OpenCLIP has no weights for {model_name}; for those it has, see open_clip.list_pretrained()")
-    if tag not in tags:
-        raise ValueError(f"unknown weights {tag!r} for {model_name}; choose one of {', '.join(tags)}")
-    # A tag that says nothing was trained with what its model builds: OpenCLIP names the exceptions.
-    trained_quick = bool(open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu"))
-    if trained_quick and not open_clip.get_model_config(model_name).get("quick_gelu"):
-        right = f"{model_name}-quickgelu"
-        advice = f"load '{right}/{tag}'" if (right, tag) in open_clip.list_pretrained() else "OpenCLIP has no model that does"
-        raise ValueError(f"the weights {tag!r} were trained with QuickGELU, which {model_name!r} does not build; {advice}")
-    return model_name, tag
+    if name not in _SHIPPED:
+        checked_name(name, tuple(_SHIPPED))
+    model, preprocess, tokenizer = _SHIPPED[name]() if name in _SHIPPED else load(name, _why_not_covered)
+    return Clip(model.eval().requires_grad_(False).to(device, _PRECISIONS[precision]), preprocess, tokenizer, name, check)
 
 
 def _why_not_covered(model) -> str | None:
@@ -213,7 +200,7 @@ def _why_not_covered(model) -> str | None:
     visual = getattr(model, "visual", None)
     if visual is None:
         return "it has no image tower `.visual`; pass an instantiated open_clip model"
-    visual = _uncompiled(visual)
+    visual = towers.original(visual)
     if not isinstance(visual, VisionTransformer):
         kind = "timm tower" if hasattr(visual, "trunk") else type(visual).__name__
         return f"its image tower is a {kind}; only OpenCLIP's VisionTransformer, read out at the class token, is covered"

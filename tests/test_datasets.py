@@ -87,16 +87,16 @@ def test_presets(monkeypatch, capsys):
     with pytest.raises(ValueError, match="unknown preset 'moon'; choose one of sandbox, laptop, colab, paper"):
         iu.setup("moon")
     from interp_utils.datasets.tasks import _TASKS
-    from interp_utils.models import _checked_name
+    from interp_utils.loading import checked_name
     from interp_utils.presets import PRESETS
 
     for preset in PRESETS.values():
-        assert preset.clip == "sandbox" or _checked_name(preset.clip)
+        assert preset.clip == "sandbox" or checked_name(preset.clip)
         assert preset.images in _TASKS and preset.fit == f"{preset.images}-train" in _TASKS, "fitted on other images of the kind"
         assert preset.n_fit >= 1000 and preset.shifted in (None, *_TASKS) and preset.shifted not in (preset.images, preset.fit)
     assert PRESETS["paper"].fit == "imagenet-train" and PRESETS["paper"].shifted == "imagenet-r"
     models = {name for preset in PRESETS.values() for name in (*preset.clips, preset.neurons_clip)}
-    assert all(name.startswith("sandbox") or _checked_name(name) for name in models)
+    assert all(name.startswith("sandbox") or checked_name(name) for name in models)
     assert (
         set(PRESETS["paper"].clips) == set(iu.heads.AUTHOR_HEADS) and PRESETS["paper"].neurons_clip == "ViT-B-32-quickgelu/openai"
     )

@@ -118,27 +118,21 @@ def test_unknown_names_and_tags():
         iu.load_clip("ViT-B-32")
 
 
-@pytest.mark.parametrize("name", ["ViT-B-32/own.pt", "{}/w.safetensors", "ViT-B-32/{}", "{}", "hf-hub:laion/some", "local-dir:x"])
-def test_files_and_repositories_are_sent_to_openclip(name, tmp_path):
-    with pytest.raises(ValueError, match="load files and repositories with OpenCLIP.*iu.Clip"):
-        iu.load_clip(name.format(tmp_path))
-
-
 def test_what_an_error_advises_can_be_loaded():
-    from interp_utils.models import _checked_name
+    from interp_utils.loading import checked_name
 
     advised = 0
     for model, tag in open_clip.list_pretrained():
         try:
-            assert _checked_name(f"{model}/{tag}") == (model, tag)
+            assert checked_name(f"{model}/{tag}") == (model, tag)
         except ValueError as error:
             assert "trained with QuickGELU" in str(error)
             advice = re.search("load '(.+)/(.+)'$", str(error))
             if advice:
-                assert _checked_name("/".join(advice.groups())) == advice.groups() != (model, tag)
+                assert checked_name("/".join(advice.groups())) == advice.groups() != (model, tag)
                 advised += 1
     assert advised > 10
-    assert _checked_name("roberta-ViT-B-32/laion2b_s12b_b32k")
+    assert checked_name("roberta-ViT-B-32/laion2b_s12b_b32k")
     with pytest.raises(ValueError, match=r"OpenCLIP has no weights for ViT-M-16; .* open_clip.list_pretrained\(\)"):
         iu.load_clip("ViT-M-16/openai")
 
@@ -185,9 +179,9 @@ def test_wrong_activation_names_the_right_model():
     "name", ["ViT-B-32-quickgelu/openai", "ViT-B-16/laion2b_s34b_b88k", "ViT-L-14/laion2b_s32b_b82k", "ViT-H-14/laion2b_s32b_b79k"]
 )
 def test_names_of_the_thesis_are_accepted(name):
-    from interp_utils.models import _checked_name
+    from interp_utils.loading import checked_name
 
-    assert "/".join(_checked_name(name)) == name
+    assert "/".join(checked_name(name)) == name
 
 
 def test_real_loading_code_reads_a_local_checkpoint(tmp_path, monkeypatch):

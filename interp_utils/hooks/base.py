@@ -3,37 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock, get_ident
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
 
 from ..models import Clip
-
-
-class _Uncompiled:
-    """While anyone is inside, what was compiled runs as plain Python: compiled code passes hooks by.
-
-    The compiler has one switch for the whole process, so the first thread in turns it and the last one out turns it back.
-    """
-
-    def __init__(self):
-        self.lock, self.inside = Lock(), 0
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if self.inside == 0:
-                self.stance = torch.compiler.set_stance("force_eager")
-            self.inside += 1
-
-    def __exit__(self, *error) -> None:
-        with self.lock:
-            self.inside -= 1
-            if self.inside == 0:
-                self.stance.__exit__(None, None, None)
-
-
-_uncompiled = _Uncompiled()
+from ..towers import run_uncompiled
 
 
 @contextmanager
@@ -54,7 +30,7 @@ def forward_hooks(hooks: list[tuple[nn.Module, Callable]]) -> Iterator[None]:
 
         return run
 
-    with _uncompiled:
+    with run_uncompiled:
         try:
             for k, (module, hook) in enumerate(hooks):
                 handles.append(module.register_forward_hook(only_here(k, hook)))

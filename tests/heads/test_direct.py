@@ -77,9 +77,9 @@ def test_sums_to_the_representation_on_real_architectures(name, n_layers):
                 assert relative(fx.head_tokens(1, 2).sum(1), heads[:, 1, 2]) < bound
 
 
-@pytest.mark.parametrize("dtype,bound", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
-def test_sums_to_the_representation_on_the_sandbox(dtype, bound):
-    sandbox = iu.load_clip("sandbox", device="cpu", dtype=dtype)
+@pytest.mark.parametrize("precision,bound", [("fp32", 1e-5), ("fp64", 1e-10)])
+def test_sums_to_the_representation_on_the_sandbox(precision, bound):
+    sandbox = iu.load_clip("sandbox", device="cpu", precision=precision)
     pixels = torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(8)])
     expected = sandbox.encode_image(pixels)
     for ln in ("centered", "split"):

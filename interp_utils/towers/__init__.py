@@ -1,0 +1,30 @@
+"""What an image tower is. Nothing outside this room needs to know an attribute's name.
+
+A family is one file with `describe(visual) -> Tower | None`. `exact.decompose` turns any `Tower` into its exact sum.
+"""
+
+from torch import nn
+
+from . import openclip, resnet, timm_vit
+from .base import Attention, Block, LastLinear, Mismatch, Norm, NotCovered, ReadOut, Tower
+from .check import check, noise
+from .compiled import original, run_uncompiled
+from .exact import Effects, decompose
+
+FAMILIES = (openclip, timm_vit, resnet)
+
+
+def describe(visual: nn.Module) -> Tower:
+    """The description of an image tower. Raises NotCovered, with the reason, where no family has one."""
+    visual = original(visual)
+    for family in FAMILIES:
+        tower = family.describe(visual)
+        if tower is not None:
+            return tower
+    raise NotCovered(f"its image tower is a {type(visual).__name__}; ViTs of OpenCLIP and timm and CLIP's ResNets are covered")
+
+
+__all__ = [
+    "Attention", "Block", "Effects", "LastLinear", "Mismatch", "Norm", "NotCovered", "ReadOut", "Tower", "check", "decompose",
+    "describe", "noise", "original", "run_uncompiled",
+]  # fmt: skip
