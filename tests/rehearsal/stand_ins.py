@@ -29,7 +29,7 @@ def configure(folder: Path, narrow: bool) -> None:
 
     narrow: heads of the image tower a quarter as wide, for slow machines; layers, heads, tokens and joint space stay.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names = {name.split("/")[0] for preset in PRESETS.values() for name in (*preset.clips, preset.neurons_clip) if "/" in name}
     for name in (*names, "RN50-quickgelu"):
         config = open_clip.get_model_config(name)
@@ -113,8 +113,8 @@ def _images(download: downloads.Download, n: int) -> None:
                 _save_picture(folder / IMAGENETTE[k % 10] / f"{IMAGENETTE[k % 10]}_{k}.JPEG", n * part + k)
     elif download.name.startswith("imagenet") and download.name != "imagenet-segmentation":
         ids = wordnet_ids[:200] if download.name == "imagenet-r" else wordnet_ids
-        for k in range(max(n, len(ids) if download.name != "imagenet-train" else 0)):
-            _save_picture(places[0] / ids[k % len(ids)] / f"image_{k}.JPEG", k)
+        for k in range(n):
+            _save_picture(places[0] / ids[7 * k % len(ids)] / f"image_{k}.JPEG", k)
     elif download.name == "pets":
         _pets(places[0].parent, n)
     elif download.name == "waterbirds":

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ import interp_utils as iu
 from interp_utils import downloads
 
 sys.path.insert(0, str(Path(__file__).parent))
+import rehearse
 import stand_ins
 
 
@@ -58,3 +60,13 @@ def test_images_are_cut_by_the_variable_and_the_notebook_says_so(monkeypatch, ca
         monkeypatch.setenv("INTERP_IMAGES", wrong)
         with pytest.raises(ValueError, match="INTERP_IMAGES"):
             iu.datasets.common.spread(images, None)
+
+
+def test_a_rehearsal_goes_on_after_a_cell_that_failed_and_counts_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INTERP_PRESET", "sandbox")
+    cells = ["import os", "1 / 0", "open('seen', 'w').write(os.environ['INTERP_PRESET'])", "assert False, 'no such thing'"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(notebook, tmp_path / "own.ipynb")
+    assert rehearse.execute(tmp_path / "own.ipynb", "colab", verbose=False) == 2
+    assert (tmp_path / "seen").read_text() == "colab"
+    assert "ZeroDivisionError" in capsys.readouterr().out
