@@ -4,6 +4,8 @@ import importlib.metadata
 import json
 import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,6 +47,12 @@ def test_a_sandbox_whose_parts_do_not_add_up_is_bad(monkeypatch):
     real = iu.heads.direct_effects
     monkeypatch.setattr(iu.heads, "direct_effects", lambda *args: SimpleNamespace(total=lambda: 1.01 * real(*args).total()))
     assert doctor.sandbox().mark == "bad"
+
+
+def test_as_a_file_it_runs_where_nothing_is_installed():
+    found = subprocess.run([sys.executable, "-I", "-S", doctor.__file__], capture_output=True, text=True)
+    assert found.returncode == 1 and found.stderr == ""
+    assert "No module named 'torch'" in found.stdout and "memory" in found.stdout and "does not work" in found.stdout
 
 
 @pytest.mark.parametrize("error", [OSError("disk"), KeyError("MemAvailable"), AttributeError("os.sysconf"), RuntimeError("CUDA")])
