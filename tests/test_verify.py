@@ -34,7 +34,7 @@ def small():
 def pets(tmp_path, monkeypatch):
     monkeypatch.setattr(iu.datasets, "ROOT", tmp_path)
     monkeypatch.setattr(iu.datasets.masks.load_masks, "__defaults__", (None, tmp_path))
-    stand_ins._images(image_download("pets"), 20)
+    stand_ins.write_images(image_download("pets"), 20)
 
 
 def test_the_tolerance_is_that_of_the_images():

@@ -11,6 +11,7 @@ import numpy as np
 import open_clip
 import timm
 import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image
 from safetensors.torch import save_file
 from small_sets import WATERBIRDS, write_gtsegs
@@ -48,7 +49,7 @@ def write(preset: Preset, n: int) -> None:
     torch.manual_seed(0)
     for download in downloads.needs(preset):
         if download.path() is None:
-            {"clip": _clip, "units": _units, "images": _images}[download.kind](download, n)
+            {"clip": _clip, "units": _units, "images": write_images}[download.kind](download, n)
             if download.path() is None:
                 raise RuntimeError(f"the stand-in of {download.name} is not where {download.source} is kept")
 
@@ -80,8 +81,6 @@ def _save(model: torch.nn.Module, download: downloads.Download) -> None:
         Path(download.places[0]).parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, download.places[0])
         return
-    from huggingface_hub.constants import HF_HUB_CACHE
-
     repo = Path(HF_HUB_CACHE) / f"models--{download.source.removeprefix('hf-hub:').replace('/', '--')}"
     blob, link = repo / "blobs" / download.name.replace("/", "-"), repo / "snapshots" / REVISION / download.places[0]
     for path in (blob, link, repo / "refs" / "main"):
@@ -104,7 +103,7 @@ def _save_picture(path: Path, k: int) -> None:
     picture(k).save(path)
 
 
-def _images(download: downloads.Download, n: int) -> None:
+def write_images(download: downloads.Download, n: int) -> None:
     places = [Path(place) for place in download.places]
     wordnet_ids = ImageNetInfo("imagenet-1k").label_names()
     if download.name == "imagenette":

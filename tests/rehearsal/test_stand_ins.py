@@ -29,7 +29,7 @@ def root(tmp_path, monkeypatch):
 def test_every_image_set_has_a_stand_in_that_its_loader_reads(root, name, monkeypatch):
     download = downloads.image_download(name)
     assert download.path() is None
-    stand_ins._images(download, 12)
+    stand_ins.write_images(download, 12)
     assert download.path() is not None
     monkeypatch.setenv("INTERP_IMAGES", "8")
     if name in ("pets", "imagenet-segmentation"):
