@@ -1,10 +1,11 @@
 # make lab    open the notebooks in JupyterLab
 # make test   everything that CI runs: lint, unit tests, every notebook
+# make rehearse    every notebook under the presets for real models, on stand-ins of their downloads
 # make notebooks / make book    execute the notebooks in place / render them as HTML into build/book
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test notebooks book benchmarks clean
+.PHONY: lab test rehearse notebooks book benchmarks clean
 
 lab: .venv/.lab
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
@@ -13,6 +14,9 @@ test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+rehearse: .venv/.test
+	$(BIN)/python tests/rehearsal/rehearse.py laptop
 
 notebooks: .venv/.test
 	$(BIN)/python notebooks/execute.py

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 import matplotlib.pyplot as plt
 import torch
 
+from .datasets.common import most_images
 from .models import best_device
 
 
@@ -75,7 +76,8 @@ def setup(preset: str | None = None, seed: int = 0, sandbox: str = "sandbox") ->
         raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
     torch.manual_seed(seed)
     plt.rcParams.update({"figure.dpi": 100, "figure.constrained_layout.use": True, "image.interpolation": "nearest"})
-    print(f"preset {name} on {best_device()}")
+    few = f", with at most {most_images()} images of a set (INTERP_IMAGES)" if most_images() and name != "sandbox" else ""
+    print(f"preset {name} on {best_device()}{few}")
     chosen = PRESETS[name]
     if name == "sandbox":
         values = {field.name: getattr(chosen, field.name) for field in fields(chosen)}

@@ -15,11 +15,26 @@ ROOT = Path(os.environ.get("INTERP_DATA", "~/.cache/interp_utils")).expanduser()
 WORLDS = {"sandbox": sandbox, "sandbox-first": sandbox.first}  # and their names in `load_task` and the like
 
 
+def most_images() -> int | None:
+    """What the variable INTERP_IMAGES allows of every set of real images, for a rehearsal; None where it is not set.
+
+    Raises ValueError where it is no count.
+    """
+    most = os.environ.get("INTERP_IMAGES")
+    if most is None:
+        return None
+    if not most.isdecimal() or int(most) == 0:
+        raise ValueError(f"the variable INTERP_IMAGES must be a whole number, at least 1, got {most!r}; unset it for all images")
+    return int(most)
+
+
 def spread(images, n: int | None):
-    """So many images, evenly spread over a set; all of them for None, or where there are no more."""
-    if n is None or checked_count("n", n) >= len(images):
+    """So many images, evenly spread over a set; all of them for None, or where there are no more. See `most_images`."""
+    wanted = len(images) if n is None else checked_count("n", n)
+    wanted = min(wanted, most_images() or wanted)
+    if wanted >= len(images):
         return images
-    return torch.utils.data.Subset(images, torch.linspace(0, len(images) - 1, n).long().tolist())
+    return torch.utils.data.Subset(images, torch.linspace(0, len(images) - 1, wanted).long().tolist())
 
 
 def sandbox_templates(factor: str, world=sandbox) -> list:

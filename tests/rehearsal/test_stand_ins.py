@@ -1,0 +1,72 @@
+"""The stand-ins of the image sets lie where the loaders look, and INTERP_IMAGES cuts what is loaded."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+import interp_utils as iu
+from interp_utils import downloads
+
+sys.path.insert(0, str(Path(__file__).parent))
+import rehearse
+import stand_ins
+
+
+def preprocess(image):
+    return np.asarray(image.resize((8, 8)))
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(iu.datasets, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", downloads.IMAGE_SETS)
+def test_every_image_set_has_a_stand_in_that_its_loader_reads(root, name, monkeypatch):
+    download = downloads.image_download(name)
+    assert download.path() is None
+    stand_ins.write_images(download, 12)
+    assert download.path() is not None
+    monkeypatch.setenv("INTERP_IMAGES", "8")
+    if name in ("pets", "imagenet-segmentation"):
+        task = iu.datasets.load_masks(name, root=root)
+        image, mask = task.images[0]
+        assert mask.shape == (image.height, image.width) and 0.1 < mask.mean() < 0.9
+    elif name == "waterbirds":
+        task = iu.datasets.load_groups(name, preprocess, root=root)
+        assert {task.images[k][1][1] for k in range(8)} == {0, 1, 2, 3}
+    else:
+        task = iu.datasets.load_task(name, preprocess, root=root)
+        assert len({task.images[k][1] for k in range(8)}) > 4 and task.images[7][0].shape == (8, 8, 3)
+    assert len(task.images) == 8
+
+
+def test_images_are_cut_by_the_variable_and_the_notebook_says_so(monkeypatch, capsys):
+    images = list(range(100))
+    for most, n, found in ((None, None, 100), ("10", None, 10), ("10", 4, 4), ("10", 50, 10), ("500", 50, 50)):
+        monkeypatch.delenv("INTERP_IMAGES", raising=False)
+        if most:
+            monkeypatch.setenv("INTERP_IMAGES", most)
+        assert len(iu.datasets.common.spread(images, n)) == found
+    iu.setup("laptop")
+    assert "at most 500 images" in capsys.readouterr().out
+    iu.setup("sandbox")
+    assert "at most" not in capsys.readouterr().out, "what is drawn is not cut"
+    for wrong in ("0", "-3", "many", ""):
+        monkeypatch.setenv("INTERP_IMAGES", wrong)
+        with pytest.raises(ValueError, match="INTERP_IMAGES"):
+            iu.datasets.common.spread(images, None)
+
+
+def test_a_rehearsal_goes_on_after_a_cell_that_failed_and_counts_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INTERP_PRESET", "sandbox")
+    cells = ["import os", "1 / 0", "open('seen', 'w').write(os.environ['INTERP_PRESET'])", "assert False, 'no such thing'"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(notebook, tmp_path / "own.ipynb")
+    assert rehearse.execute(tmp_path / "own.ipynb", "colab", verbose=False) == 2
+    assert (tmp_path / "seen").read_text() == "colab"
+    assert "ZeroDivisionError" in capsys.readouterr().out
