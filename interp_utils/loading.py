@@ -21,6 +21,7 @@ from open_clip.model import CLIP
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from . import towers
 from .images import read_image
 
 SCHEMES = ("hf-hub:", "local-dir:")
@@ -40,9 +41,10 @@ def load(name: str, why_not: Callable[[torch.nn.Module], str | None]) -> tuple:
     """
     model_name, weights = checked_name(name)
     config = _config(model_name)
-    reason = why_not(_empty(name, config))
+    empty = _empty(name, config)
+    reason = why_not(empty)
     if reason:
-        raise NotImplementedError(f"cannot decompose {name}: {reason}; {_COVERED}")
+        raise NotImplementedError(f"cannot decompose {name}: {reason}; {_COVERED}{_sum_alone(empty)}")
     text = config["text_cfg"]
     if (text.get("hf_tokenizer_name") or text.get("hf_model_name")) and importlib.util.find_spec("transformers") is None:
         raise ImportError(f"the texts of {name} are read by Hugging Face's transformers: pip install transformers")
@@ -139,6 +141,18 @@ def _empty(name: str, config: dict) -> CLIP:
             return CLIP(config["embed_dim"], config["vision_cfg"], text, bool(config.get("quick_gelu"))).eval()
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"{name}: OpenCLIP {open_clip.__version__} cannot build its image tower ({error})") from error
+
+
+def _sum_alone(model: CLIP) -> str:
+    """For the error: what there is for a tower that is described, but that the methods of the chapters do not read."""
+    try:
+        towers.describe(model.visual)
+    except towers.NotCovered:
+        return ""
+    return (
+        ". The exact sum of this one: iu.towers.decompose(iu.towers.describe(model.visual), lambda: model.visual(pixels)), "
+        "of the model that open_clip.create_model_from_pretrained gives, in eval mode"
+    )
 
 
 def _say_size(repository: str, files: list[str] | tuple[str, ...]) -> None:

@@ -216,8 +216,11 @@ def test_an_own_checkpoint_is_preprocessed_as_the_known_ones(source, tmp_path, m
 def test_a_tower_that_is_not_covered_is_refused_before_anything_is_downloaded(name, reason, monkeypatch):
     for module, call in ((open_clip.factory, "download_pretrained"), (open_clip.factory, "download_pretrained_from_hf")):
         monkeypatch.setattr(module, call, lambda *args, **kwargs: pytest.fail("it downloads"))
-    with pytest.raises(NotImplementedError, match=f"cannot decompose {name}: .*{reason}.*a plain ViT works, such as 'ViT-B-16/"):
+    with pytest.raises(
+        NotImplementedError, match=f"cannot decompose {name}: .*{reason}.*a plain ViT works, such as 'ViT-B-16/"
+    ) as error:
         iu.load_clip(name)
+    assert ("iu.towers.decompose" in str(error.value)) == (not name.startswith("convnext"))
 
 
 def test_texts_that_need_transformers_say_so_before_anything_is_downloaded(monkeypatch):
