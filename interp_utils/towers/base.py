@@ -97,7 +97,8 @@ class Attention:
         if queries is not None and self.turn_q is unchanged and self.turn_k is unchanged:  # keys need not be built
             query = torch.einsum("bnD,hdD->bhnd", x[:, queries], self.w_q) + self.b_q[:, None]
             folded = torch.einsum("bhnd,hdD->bhnD", query * query.shape[-1] ** -0.5, self.w_k)
-            return (folded @ x[:, None].mT).softmax(-1)  # the keys' bias adds the same to all tokens and cancels
+            scores = (folded.flatten(1, 2) @ x.mT).unflatten(1, folded.shape[1:3])  # one product for all heads
+            return scores.softmax(-1)  # the keys' bias adds the same to all tokens and cancels
         query = self.turn_q(torch.einsum("bnD,hdD->bhnd", x, self.w_q) + self.b_q[:, None])
         key = self.turn_k(torch.einsum("bnD,hdD->bhnd", x, self.w_k) + self.b_k[:, None])
         query = query if queries is None else query[:, :, queries]

@@ -133,5 +133,7 @@ def _check_read_out(tower: Tower, final: Tensor, given, compare) -> None:
 
 
 def _recomputed(attention: Attention, x: Tensor, probes: list[int]) -> Tensor:
-    mixed = torch.einsum("bhnD,hdD->bhnd", attention.pattern(x, probes) @ x[:, None], attention.w_v) + attention.b_v[:, None]
+    pattern = attention.pattern(x, probes)
+    seen = (pattern.flatten(1, 2) @ x).unflatten(1, pattern.shape[1:3])  # one product for all heads
+    mixed = torch.einsum("bhnD,hdD->bhnd", seen, attention.w_v) + attention.b_v[:, None]
     return attention.write(mixed)
