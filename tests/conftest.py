@@ -34,7 +34,7 @@ def real_clip(name: str, layers: int | None = None) -> iu.Clip:
                 parameter.fill_(float(name_.endswith(("ln_1.weight", "ln_2.weight", "ln_pre.weight", "ln_post.weight"))))
             else:
                 parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
-    return iu.Clip(randomise(model), name=name)
+    return iu.Clip(randomise(model), name=name, check=False)  # its cost is a pass of a large model
 
 
 def tiny_model(**vision):
