@@ -25,12 +25,12 @@ class Preset:
     cue: tuple[str, ...]  # kinds of texts that name the cue
     masks: str  # images with object masks, see datasets.load_masks
     shifted: str | None  # images in styles that training hardly saw, see datasets.load_task; None where they cannot be downloaded
-    sizes: tuple[str, ...] = ()  # CLIPs of other sizes, for tables that compare them (thesis: 2.1, 2.3, A.1, A.7 to A.10)
+    sizes: tuple[str, ...] = ()  # CLIPs of other sizes, or training seeds, to compare (thesis: tables 2.1, 2.3, A.1, A.7 to A.10)
     neurons: str | None = None  # the CLIP of chapter 3, where it is another one
 
     @property
     def clips(self) -> tuple[str, ...]:
-        """The CLIPs of chapter 2's tables: `clip` and those of other sizes."""
+        """The CLIPs of chapter 2's tables: `clip` and those of other sizes, or of other seeds of training."""
         return (self.clip, *self.sizes)
 
     @property
@@ -46,7 +46,7 @@ PRESETS = {
     for preset in (
         Preset(
             "sandbox", "sandbox", "sandbox", 1000, "sandbox-train", 1600, "centered", "sandbox", "sandbox", ("scene",), "sandbox",
-            "sandbox-sketch",
+            "sandbox-sketch", ("sandbox-1", "sandbox-2"),
         ),
         Preset(
             "laptop", "ViT-B-32-quickgelu/openai", "imagenette", 1000, "imagenette-train", 2000, "centered", "general", None,

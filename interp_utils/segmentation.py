@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from open_clip.transform import ResizeKeepRatio
 from PIL import Image
 from torch import Tensor
@@ -17,11 +16,9 @@ from .heads import direct_effects
 from .hooks import compute_dtype
 from .images import read_image
 from .models import Clip
-from .moments import Statistic
-from .rounding import negligible
+from .segmentation_scores import IGNORE, SegmentationScores, check_meaning
 from .stream import feed
 
-IGNORE = 255  # of a mask: nobody knows whether this pixel is on the object, so it does not count
 Heatmap = Callable[[Tensor], Tensor]  # pixels [B, 3, H, W] -> maps [B, rows, columns], high on the object
 
 
@@ -37,7 +34,23 @@ def evaluate(
     """Segment by heat map and score it in percent: {"pixel_accuracy", "miou", "map"} (thesis, tables 2.4 and 3.4).
 
     heatmap_fn: pixels [B, 3, H, W] -> maps [B, rows, columns]. masks, protocol: see `prepare`; threshold, clip_negatives: see
-    `SegmentationScores` (table 3.4 uses 0.5 and no clipping). To score several maps in one pass, or a set in parts, call
+    `SegmentationScores` (table 3.4 uses 0.5 and no clipping). `score` takes the same and gives intervals too.
+    """
+    return score(heatmap_fn, masks, clip, protocol, threshold, clip_negatives, batch_size).result()
+
+
+def score(
+    heatmap_fn: Heatmap,
+    masks,
+    clip: Clip,
+    protocol: str = "aligned",
+    threshold: str | float = "mean",
+    clip_negatives: bool = True,
+    batch_size: int = 16,
+) -> "SegmentationScores":
+    """The `SegmentationScores` of a heat map on a set of images, for its results and intervals; arguments as in `evaluate`.
+
+    To score several maps in one pass, or a set in parts, call
     `stream.feed(clip, prepare(masks, clip), [(scores, lambda batch: (heatmap_fn(batch.pixels), batch.targets)), ...])`.
     Warns where images were left out because their crop shows nothing of their object.
     Raises ValueError for another protocol or threshold, no images, or maps of a wrong shape or not finite.
@@ -50,9 +63,9 @@ def evaluate(
 
     feed(clip, prepare(masks, clip, protocol), [(scores, view)], batch_size)
     if scores.left_out:
-        missed = f"{int(scores.left_out)} of {scores.count} images left out"
-        warnings.warn(f"{missed}: no pixel of their object is in the crop", stacklevel=2)
-    return scores.result()
+        missed = f"{scores.left_out} of {scores.count} images left out"
+        warnings.warn(f"{missed}: no pixel of their object is in the crop", stacklevel=3)
+    return scores
 
 
 def prepare(masks, clip: Clip, protocol: str = "aligned") -> torch.utils.data.Dataset:
@@ -137,117 +150,8 @@ def _checked_mask(mask: np.ndarray, k: int) -> _Mask:
             f"{list(mask.shape)}" + (f" in {mask.min()}..{mask.max()}" if mask.size else "")
         )
     values = torch.from_numpy(np.where(mask == IGNORE, IGNORE, mask != 0).astype(np.uint8))
-    _check_meaning(values[None])
+    check_meaning(values[None])
     return _Mask(values)
-
-
-def _check_meaning(masks: Tensor) -> None:
-    """Raises ValueError for masks [B, H, W] that show no object but have 255 beside 0, as masks have whose 255 is the object."""
-    ignored, on = masks == IGNORE, (masks != 0) & (masks != IGNORE)
-    if (ignored.flatten(1).any(1) & (masks == 0).flatten(1).any(1) & ~on.flatten(1).any(1)).any():
-        raise ValueError(
-            "a mask holds 0 and 255 alone: 255 means that a pixel does not count; if it means the object, give mask > 0"
-        )
-
-
-class SegmentationScores(Statistic):
-    """Segmentation scores of a set of images; they add up over batches and over parts of a set, in any order.
-
-    A map is resized to its mask (bilinear), negatives are set to 0 if clip_negatives, and its values are brought to [0, 1];
-    what exceeds the threshold, "mean" (of the image) or a number, is foreground. A constant map says nothing and counts as
-    0.5 everywhere. `result` gives, in percent,
-    - pixel_accuracy: correct pixels of all pixels;
-    - miou: intersection over union, both summed over all images, mean of background and foreground; one that is neither
-      in a mask nor predicted does not count;
-    - map: mean over images of the average precision of all 2HW scores [1 - R, R] of a map R, pixels being relevant as
-      background and as foreground. It is defined for images without foreground too; a constant map gets 50.
-    These are the metrics of Chefer et al. (2021), which the thesis uses. Pixels whose mask is 255 do not count, but they belong to
-    the map, whose range and mean are its own. An image without a pixel that counts is left out.
-    """
-
-    settings, one_shape = ("threshold", "clip_negatives"), False
-    SUMS = ("left_out", "pixels", "correct", "precision", "intersection", "union")
-
-    def __init__(self, threshold: str | float = "mean", clip_negatives: bool = True):
-        if threshold != "mean" and not (isinstance(threshold, float | int) and 0 <= threshold <= 1):
-            raise ValueError(f"threshold must be 'mean' or a number from 0 to 1, got {threshold!r}")
-        super().__init__()
-        self.threshold, self.clip_negatives = threshold, clip_negatives
-        self.left_out, self.pixels, self.correct, self.precision = torch.zeros(4, dtype=torch.float64)
-        self.intersection, self.union = torch.zeros(2, 2, dtype=torch.float64)  # each of background, foreground
-
-    def update(self, maps: Tensor, masks: Tensor) -> None:
-        """Add a batch: maps [B, rows, columns] and masks [B, H, W], nonzero on the object, 255 where a pixel does not count.
-
-        Raises ValueError where their numbers differ, a map is not finite, there are none, or 255 seems to mean the object.
-        """
-        if maps.ndim != 3 or masks.ndim != 3 or len(maps) != len(masks) or maps.numel() == 0:
-            raise ValueError(f"need maps [B, rows, columns] and masks [B, H, W], got {list(maps.shape)} and {list(masks.shape)}")
-        part = self._part(maps, masks)
-        maps = normalised(maps.detach().cpu() if maps.device.type == "mps" else maps.detach(), masks.shape[1:], self.clip_negatives)
-        masks = masks.to(maps.device)
-        _check_meaning(masks)
-        counted = masks != IGNORE
-        masks = (masks != 0) & counted
-        threshold = maps.mean((1, 2), keepdim=True) if self.threshold == "mean" else self.threshold
-        guess = maps > threshold
-        part.left_out = part.left_out + (~counted.flatten(1).any(1)).sum().cpu()
-        part.pixels = part.pixels + counted.sum().cpu()
-        part.correct = part.correct + ((guess == masks) & counted).sum().cpu()
-        off = ~masks & counted
-        both = torch.stack([(~guess & off).sum(), (guess & masks).sum()]).cpu()
-        either = torch.stack([((~guess | off) & counted).sum(), ((guess | masks) & counted).sum()]).cpu()
-        part.intersection, part.union = part.intersection + both, part.union + either
-        scores, relevant = torch.stack([1 - maps, maps], 1), torch.stack([off, masks], 1)
-        scores = torch.where(counted[:, None], scores, -1)  # behind all others, where what is not relevant changes nothing
-        part.precision = part.precision + average_precision(scores.flatten(1), relevant.flatten(1)).sum().cpu()
-        self.merge(part)
-
-    def _add(self, other: "SegmentationScores") -> None:
-        for name in self.SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def result(self) -> dict[str, float]:
-        """{"pixel_accuracy", "miou", "map"}, in percent. Raises ValueError before the first image."""
-        judged = self.count - self.left_out
-        if judged == 0:
-            raise ValueError(f"no images yet that have pixels to judge, {int(self.left_out)} left out; call update first")
-        seen = self.union > 0
-        return {
-            "pixel_accuracy": 100 * (self.correct / self.pixels).item(),
-            "miou": 100 * (self.intersection[seen] / self.union[seen]).mean().item(),
-            "map": 100 * (self.precision / judged).item(),
-        }
-
-
-def normalised(maps: Tensor, size, clip_negatives: bool = True) -> Tensor:
-    """Maps [B, rows, columns] resized to `size` (bilinear), without negatives if asked, each from 0 to 1: [B, *size].
-
-    A map that is constant up to rounding becomes 0.5 everywhere; so does, with clip_negatives, one that is nowhere positive.
-    Maps in half precision become float32.
-    """
-    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
-    low, high = maps.amin((1, 2)), maps.amax((1, 2))
-    constant = negligible(high - low, torch.maximum(low.abs(), high.abs()), maps.dtype)  # resizing makes the last bits differ
-    maps = F.interpolate(maps[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
-    maps = maps.clamp(min=0) if clip_negatives else maps
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    constant = constant[:, None, None] | (low == high)
-    return torch.where(constant, 0.5, (maps - low) / torch.where(constant, 1, high - low))
-
-
-def average_precision(scores: Tensor, relevant: Tensor) -> Tensor:
-    """Average precision of each row, [B], float64: as sklearn.metrics.average_precision_score, ties included, but in batches.
-
-    scores: [B, K]; relevant: bool [B, K]. A row without anything relevant gets 0.
-    """
-    scores, order = scores.sort(dim=1, descending=True)
-    found = relevant.gather(1, order).cumsum(1)
-    last_of_ties = torch.cat([scores[:, 1:] != scores[:, :-1], torch.ones_like(relevant[:, :1])], 1)
-    by_then = torch.where(last_of_ties, found, 0).cummax(1).values  # what was found up to the last finished tie
-    new = found - F.pad(by_then[:, :-1], (1, 0))
-    precision = found.double() / torch.arange(1, scores.shape[1] + 1, device=scores.device)
-    return (precision * new * last_of_ties).sum(1) / found[:, -1].clamp(min=1)
 
 
 def token_decomposition(clip: Clip, classifier: Tensor, ln: str = "centered") -> Heatmap:

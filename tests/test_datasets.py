@@ -96,12 +96,12 @@ def test_presets(monkeypatch, capsys):
         assert preset.n_fit >= 1000 and preset.shifted in (None, *_TASKS) and preset.shifted not in (preset.images, preset.fit)
     assert PRESETS["paper"].fit == "imagenet-train" and PRESETS["paper"].shifted == "imagenet-r"
     models = {name for preset in PRESETS.values() for name in (*preset.clips, preset.neurons_clip)}
-    assert all(name == "sandbox" or _checked_name(name) for name in models)
+    assert all(name.startswith("sandbox") or _checked_name(name) for name in models)
     assert (
         set(PRESETS["paper"].clips) == set(iu.heads.AUTHOR_HEADS) and PRESETS["paper"].neurons_clip == "ViT-B-32-quickgelu/openai"
     )
     sandbox = PRESETS["sandbox"]
-    assert sandbox.clips == (sandbox.neurons_clip,) == ("sandbox",)
+    assert sandbox.clips == ("sandbox", "sandbox-1", "sandbox-2") and sandbox.neurons_clip == "sandbox"
     for name in (sandbox.images, sandbox.fit, sandbox.shifted):  # what comes without a download
         assert len(load_task(name, None, 3).images) == 3
     assert torch.initial_seed() == 0

@@ -17,15 +17,8 @@ from torchvision import transforms
 import interp_utils as iu
 from interp_utils.datasets import MaskTask, load_masks
 from interp_utils.moments import Moments
-from interp_utils.segmentation import (
-    SegmentationScores,
-    average_precision,
-    evaluate,
-    for_predicted_class,
-    normalised,
-    prepare,
-    token_decomposition,
-)
+from interp_utils.segmentation import SegmentationScores, evaluate, for_predicted_class, prepare, score, token_decomposition
+from interp_utils.segmentation_scores import average_precision, normalised
 from interp_utils.stream import feed
 
 
@@ -149,7 +142,7 @@ def test_parts_add_up_in_any_order():
                 shard.update(maps[k : k + 1], masks[k : k + 1])
             total.merge(shard)
         assert total.result() == pytest.approx(whole.result(), abs=0.1)  # rounding breaks the ties that resizing makes
-        assert total.count == 9 and total.pixels == masks.numel()
+        assert total.count == 9 and total.images[:, 0].sum() == masks.numel()
     for other in (SegmentationScores(0.5), SegmentationScores(clip_negatives=False), Moments()):
         with pytest.raises(ValueError, match="cannot merge a SegmentationScores"):
             whole.merge(other)
@@ -269,7 +262,7 @@ def test_pixels_that_nobody_knows_do_not_count(clip):
         found.update(maps, torch.where(unknown, 255, masks))
         other = SegmentationScores(*setting)
         other.update(maps, torch.where(unknown, 255, 1 - masks).where(unknown, masks))  # what hides under 255 is not looked at
-        assert found.result() == other.result() and found.pixels == (~unknown).sum()
+        assert found.result() == other.result() and found.images[:, 0].sum() == (~unknown).sum()
         resized = normalised(maps, masks.shape[1:], setting[1])
         guess = resized > (resized.mean((1, 2), keepdim=True) if setting[0] == "mean" else setting[0])
         known, true = ~unknown, masks == 1
@@ -412,3 +405,33 @@ def test_errors(clip):
     for make in (token_decomposition, lambda clip, classifier: for_predicted_class(clip, None, classifier)):
         with pytest.raises(ValueError, match=r"need a classifier \[T, 24\] with T > 0, got \[24\]"):
             make(clip, torch.zeros(24))
+
+
+def test_intervals_are_a_bootstrap_over_images(clip):
+    rng = np.random.default_rng(0)
+    masks = torch.zeros(40, 16, 16, dtype=torch.bool)
+    masks[:, 4:12, 4:12] = True
+    noisy, flat = masks.float() + torch.from_numpy(rng.normal(0, 0.5, masks.shape)).float(), torch.zeros(40, 16, 16)
+    ours, background = SegmentationScores(), SegmentationScores()
+    ours.update(noisy, masks)
+    background.update(flat, masks)
+    found, interval, lead = ours.result(), ours.interval(200), ours.interval(background, 200)
+    for metric, value in found.items():
+        low, high = interval[metric]
+        assert low < value < high and high - low < 5
+        difference = value - background.result()[metric]
+        assert lead[metric][0] <= difference <= lead[metric][1]
+    assert background.result() == pytest.approx({"pixel_accuracy": 75.0, "miou": 37.5, "map": 50.0})
+    assert background.interval(20)["pixel_accuracy"] == pytest.approx([75, 75])
+    assert ours.interval(ours, 20)["miou"] == [0, 0]
+    rows = np.random.default_rng(3).integers(40, size=40)
+    again = SegmentationScores()
+    again.update(noisy[rows], masks[rows])
+    assert interval["miou"][0] - 2 < again.result()["miou"] < interval["miou"][1] + 2
+    with pytest.raises(ValueError, match="scores of the same images, got 40 and 0"):
+        ours.interval(SegmentationScores())
+
+
+def test_score_and_evaluate_agree(clip):
+    masks = drawn_masks([(32, 32)] * 5)
+    assert score(lambda pixels: pixels.mean(1), masks, clip).result() == evaluate(lambda pixels: pixels.mean(1), masks, clip)

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..hooks import attention_weights, class_attention, class_written, edited_blocks, head_outputs, run_from, streams_before
 from ..models import Clip
-from ..moments import GroupMeans, Moments
+from ..moments import GroupMeans, Moments, Rows
 from ..stream import Batch, feed
 
 
@@ -90,6 +91,36 @@ def accuracy_under(
     Raises ValueError for another mode, a classifier of another width, labels beyond it, and parts that the model does not have
     or that overlap.
     """
+    result, right = GroupMeans(n_groups), _judge(clip, images, classifier, ablations, mode, means, ln, options)
+    feed(clip, images, [(result, lambda batch: (right(batch).float(), _labels_and_groups(batch)[1]))], ln=ln, **options)
+    groups, overall = result.mean.cpu(), result.overall.cpu()
+    return {name: Accuracy(overall[k].item(), groups[:, k].tolist()) for k, name in enumerate(ablations)}
+
+
+class Answers(NamedTuple):
+    """Which of K images are classified rightly under each ablation, bool [K] each, and the images' groups, [K]."""
+
+    right: dict[str, Tensor]
+    groups: Tensor
+
+
+def answers_under(
+    clip: Clip, images: Sequence, classifier: Tensor, ablations: dict, mode="direct", means=None, ln="centered", **options
+) -> Answers:
+    """What `accuracy_under` averages, image by image, for intervals and paired differences; arguments and errors are the same."""
+    rows, right = Rows(), _judge(clip, images, classifier, ablations, mode, means, ln, options)
+
+    def view(batch: Batch):
+        answers = right(batch)
+        return torch.cat([answers, _labels_and_groups(batch)[1][:, None].to(answers)], 1), batch.numbers
+
+    feed(clip, images, [(rows, view)], ln=ln, **options)
+    *columns, groups = rows.rows.T
+    return Answers({name: column.bool() for name, column in zip(ablations, columns)}, groups)
+
+
+def _judge(clip: Clip, images, classifier: Tensor, ablations: dict[str, Ablation], mode: str, means, ln: str, options: dict):
+    """A function of a batch: whether each image is classified rightly under each ablation, 0 or 1, [B, K]."""
     for ablation in ablations.values():
         _check(clip, ablation)
     if mode not in ("direct", "forward"):
@@ -99,18 +130,18 @@ def accuracy_under(
     own = means is None or means is images
     averaging = {name: value for name, value in options.items() if own or name != "numbers"}
     scores = prepare(clip, images if own else means, list(ablations.values()), ln, averaging)
-    result = GroupMeans(n_groups)
 
-    def correct(batch: Batch):
-        labels, groups = batch.targets if isinstance(batch.targets, list | tuple) else (batch.targets, None)
-        labels = checked_labels(labels, classifier)
+    def right(batch: Batch) -> Tensor:
+        labels = checked_labels(_labels_and_groups(batch)[0], classifier)
         guesses = torch.stack([ablated @ classifier.to(ablated).T for ablated in scores(batch)]).argmax(-1)  # [K, B]
-        right = (guesses == labels.to(guesses.device)).T.float()
-        return right, torch.zeros_like(labels) if groups is None else groups
+        return (guesses == labels.to(guesses.device)).T.long()
 
-    feed(clip, images, [(result, correct)], ln=ln, **options)
-    groups, overall = result.mean.cpu(), result.overall.cpu()
-    return {name: Accuracy(overall[k].item(), groups[:, k].tolist()) for k, name in enumerate(ablations)}
+    return right
+
+
+def _labels_and_groups(batch: Batch) -> tuple[Tensor, Tensor]:
+    labels, groups = batch.targets if isinstance(batch.targets, list | tuple) else (batch.targets, None)
+    return labels, torch.zeros_like(labels) if groups is None else groups
 
 
 def checked_labels(labels: Tensor, classifier: Tensor) -> Tensor:

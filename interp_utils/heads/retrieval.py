@@ -45,7 +45,13 @@ def neighbours(features: Tensor, query: int, k: int = 8) -> list[int]:
 
 
 def shared_factors(specs: Sequence[Spec], query: int, found: Sequence[int]) -> dict[str, float]:
-    """Share of the found sandbox images that agree with the query in each factor."""
-    return {
-        factor: sum(getattr(specs[k], factor) == getattr(specs[query], factor) for k in found) / len(found) for factor in FACTORS
-    }
+    """Share of the found sandbox images that agree with the query in each factor; nan where it is not to be seen.
+
+    Images that do not show one value of a factor (colour without colour, the place of several things) do not count for it.
+    """
+    shared = {}
+    for factor in FACTORS:
+        seen = [specs[k] for k in found if factor in specs[k].shown and factor in specs[query].shown]
+        same = sum(getattr(spec, factor) == getattr(specs[query], factor) for spec in seen)
+        shared[factor] = same / len(seen) if seen else float("nan")
+    return shared

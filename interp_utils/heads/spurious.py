@@ -55,6 +55,18 @@ def _late_heads(clip: Clip) -> list[Head]:
     return [(layer, head) for layer in range(max(clip.n_layers - LAST_LAYERS, 0), clip.n_layers) for head in range(clip.n_heads)]
 
 
+def draw_heads(clip: Clip, count: int, draws: int, seed: int = 0) -> list[list[Head]]:
+    """So many draws of so many heads of the last four layers, each without repetition: the control of table 2.3.
+
+    Raises ValueError where there are fewer heads than `count`.
+    """
+    late = _late_heads(clip)
+    if checked_count("random_heads", count) > len(late):
+        raise ValueError(f"cannot draw {count} random heads from the {len(late)} of the last {clip.n_layers - late[0][0]} layers")
+    generator = torch.Generator().manual_seed(seed)
+    return [[late[k] for k in torch.randperm(len(late), generator=generator)[:count]] for _ in range(draws)]
+
+
 def remove_cue(
     clip: Clip,
     images: Sequence,
@@ -75,12 +87,7 @@ def remove_cue(
     """
     if len(heads) == 0:
         raise ValueError("no head to ablate: no head's texts met the rule; lower the share that `heads_about` asks for")
-    late = _late_heads(clip)
-    first = late[0][0]
-    if checked_count("random_heads", random_heads) > len(late):
-        raise ValueError(f"cannot draw {random_heads} random heads from the {len(late)} of the last {clip.n_layers - first} layers")
-    generator = torch.Generator().manual_seed(0)
-    drawn = [[late[k] for k in torch.randperm(len(late), generator=generator)[:random_heads]] for _ in range(TRIALS)]
+    first, drawn = _late_heads(clip)[0][0], draw_heads(clip, random_heads, TRIALS)
     rest = ablate_mlps(clip) | ablate_attention(clip, range(first))
     ablations = {"base": Ablation(), "heads": ablate_heads(heads), "full": ablate_heads(heads) | rest}
     for trial, chosen in enumerate(drawn):

@@ -131,7 +131,8 @@ def draw_neighbours(images, features: dict[Head | None, Tensor], image: int, hea
         name, nearest = next(iter(found.items()))
         return figure, f"{len(nearest)} nearest images by {name} and by the whole representation"
     by_head, by_whole = shared.values()
-    pairs = ", ".join(f"{factor} {by_head[factor]:.0%} / {by_whole[factor]:.0%}" for factor in by_head)
+    known = [factor for factor in by_head if by_head[factor] == by_head[factor] and by_whole[factor] == by_whole[factor]]  # not nan
+    pairs = ", ".join(f"{factor} {by_head[factor]:.0%} / {by_whole[factor]:.0%}" for factor in known)
     return figure, f"neighbours that agree with the query, by {next(iter(found))} / by the whole representation: {pairs}"
 
 
