@@ -39,7 +39,7 @@ def planted(sandbox, monkeypatch):
 
 
 def test_the_planted_facts_are_found_and_no_others(planted, monkeypatch):
-    monkeypatch.setattr(polysemy, "TOP", 60)
+    monkeypatch.setattr(polysemy, "TOP", 30)
     found = drives(planted, n_images=2000)
     facts = [{(factor, value) for factor, value, _ in found.of(neuron)} for neuron in range(len(PLANTED))]
     assert facts == [
