@@ -27,8 +27,8 @@ from .sparse import SparseTexts, omp, sparse_texts, text_atoms
 __all__ = [
     "KINDS", "AblationCurves", "Attack", "Concepts", "Drives", "Effects", "Indirect", "IndirectRankOne", "Lines", "NamingScore",
     "RankOne", "SecondOrder", "SparseTexts", "Spread", "Success", "ablation_curves", "activation_maps", "attack",
-    "class_direction", "class_writer", "contribution_scores", "curve_layers", "discover_concepts", "drawable", "drives", "drop_synonyms",
-    "encode_without", "first_direction", "first_order", "fit", "fit_indirect", "image_model", "important_neurons",
+    "class_direction", "class_writer", "contribution_scores", "curve_layers", "discover_concepts", "drawable", "drives",
+    "drop_synonyms", "encode_without", "first_direction", "first_order", "fit", "fit_indirect", "image_model", "important_neurons",
     "indirect_ablation", "indirect_effects", "language_model", "late_layers", "named_facts", "naming_score", "object_detector",
     "omp", "sandbox_judge", "sandbox_painter", "second_order", "segmenter", "sentence_encoder", "similar_words", "sparse_texts",
     "spread", "spurious_words", "success", "template_writer", "text_ablation", "text_atoms", "token_means",
