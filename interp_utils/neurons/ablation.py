@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,8 +10,9 @@ from torch import Tensor
 from ..heads.ablation import checked_labels
 from ..hooks import project
 from ..models import Clip
-from ..moments import Moments
+from ..moments import Moments, Rows
 from ..rounding import negligible
+from ..statistics import mean_interval
 from ..stream import Batch, feed
 from .indirect import encode_without
 from .rank_one import batch_effects, batch_flow, check_alike
@@ -34,6 +36,13 @@ class AblationCurves:
     together: dict[str, tuple[float, float]]  # accuracy and margin with all these layers ablated at once
     baseline: tuple[float, float]  # accuracy and margin of the intact model
     significant: list[float]  # mean over neurons of the share of images on which the effect exceeds the threshold
+    right: Tensor  # bool [K images, 1 + kinds x (layers + 1)]: the intact model, layer by layer the kinds, all layers together
+
+    def lost(self, kind: str, layer: int | None = None) -> tuple[float, float]:
+        """Accuracy that an ablation costs, and half its 95 percent interval over images (paired). layer None: all together."""
+        place = len(self.layers) if layer is None else self.layers.index(layer)
+        answers = self.right[:, [0, 1 + place * len(KINDS) + KINDS.index(kind)]].double()
+        return mean_interval(answers[:, 0] - answers[:, 1])
 
 
 def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, **options) -> AblationCurves:
@@ -43,10 +52,10 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
     "large" are those beyond the threshold that `fit` found on its own images, as in the published code. Raises ValueError where
     the layers are of different models, conventions or units, or a label is no row of the classifier.
     """
-    clip, scores, significant = check_alike(orders), Moments(), Moments()
+    clip, scores, significant = check_alike(orders), Rows(), Moments()
     classifier = clip.vectors(classifier, "a classifier")
 
-    def view(batch: Batch) -> Tensor:
+    def view(batch: Batch) -> tuple[Tensor, Tensor]:
         whole = _representation(batch, orders)
         changes, shares = [], []
         for k, order in enumerate(orders):
@@ -59,26 +68,35 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
         significant.update(torch.stack(shares, 1))
         rows = [torch.zeros_like(whole), *(change for layer in changes for change in layer)]
         rows += [sum(layer[kind] for layer in changes) for kind in range(len(KINDS))]
-        return torch.stack([_right_and_margin(whole - row, batch, classifier) for row in rows], 1)
+        return torch.stack([_right_and_margin(whole - row, batch, classifier) for row in rows], 1), batch.numbers
 
     feed(clip, images, [(scores, view)], **options)
-    (baseline, *rest), n = scores.mean.tolist(), len(KINDS)
+    (baseline, *rest), n = scores.rows.double().mean(0).tolist(), len(KINDS)
     by_layer, together = rest[:-n], rest[-n:]
     curves = [{kind: [row[what] for row in by_layer[k::n]] for k, kind in enumerate(KINDS)} for what in (0, 1)]
     both = {kind: tuple(row) for kind, row in zip(KINDS, together)}
-    return AblationCurves([order.layer for order in orders], *curves, both, tuple(baseline), significant.mean.tolist())
+    right, layers = scores.rows[..., 0] > 0, [order.layer for order in orders]
+    return AblationCurves(layers, *curves, both, tuple(baseline), significant.mean.tolist(), right)
 
 
-def indirect_ablation(clip: Clip, images, classifier: Tensor, layer: int, means: Tensor, **options) -> tuple[float, float]:
+class Indirect(NamedTuple):
+    """Zero-shot classification while the neurons of a layer are held still."""
+
+    accuracy: float
+    margin: float
+    right: Tensor  # bool [K images]
+
+
+def indirect_ablation(clip: Clip, images, classifier: Tensor, layer: int, means: Tensor, **options) -> Indirect:
     """Accuracy and margin when all neurons of a layer stand at their means [N+1, M] and later layers run again (table 3.1)."""
-    scores, classifier = Moments(), clip.vectors(classifier, "a classifier")
+    scores, classifier = Rows(), clip.vectors(classifier, "a classifier")
 
-    def view(batch: Batch) -> Tensor:
+    def view(batch: Batch) -> tuple[Tensor, Tensor]:
         whole = encode_without(clip, batch.pixels, layer, means)
-        return _right_and_margin(whole / whole.norm(dim=-1, keepdim=True), batch, classifier)
+        return _right_and_margin(whole / whole.norm(dim=-1, keepdim=True), batch, classifier), batch.numbers
 
     feed(clip, images, [(scores, view)], **options)
-    return tuple(scores.mean.tolist())
+    return Indirect(*scores.rows.double().mean(0).tolist(), scores.rows[:, 0] > 0)
 
 
 COEFFICIENTS = ("direction", "published", "projection")

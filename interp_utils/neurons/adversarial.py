@@ -25,6 +25,8 @@ from .generate import Painter, Writer
 from .judges import SHOWS, Judge, sandbox_judge
 from .sparse import SparseTexts
 
+_ALONE = ("count", "size", "place")  # what images with several kinds of object do not show
+
 
 def class_direction(clip: Clip, true: str, wrong: str) -> Tensor:
     """v [E]: from the class that is shown toward the one to be induced, both as bare names (thesis, section 3.5)."""
@@ -74,23 +76,32 @@ def drop_synonyms(
 
 
 def template_writer(words: Sequence[str], true: str, wrong: str, n: int, seed: int) -> list[str]:
-    """The sandbox's language model: n descriptions with the true object and as many of the words as one image can show."""
+    """The sandbox's language model: n descriptions with the true object and as many of the words as one image can show.
+
+    Two other kinds of object at most; words that cannot be drawn are passed over (see `drawable`).
+    """
     rng, descriptions = random.Random(f"{true} {wrong} {seed}"), []
     for _ in range(n):
         picked: dict[str, object] = {}
         for word in rng.sample(list(words), len(words)):
             for factor, value in _meaning(word, true, wrong, rng):
-                factor = "second" if factor == "object" else factor
-                blocked = {"count": "second", "second": "count"}.get(factor)
-                if factor not in picked and blocked not in picked:
+                if factor == "object":
+                    factor = "third" if picked.get("second", value) != value else "second"
+                blocked = {"second"} if factor in _ALONE else set(_ALONE) if factor in ("second", "third") else set()
+                if factor not in picked and not blocked & picked.keys():
                     picked[factor] = value
         descriptions.append(describe({"object": true, **picked}))
     return descriptions
 
 
+def drawable(words: Sequence[str], true: str, wrong: str) -> list[str]:
+    """The words that `template_writer` can say something in a picture with, beside the true object and without the wrong one."""
+    return [word for word in words if _meaning(word, true, wrong, random.Random(0))]
+
+
 def _meaning(word: str, true: str, wrong: str, rng: random.Random) -> list[tuple[str, object]]:
     """What a word stands for in a picture; a kind of thing is shown by one example of it."""
-    facts = [fact for fact in read(word) if fact not in (("object", true), ("object", wrong))]
+    facts = [(factor, value) for factor, value in read(word) if factor != "relation" and value not in (true, wrong)]
     for category, members in CATEGORIES.items():
         if not facts and word.casefold() in (text.casefold() for text in prompts("category", category)):
             facts = [("object", rng.choice([name for name in members if name not in (true, wrong)]))]

@@ -1,4 +1,4 @@
-"""Which factor values drive a neuron, and whether its texts name them: polysemy measured against the sandbox's truth."""
+"""Which facts drive a neuron, and whether its texts name them: polysemy measured against the sandbox's truth."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from ..checks import checked_count
 from ..moments import Rows
-from ..sandbox import FACTORS, SandboxImages, balanced, factor_labels, facts_of, prompts
+from ..sandbox import FACTS, SandboxImages, balanced, factor_labels, facts_of, prompts
+from ..sandbox.world import CATEGORY_OF, FAMILY_OF
 from ..stream import feed
 from .rank_one import batch_effects
 from .second_order import SecondOrder
 from .sparse import SparseTexts
 
 TOP, LIFT, LEVEL = 100, 2.0, 0.01  # the images looked at, how much more frequent a fact is there, and how often by chance
-FACTS = [(factor, value) for factor, values in FACTORS.items() for value in values]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ def drives(order: SecondOrder, n_images: int = 4000, **options) -> Drives:
     """Facts that are over-represented among the 100 balanced sandbox images with the largest coefficient x of each neuron.
 
     A fact drives a neuron if it is at least twice as frequent there as in all images, and that often by chance (binomial tail)
-    at most once in a hundred, for all neurons and facts together (Bonferroni). order: fitted; options: those of `feed`.
+    at most once in a hundred, for all neurons and facts together (Bonferroni). Facts: `sandbox.FACTS`, categories and families
+    included; a kind of object is on one image of 144, so take thousands. order: fitted; options: those of `feed`.
     """
     specs = [balanced(10**9 + k) for k in range(n_images)]
     fitted, rows = order.rank_one, Rows()
@@ -46,12 +47,24 @@ def drives(order: SecondOrder, n_images: int = 4000, **options) -> Drives:
     feed(order.clip, SandboxImages(specs, factor_labels, preprocess=order.clip.preprocess), [(rows, along)], **options)
     holds = torch.zeros(n_images, len(FACTS))
     for row, spec in zip(holds, specs):
-        row[[FACTS.index(fact) for fact in facts_of(spec) if fact[0] in FACTORS]] = 1
+        row[[FACTS.index(fact) for fact in facts_of(spec)]] = 1
     best = rows.rows.topk(min(TOP, n_images), dim=0).indices  # [TOP, M]
     count, rate = holds[best].sum(0), holds.mean(0)
     chance = torch.from_numpy(binom.sf(count.numpy() - 1, len(best), rate.numpy()))
-    times = count / len(best) / rate
+    times = count / len(best) / torch.where(rate > 0, rate, 1)  # of what no image shows there is none anywhere
     return Drives(times, (times >= LIFT) & (chance <= LEVEL / times.numel()))
+
+
+def with_hypernyms(drives: Drives) -> Drives:
+    """The same, but what a driving kind of object belongs to drives as well: a dog makes "land animal" and "animal" right."""
+    driven = drives.driven.clone()
+    for k, (factor, value) in enumerate(FACTS):
+        if factor == "object":
+            category = CATEGORY_OF[value]
+            for fact in (("category", category), ("family", FAMILY_OF.get(category))):
+                if fact in FACTS:
+                    driven[:, FACTS.index(fact)] |= drives.driven[:, k]
+    return Drives(drives.lift, driven)
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ def naming_score(drives: Drives, named: Tensor) -> NamingScore:
 
 
 def named_facts(texts: SparseTexts, k: int = 4) -> Tensor:
-    """Facts that each neuron's k texts of largest positive weight name, bool [n, F]. The pool: prompts of the sandbox's factors."""
+    """Facts that each neuron's k texts of largest positive weight name, bool [n, F]. The pool: prompts of the sandbox's facts."""
     fact_of = {text.casefold(): number for number, fact in enumerate(FACTS) for text in prompts(*fact)}
     numbers = [fact_of.get(text.casefold(), -1) for text in texts.texts]
     named, k = torch.zeros(len(texts.indices), len(FACTS), dtype=torch.bool), checked_count("k", k)

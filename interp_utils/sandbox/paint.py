@@ -37,12 +37,12 @@ def read(text: str) -> list[tuple[str, object]]:
 def describe(facts: dict[str, object]) -> str:
     """A description that `paint` draws as meant: {"object": "dog", "scene": "sea"} -> "a dog on the sea".
 
-    facts: the object, and any of the other factors and "second", a second kind of object.
+    facts: the object, and any of the other factors and "second" and "third", further kinds of object.
     """
     adjectives = tuple(captions.WORDS[factor][facts[factor]][0] for factor in ("size", "texture", "colour") if factor in facts)
     count = facts.get("count", 1)
     words = [noun_phrase(facts["object"], count, adjectives, captions.COUNTS[count][0] if "count" in facts else None)]
-    words += [f"and {noun_phrase(facts['second'], 1)}"] if "second" in facts else []
+    words += [f"and {noun_phrase(facts[other], 1)}" for other in ("second", "third") if other in facts]
     words += [captions.PLACES[facts["place"]][0]] if "place" in facts else []
     words += [captions.SCENES[facts["scene"]][0][0]] if "scene" in facts else []
     words += [captions.WORDS[factor][facts[factor]][0] for factor in ("weather", "light") if factor in facts]

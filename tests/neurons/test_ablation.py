@@ -82,6 +82,10 @@ def test_curves_equal_a_plain_computation(clip, images, classifier, ln, relative
         for what, found in enumerate((curves.accuracy, curves.margin)):
             assert found[kind] == pytest.approx(expected[[1 + k, 5 + k], what].tolist(), abs=1e-6)
         assert curves.together[kind] == pytest.approx(expected[9 + k].tolist(), abs=1e-6)
+    for kind in KINDS:
+        lost = [curves.lost(kind, layer)[0] for layer in (1, 0)] + [curves.lost(kind)[0]]
+        kept = [*curves.accuracy[kind], curves.together[kind][0]]
+        assert lost == pytest.approx([curves.baseline[0] - accuracy for accuracy in kept], abs=1e-9)
     assert curves.significant == pytest.approx(significant) and 0 < min(significant) and max(significant) < 0.6
     assert count_hooks(clip.model) == 0
 
@@ -92,6 +96,12 @@ def test_ablations_matter_here(clip, images, classifier):
     assert len({share for kind in KINDS for share in curves.accuracy[kind]}) > 3 and 0.1 < curves.baseline[0] < 0.9
     margins = [margin for kind in KINDS for margin in curves.margin[kind]] + [curves.baseline[1]]
     assert len({round(margin, 6) for margin in margins}) == 9
+    changed = curves.right[:, :1] != curves.right
+    assert changed.any() and all(
+        curves.lost(kind, layer)[1]
+        == pytest.approx(1.96 * (curves.right[:, 0].double() - curves.right[:, column].double()).std() / 24**0.5)
+        for column, (layer, kind) in enumerate([(layer, kind) for layer in (0, 1) for kind in KINDS], start=1)
+    )
     loss = {kind: abs(curves.margin[kind][0] - curves.baseline[1]) for kind in KINDS}
     assert loss["first direction"] < loss["all"]
 

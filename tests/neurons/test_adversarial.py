@@ -13,6 +13,7 @@ from interp_utils.neurons import (
     SparseTexts,
     attack,
     class_direction,
+    drawable,
     drop_synonyms,
     sandbox_painter,
     similar_words,
@@ -22,20 +23,23 @@ from interp_utils.neurons import (
 )
 from interp_utils.sandbox import FACTORS, prompts, render
 from interp_utils.sandbox.paint import describe, paint, read
-from interp_utils.sandbox.world import OBJECTS
+from interp_utils.sandbox.world import CATEGORIES, OBJECTS
 
 OPTIONAL = {factor: st.sampled_from(values) for factor, values in FACTORS.items() if factor != "object"}
 
 
 @st.composite
 def facts(draw):
-    """An object and some of what `describe` can say of it; a second object goes with one copy of the first."""
+    """An object and some of what `describe` can say of it; other objects go where nothing is said of number, size and place."""
     found = {"object": draw(st.sampled_from(OBJECTS))}
     for factor, values in OPTIONAL.items():
         if draw(st.booleans()):
             found[factor] = draw(values)
-    if "count" not in found and draw(st.booleans()):
-        found["second"] = draw(st.sampled_from([name for name in OBJECTS if name != found["object"]]))
+    if not {"count", "size", "place"} & found.keys() and draw(st.booleans()):
+        others = draw(
+            st.lists(st.sampled_from([name for name in OBJECTS if name != found["object"]]), min_size=1, max_size=2, unique=True)
+        )
+        found |= dict(zip(("second", "third"), others))
     return found
 
 
@@ -43,7 +47,7 @@ def facts(draw):
 @given(facts())
 def test_a_description_is_read_as_it_was_meant(meant):
     seen = read(describe(meant))
-    expected = [("object" if factor == "second" else factor, value) for factor, value in meant.items()]
+    expected = [("object" if factor in ("second", "third") else factor, value) for factor, value in meant.items()]
     assert sorted(map(str, seen)) == sorted(map(str, expected))
     assert [value for factor, value in seen if factor == "object"][0] == meant["object"], "the true object comes first"
     assert read("  " + describe(meant).upper().replace(" ", "  ") + "!") == seen
@@ -54,9 +58,9 @@ def test_a_description_is_read_as_it_was_meant(meant):
 def test_a_painted_image_shows_what_is_named(meant, seed):
     images = paint(describe(meant), 2, seed)
     for image in images:
-        assert all(getattr(image.factors, factor) == value for factor, value in meant.items())
-        assert image.factors.second == meant.get("second")
-        assert len(image.masks) == (2 if "second" in meant else image.factors.count)
+        others = [meant[key] for key in ("second", "third") if key in meant]
+        assert all(getattr(image.factors, factor) == value for factor, value in meant.items() if factor not in ("second", "third"))
+        assert [kind for kind, _ in image.factors.others] == others
     again = paint(describe(meant), 3, seed)
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(images, again))
     assert not np.array_equal(again[0].pixels, again[2].pixels)
@@ -64,9 +68,10 @@ def test_a_painted_image_shows_what_is_named(meant, seed):
 
 def test_descriptions_in_plain_words():
     assert describe({"object": "dog", "scene": "sea"}) == "a dog on the sea"
-    whole = {"object": "fish", "count": 3, "texture": "dotted", "colour": "red", "place": "left", "scene": "room", "style": "sepia"}
-    assert describe(whole) == "a sepia photo of three dotted red fish on the left in a room"
+    whole = {"object": "fish", "count": 3, "texture": "dotted", "colour": "red", "size": "large", "scene": "room", "style": "sepia"}
+    assert describe(whole) == "a sepia photo of three large dotted red fish in a room"
     assert describe({"object": "scissors", "second": "apple"}) == "a pair of scissors and an apple"
+    assert describe({"object": "dog", "second": "apple", "third": "ship"}) == "a dog and an apple and a ship"
     assert read("An ice cream among trees, below snowy peaks") == [
         ("object", "ice cream"),
         ("scene", "forest"),
@@ -82,11 +87,11 @@ def test_descriptions_in_plain_words():
 def test_what_is_not_said_is_left_to_chance():
     images = [image.factors for image in paint("a red cat", 60, 5)]
     assert {(spec.object, spec.colour) for spec in images} == {("cat", "red")}
-    assert {spec.scene for spec in images} == set(FACTORS["scene"]) and {spec.count for spec in images} == {1, 2, 3, 4, 5}
+    assert {spec.scene for spec in images} == set(FACTORS["scene"]) and {spec.count for spec in images} == {1, 2, 3, 4}
     assert not {spec.seed for spec in images} & {image.factors.seed for image in paint("a red cat", 60, 6)}
     pair = paint("a red dog and a blue cat", 1)[0].factors
-    assert (pair.object, pair.colour, pair.second, pair.second_colour, pair.count) == ("dog", "red", "cat", "blue", 1)
-    assert paint("a dog beside another dog")[0].factors.second is None
+    assert (pair.object, pair.colour, pair.others, pair.count) == ("dog", "red", (("cat", "blue"),), 1)
+    assert paint("a dog beside another dog")[0].factors.others == ()
 
 
 @pytest.mark.parametrize(
@@ -94,10 +99,10 @@ def test_what_is_not_said_is_left_to_chance():
     [
         ("something red", "names no object of the sandbox; name one of fish"),
         ("", "names no object"),
-        ("a dog, a cat and a horse", "names 'cat' and 'horse'; one image can show only one"),
+        ("a dog, a cat, a horse and a cow", "names dog, cat, horse, cow; one image can show three"),
         ("a dog on the sea in the forest", "names 'sea' and 'forest'"),
-        ("two dogs, five dogs", "names 2 and 5"),
-        ("a striped dog, plain", "names 'striped' and 'solid'"),
+        ("two dogs, three dogs", "names 2 and 3"),
+        ("a striped dog, plain", "names 'striped' and 'plain'"),
     ],
 )
 def test_what_cannot_be_painted_is_named(text, message):
@@ -111,7 +116,7 @@ WORDS += ["a ship", "cats", "a tool", "a dog", "fish", "something unheard of"]
 
 def test_the_writer_says_the_true_object_and_only_what_the_words_name():
     meant = {fact for word in WORDS for fact in read(word)}
-    tools = {("object", name) for name in ("hammer", "wrench", "scissors", "key")}
+    tools = {("object", name) for name in CATEGORIES["tool"]}
     seen = set()
     for seed in range(3):
         descriptions = template_writer(WORDS, "dog", "ship", 50, seed)
@@ -122,7 +127,7 @@ def test_the_writer_says_the_true_object_and_only_what_the_words_name():
             assert ("object", "dog") in found and ("object", "ship") not in found and "ship" not in text
             assert set(found) - {("object", "dog")} <= meant | tools
             image = paint(text)[0].factors
-            assert image.object == "dog" and image.second in (None, "cat", "fish", "hammer", "wrench", "scissors", "key")
+            assert image.object == "dog" and {kind for kind, _ in image.others} <= {"cat", "fish", *CATEGORIES["tool"]}
             seen |= set(found)
         assert descriptions == template_writer(WORDS, "dog", "ship", 50, seed)
         assert descriptions != template_writer(WORDS, "dog", "ship", 50, seed + 10)
@@ -130,7 +135,15 @@ def test_the_writer_says_the_true_object_and_only_what_the_words_name():
     assert template_writer([], "dog", "ship", 2, 0) == ["a dog"] * 2
     assert template_writer(["an animal of the land"], "dog", "ship", 1, 0) == ["a dog"]
     member = template_writer(["land animals"], "dog", "cat", 40, 0)
-    assert set(member) == {f"a dog and a {name}" for name in ("horse", "spider", "bird")}, "neither the true nor the wrong one"
+    assert set(member) == {f"a dog and a {name}" for name in ("horse", "spider", "cow")}, "neither the true nor the wrong one"
+    company = template_writer(["a cat", "a cow", "a horse", "three objects"], "dog", "ship", 60, 0)
+    assert {len(read(text)) for text in company} == {2, 3} and "three dogs" in company, "two others at most, and beside one dog"
+
+
+def test_words_that_cannot_be_drawn_are_told_apart():
+    words = ["a cat", "the", "dogs", "land animals", "stylish", "on the left", "left of", "a ship", "at night"]
+    assert drawable(words, "dog", "ship") == ["a cat", "land animals", "on the left", "at night"]
+    assert drawable([], "dog", "ship") == []
 
 
 def test_synonyms_are_dropped():
@@ -242,7 +255,7 @@ def test_an_attack_equals_a_plain_computation(sandbox):
 
 
 def test_all_attacking_images_show_the_true_object_and_never_the_wrong_one(sandbox):
-    for true, wrong in (("dog", "ship"), ("hammer", "wrench"), ("letter A", "digit 4")):
+    for true, wrong in (("dog", "ship"), ("hammer", "wrench"), ("tooth", "wizard hat")):
         drawn = []
 
         def painter(descriptions, per_text, seed, drawn=drawn):
@@ -254,7 +267,8 @@ def test_all_attacking_images_show_the_true_object_and_never_the_wrong_one(sandb
 
         found = attack(sandbox, true, wrong, WORDS + prompts("object", wrong), template_writer, painter, 5, 2)
         assert len(drawn) == len(found.images) == 10 and len({spec.seed for spec in drawn}) == 10
-        assert {spec.object for spec in drawn} == {true} and wrong not in {spec.second for spec in drawn}
+        assert {spec.object for spec in drawn} == {true}
+        assert wrong not in {kind for spec in drawn for kind, _ in spec.others}
         assert all(np.array_equal(np.asarray(image), render(spec).pixels) for image, spec in zip(found.images, drawn))
 
 
@@ -352,8 +366,9 @@ def test_a_colour_belongs_to_the_object_that_comes_next():
     ):
         for drawn in paint(text, 4):
             spec = drawn.factors
-            assert (spec.object, spec.second) == (first[0], second[0])
-            assert first[1] in (None, spec.colour) and second[1] in (None, spec.second_colour)
+            kind, colour = spec.others[0] if spec.others else (None, None)
+            assert (spec.object, kind) == (first[0], second[0])
+            assert first[1] in (None, spec.colour) and second[1] in (None, colour)
     assert len({drawn.factors.colour for drawn in paint("a dog and a blue cat", 20)}) > 3
     for text in ("a red blue dog", "two dogs and a cat"):
         with pytest.raises(ValueError, match="names"):

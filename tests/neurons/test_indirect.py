@@ -159,7 +159,8 @@ def test_a_whole_layer_at_its_means(clip, images):
         scores = torch.nn.functional.normalize(expected, dim=1) @ classifier.T
         margins = [row[label] - row[torch.arange(5) != label].max() for row, label in zip(scores, labels)]
         by_hand = (scores.argmax(1) == labels).double().mean().item(), torch.stack(margins).mean().item()
-        assert indirect_ablation(clip, images, classifier, layer, means, batch_size=4) == pytest.approx(by_hand)
+        found = indirect_ablation(clip, images, classifier, layer, means, batch_size=4)
+        assert found[:2] == pytest.approx(by_hand) and found.accuracy == found.right.double().mean().item()
     with pytest.raises(ValueError, match="label 4, but the classifier has 3"):
         indirect_ablation(clip, images, classifier[:3], 0, token_means(clip, images, 0))
     assert count_hooks(clip.model) == 0

@@ -38,8 +38,8 @@ def test_neuron_explorer_at_both_ends(fitted, sandbox):
 
 def test_bad_neurons_and_layers_are_refused(fitted, sandbox):
     images, orders, texts = fitted
-    with pytest.raises(IndexError, match="no neuron 512: layer 5 has 512"):
-        widgets.draw_neuron(images, orders[0], texts[5], 512)
+    with pytest.raises(IndexError, match="no neuron 768: layer 5 has 768"):
+        widgets.draw_neuron(images, orders[0], texts[5], 768)
     with pytest.raises(RuntimeError, match="call fit"):
         widgets.draw_neuron(images, neurons.second_order(sandbox, 5), texts[5], 0)
     with pytest.raises(ValueError, match="texts for each layer"):
@@ -52,7 +52,7 @@ def test_concept_explorer_marks_what_is_true(fitted):
     for image in (0, 11):
         explorer.controls["image"].value = image
         found = neurons.discover_concepts(orders[0], texts[5], images[image][0][None])[0]
-        assert explorer.alt.startswith(f"{len(found.active)} of 512 neurons are active and speak for “{found.texts[0][0]}”")
+        assert explorer.alt.startswith(f"{len(found.active)} of 768 neurons are active and speak for “{found.texts[0][0]}”")
         facts = {text.casefold(): fact for fact in iu.sandbox.captions.FACTS for text in iu.sandbox.prompts(*fact)}
         holds = iu.sandbox.captions.facts_of(images.specs[image])
         assert f"{sum(facts[text.casefold()] in holds for text, _ in found.texts)} of 10 texts are true" in explorer.alt
@@ -66,7 +66,7 @@ def test_where_no_neuron_is_active_nothing_speaks(fitted):
     assert len(found.active) == 0 and found.texts == [] and (found.scores == 0).all()
     for spec in (None, images.specs[0]):
         figure, sentence = widgets.draw_concepts(order, texts[5], images[0][0], spec)
-        assert sentence == "none of 512 neurons is active on this image, so nothing speaks for any text"
+        assert sentence == "none of 768 neurons is active on this image, so nothing speaks for any text"
         assert figure.png()[:4] == b"\x89PNG"
 
 
