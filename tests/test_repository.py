@@ -34,9 +34,7 @@ def test_a_chapter_can_be_read_in_one_sitting(path):
     cells = nbformat.read(path, as_version=4).cells
     prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
     assert len(cells) <= 75 and len(" ".join(prose).split()) <= 3000
-    code = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines()]
-    assert max(map(len, code)) <= 88, [line for line in code if len(line) > 88]
-    assert sum("**What to see.**" in text for text in prose) >= 5 and "| thesis |" in prose[-1].casefold()
+    assert sum("**What to see.**" in text for text in prose) >= 5
 
 
 def test_readme_links_lead_somewhere():
