@@ -1,5 +1,6 @@
 from functools import partial
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ def double_clip(quick_gelu=False, conv_bias=False, **vision) -> iu.Clip:
     model = tiny_model(**vision)
     if quick_gelu:
         for block in model.visual.transformer.resblocks:
-            block.mlp.gelu = iu.models.open_clip.transformer.QuickGELU()
+            block.mlp.gelu = open_clip.transformer.QuickGELU()
     if conv_bias:
         model.visual.conv1.bias = torch.nn.Parameter(torch.randn(32, generator=torch.Generator().manual_seed(3)))
     return iu.Clip(model.double().requires_grad_(False))

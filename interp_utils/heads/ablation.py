@@ -141,7 +141,9 @@ def _judge(clip: Clip, images, classifier: Tensor, ablations: dict[str, Ablation
 
 def _labels_and_groups(batch: Batch) -> tuple[Tensor, Tensor]:
     labels, groups = batch.targets if isinstance(batch.targets, list | tuple) else (batch.targets, None)
-    return labels, torch.zeros_like(labels) if groups is None else groups
+    if groups is None and labels is not None:
+        groups = torch.zeros_like(labels)
+    return labels, groups
 
 
 def checked_labels(labels: Tensor, classifier: Tensor) -> Tensor:
