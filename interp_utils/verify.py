@@ -210,10 +210,17 @@ def _loads(name: str, loaded: list[Clip]) -> Row:
     return Row(f"{name}: loads", "", f"on {loaded[0].device}", SAME)
 
 
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # ours, where it runs from its folder
+
+
 def table(rows: list[Row]) -> str:
     """The rows in Markdown, below the versions that they were found with."""
     packages = ("interp-utils", "torch", "open_clip_torch", "timm", "huggingface_hub")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    versions = ", ".join(f"{name} {_version(name)}" for name in packages)
     lines = [f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {versions}", ""]
     lines += ["| what | expected | found | outcome | source |", "|---|---|---|---|---|"]
     return "\n".join(lines + ["| " + " | ".join(each.replace("|", "/") for each in row) + " |" for row in rows])
