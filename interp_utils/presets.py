@@ -79,8 +79,8 @@ def setup(preset: str | None = None, seed: int = 0, sandbox: str = "sandbox") ->
     few = f", with at most {most_images()} images of a set (INTERP_IMAGES)" if most_images() and name != "sandbox" else ""
     print(f"preset {name} on {best_device()}{few}")
     chosen = PRESETS[name]
-    if name == "sandbox":
+    if sandbox != "sandbox" and name == "sandbox":
         values = {field.name: getattr(chosen, field.name) for field in fields(chosen)}
         named = {key: value for key, value in values.items() if isinstance(value, str) and key != "name"}
-        chosen = replace(chosen, **{key: value.replace("sandbox", sandbox) for key, value in named.items()})
+        chosen = replace(chosen, sizes=(), **{key: value.replace("sandbox", sandbox) for key, value in named.items()})
     return chosen

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from ..render import Rendered
 from ..scenes import SIZE, draw_scene
 from .world import COLOURS, Spec, balanced
 
@@ -22,23 +23,6 @@ GLYPHS = {
     "letter A": 0x41, "letter R": 0x52, "letter Z": 0x5A, "digit 2": 0x32, "digit 4": 0x34, "digit 7": 0x37,
 }  # fmt: skip
 GRID = 4  # corners of objects lie on this pixel grid
-
-
-class Rendered(NamedTuple):
-    """One sandbox image and everything that is true of it."""
-
-    pixels: np.ndarray  # uint8 [64, 64, 3]
-    masks: np.ndarray  # bool [objects, 64, 64], one for each copy, in drawing order
-    factors: Spec
-
-    @property
-    def mask(self) -> np.ndarray:
-        """bool [64, 64]: where any object is."""
-        return self.masks.any(axis=0)
-
-    @property
-    def image(self) -> Image.Image:
-        return Image.fromarray(self.pixels)
 
 
 def render(spec_or_seed: Spec | int) -> Rendered:

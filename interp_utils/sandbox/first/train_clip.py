@@ -12,11 +12,9 @@ Two stages, both on images of the training distribution that are drawn on the fl
 import argparse
 import math
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import timm.optim.muon
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -25,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ...hooks import forward_hooks
 from ...models import Clip
 from ..clip import save
+from ..train_clip import optimizer_for
 from . import clip
 from .captions import caption, prompts, truth
 from .render import render
@@ -153,20 +152,6 @@ class ContrastLoss(nn.Module):
         images = F.normalize(x[:, 0] @ model.visual.proj, dim=-1)
         texts = model.encode_text(tokens, normalize=True)
         return contrast_loss(model.logit_scale.exp().clamp(max=60) * texts @ images.T, true)
-
-
-def optimizer_for(model, heads, lr):
-    """Muon for the matrices of the blocks, AdamW for embeddings, read-outs, norms and biases."""
-    # The orthogonalisation is as good in float32, and bfloat16 products are slow on CPUs without them.
-    timm.optim.muon.zeropower_via_newtonschulz = partial(_orthogonalise, dtype=torch.float32)
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "resblocks" in n]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in [*model.parameters(), *heads.parameters()] if id(p) not in chosen]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": rest, "use_fallback": True}]
-    return timm.optim.muon.Muon(groups, lr=lr, momentum=0.95, nesterov=True)
-
-
-_orthogonalise = timm.optim.muon.zeropower_via_newtonschulz
 
 
 @torch.no_grad()
