@@ -45,12 +45,14 @@ class Explorer(ipywidgets.VBox):
                     raise
                 return
             notes = dict.fromkeys(str(each.message) for each in said if issubclass(each.category, CutOff))
-            self.png, self.alt = png, "; ".join([alt, *notes])
+            self.png, self.width, self.alt = png, figure.width, "; ".join([alt, *notes])
             source = base64.b64encode(self.png).decode()
-            self.view.value = f'<img alt="{html.escape(self.alt)}" style="max-width: 100%" src="data:image/png;base64,{source}">'
+            style = f"width: {self.width}px; max-width: 100%"
+            self.view.value = f'<img alt="{html.escape(self.alt)}" style="{style}" src="data:image/png;base64,{source}">'
             self.status.value = html.escape(self.alt)
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        return {**(data or {}), "image/png": base64.b64encode(self.png).decode()}
+        picture = {"image/png": base64.b64encode(self.png).decode()}
+        return {**(data or {}), **picture}, {"image/png": {"width": self.width}}
