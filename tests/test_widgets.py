@@ -52,7 +52,8 @@ def test_an_error_at_the_start_is_raised(tiny):
 def test_text_is_escaped_and_the_bundle_holds_a_picture(explorer):
     explorer.controls["text"].value = '<b>&"quoted"'
     assert '<b>&"' not in explorer.view.value and "&lt;b&gt;" in explorer.view.value
-    assert "image/png" in explorer._repr_mimebundle_()
+    data, about = explorer._repr_mimebundle_()
+    assert "image/png" in data and about["image/png"]["width"] > 100
     assert isinstance(explorer, ipywidgets.VBox)
 
 
