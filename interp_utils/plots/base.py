@@ -7,6 +7,7 @@ import textwrap
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from torch import Tensor
 
@@ -16,9 +17,14 @@ STYLES = ("o-", "s--", "^:", "D-.", "v-", "x--")  # of curves
 class Picture(Figure):
     """A figure that notebooks show by itself. No text in it is read as mathematics: people write about $5 and $6."""
 
+    _alt = ""
+
     def draw(self, renderer) -> None:
         for text in self.findobj(Text):
             text.set_parse_math(False)
+        for image in self.findobj(AxesImage):
+            if image.get_interpolation() in ("auto", "antialiased"):
+                image.set_interpolation("nearest")  # pixels as they are, and a third of the bytes
         with matplotlib.rc_context({"text.parse_math": False}):  # for texts that are only made while drawing
             super().draw(renderer)
 
@@ -33,8 +39,23 @@ class Picture(Figure):
         """Pixels that the picture is wide on a page, at 100 to the inch."""
         return round(100 * self.get_figwidth())
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        return self.png(), {"width": self.width}
+    @property
+    def alt(self) -> str:
+        """What the picture shows, for those who cannot see it: as it was set, else all titles and labels of axes."""
+        if self._alt:
+            return self._alt
+        said = [self.get_suptitle()]
+        for axis in self.axes:
+            along = ", ".join(filter(None, (axis.get_xlabel(), axis.get_ylabel())))
+            said.append(": ".join(filter(None, (axis.get_title(), along))))
+        return "; ".join(" ".join(part.split()) for part in dict.fromkeys(said) if part) or "picture"
+
+    @alt.setter
+    def alt(self, text: str) -> None:
+        self._alt = text
+
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        return self.png(), {"width": self.width, "alt": self.alt}
 
 
 def unnormalise(pixels: Tensor) -> Tensor:

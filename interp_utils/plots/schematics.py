@@ -11,7 +11,10 @@ from .base import Picture
 
 FILL = {"part": "#cfe2f3", "data": "#f6f6f6", "chosen": "#fde3c0", "words": "#ffffff"}
 EDGE = {"part": "#2a6f97", "data": "#8a8a8a", "chosen": "#b8630b", "words": "#ffffff"}
-LINE = {"": ("#444444", "-"), "frozen": ("#444444", "--"), "chosen": ("#b8630b", "-"), "back": ("#2a6f97", ":")}
+LINE = {  # colour, line, head, bend
+    "": ("#444444", "-", "-|>", 0), "frozen": ("#444444", "--", "-|>", 0), "chosen": ("#b8630b", "-", "-|>", 0),
+    "both": ("#b8630b", "-", "<|-|>", 0), "back": ("#2a6f97", ":", "-|>", 0), "curve": ("#2a6f97", ":", "-|>", -0.36),
+}  # fmt: skip
 HEIGHT = 0.72  # of a box
 
 
@@ -50,22 +53,25 @@ DRAWINGS = {
             ("out", "norm, P", 10.8, 0.8, 1.2, "part"), ("m", "M(I)", 12.3, 0.8, 0.9, "chosen"),
         ],
         [("in", "p1", "", ""), ("p1", "p2", "", ""), ("p2", "dots", "", ""), ("dots", "p3", "", ""), ("p3", "out", "", ""),
-         ("out", "m", "", ""), ("a1", "p1", "adds", "chosen"), ("m1", "p2", "adds", "chosen"), ("m2", "p3", "adds", "chosen")],
+         ("out", "m", "", ""), ("a1", "p1", "reads, adds", "both"), ("m1", "p2", "reads, adds", "both"),
+         ("m2", "p3", "reads, adds", "both")],
     ),
     "head and tokens": Drawing(
         (13, 3.9),
-        "A head weighs each token by its attention from the class token, maps it by its value and output matrices, and adds all "
+        "A head weighs each token by a, its attention from the class token, maps it by its value and output matrices, and adds all "
         "up at the class token. Through the last norm and the projection each summand is a vector of the joint space: the effect "
         "of one head at one token.",
         [
-            ("x1", "token 1", 0.9, 3.2, 1.4, "data"), ("x2", "token i", 0.9, 2.0, 1.4, "data"), ("x3", "token N", 0.9, 0.8, 1.4, "data"),
-            ("v1", "norm, value and\noutput matrix", 3.6, 3.2, 2.1, "part"), ("v2", "norm, value and\noutput matrix", 3.6, 2.0, 2.1, "part"),
+            ("x1", "token 1", 0.9, 3.2, 1.4, "data"), ("x2", "token i", 0.9, 2.0, 1.4, "data"),
+            ("x3", "token N", 0.9, 0.8, 1.4, "data"),
+            ("v1", "norm, value and\noutput matrix", 3.6, 3.2, 2.1, "part"),
+            ("v2", "norm, value and\noutput matrix", 3.6, 2.0, 2.1, "part"),
             ("v3", "norm, value and\noutput matrix", 3.6, 0.8, 2.1, "part"),
-            ("sum", "+", 7.0, 2.0, 0.5, "data"), ("cls", "class token", 8.8, 2.0, 1.5, "data"),
+            ("sum", "+", 7.5, 2.0, 0.5, "data"), ("cls", "class token", 9.0, 2.0, 1.5, "data"),
             ("p", "last norm, P", 10.7, 2.0, 1.6, "part"), ("m", "M(I)", 12.4, 2.0, 0.9, "chosen"),
         ],
-        [("x1", "v1", "", ""), ("x2", "v2", "", ""), ("x3", "v3", "", ""), ("v1", "sum", "× attention a₁", ""),
-         ("v2", "sum", "× attention aᵢ", "chosen"), ("v3", "sum", "× attention a_N", ""), ("sum", "cls", "", ""), ("cls", "p", "", ""),
+        [("x1", "v1", "", ""), ("x2", "v2", "", ""), ("x3", "v3", "", ""), ("v1", "sum", "× a₁", ""),
+         ("v2", "sum", "× aᵢ", "chosen"), ("v3", "sum", "× a_N", ""), ("sum", "cls", "", ""), ("cls", "p", "", ""),
          ("p", "m", "", "")],
     ),
     "second-order effect": Drawing(
@@ -77,9 +83,10 @@ DRAWINGS = {
             ("x", "token i,\nlayer l", 0.9, 2.0, 1.4, "data"), ("n", "neuron n", 2.9, 2.0, 1.4, "chosen"),
             ("s", "stream\nat token i", 5.2, 2.0, 1.5, "data"),
             ("h1", "head, layer l+1", 8.0, 3.3, 2.0, "part"), ("h2", "head, layer L", 8.0, 0.7, 2.0, "part"),
-            ("cls", "class token", 10.5, 2.0, 1.4, "data"), ("m", "M(I)", 12.4, 2.0, 0.9, "data"),
+            ("cls", "class\ntoken", 10.4, 2.0, 1.0, "data"), ("m", "M(I)", 12.4, 2.0, 0.9, "data"),
         ],
-        [("x", "n", "", ""), ("n", "s", "writes", "chosen"), ("s", "h1", "attention held", "chosen"), ("s", "h2", "attention held", "chosen"),
+        [("x", "n", "", ""), ("n", "s", "writes", "chosen"), ("s", "h1", "attention held", "chosen"),
+        ("s", "h2", "attention held", "chosen"),
          ("h1", "cls", "", "chosen"), ("h2", "cls", "", "chosen"), ("cls", "m", "norm, P", "chosen"),
          ("s", "cls", "first order, if i is the class token", "frozen")],
     ),
@@ -88,26 +95,28 @@ DRAWINGS = {
         "A generator draws images from latents. Other models see them. Each unit of each model gives a map for each image; units "
         "of two models whose maps correlate, each among the nearest of the other, are best buddies.",
         [
-            ("z", "latents z", 0.9, 1.7, 1.3, "data"), ("g", "generator", 2.9, 1.7, 1.5, "part"), ("i", "images", 5.1, 2.6, 1.3, "data"),
+            ("z", "latents z", 0.9, 1.7, 1.3, "data"), ("g", "generator", 2.9, 1.7, 1.5, "part"),
+            ("i", "images", 5.1, 2.6, 1.3, "data"),
             ("d", "model that sees", 7.3, 2.6, 1.9, "part"), ("mg", "maps of its units", 7.3, 0.8, 2.0, "data"),
-            ("md", "maps of its units", 9.9, 2.6, 2.0, "data"), ("c", "correlation over\nimages and places", 10.2, 0.8, 2.2, "chosen"),
+            ("md", "maps of its units", 9.9, 2.6, 2.0, "data"),
+            ("c", "correlation over\nimages and places", 10.2, 0.8, 2.2, "chosen"),
             ("b", "best\nbuddies", 12.3, 0.8, 1.2, "chosen"),
         ],
         [("z", "g", "", ""), ("g", "i", "", ""), ("i", "d", "", ""), ("d", "md", "", ""), ("g", "mg", "", ""), ("md", "c", "", ""),
          ("mg", "c", "", ""), ("c", "b", "", "")],
     ),
     "guided inversion": Drawing(
-        (13, 3.4),
+        (13, 4.2),
         "A target image gives maps in a model that sees. A latent gives maps in the generator. The latent moves along the "
         "gradient until the maps of Rosetta units agree; then the generator draws the image.",
         [
-            ("t", "target image", 1.0, 2.6, 1.6, "data"), ("d", "model that sees", 3.7, 2.6, 1.9, "part"),
-            ("md", "maps of\nRosetta units", 6.6, 2.6, 1.8, "data"), ("z", "latent z", 1.0, 0.8, 1.6, "chosen"),
-            ("g", "generator", 3.7, 0.8, 1.9, "part"), ("mg", "maps of\nRosetta units", 6.6, 0.8, 1.8, "data"),
-            ("l", "do they agree?", 9.3, 1.7, 1.9, "chosen"), ("i", "image", 12.0, 0.8, 1.2, "data"),
+            ("t", "target image", 1.0, 3.5, 1.6, "data"), ("d", "model that sees", 3.7, 3.5, 1.9, "part"),
+            ("md", "maps of\nRosetta units", 6.6, 3.5, 1.8, "data"), ("z", "latent z", 1.0, 1.9, 1.6, "chosen"),
+            ("g", "generator", 3.7, 1.9, 1.9, "part"), ("mg", "maps of\nRosetta units", 6.6, 1.9, 1.8, "data"),
+            ("l", "do they agree?", 9.9, 2.7, 1.9, "chosen"), ("i", "image", 12.0, 1.9, 1.2, "data"),
         ],
         [("t", "d", "", ""), ("d", "md", "", ""), ("md", "l", "", ""), ("z", "g", "", ""), ("g", "mg", "", ""), ("mg", "l", "", ""),
-         ("mg", "i", "when it is done", "")],
+         ("mg", "i", "when it is done", ""), ("l", "z", "gradient", "curve")],
     ),
     "hypothesis loop": Drawing(
         (13, 2.9),
@@ -118,7 +127,8 @@ DRAWINGS = {
             ("m", "measure\nthe answers", 6.7, 1.9, 1.7, "part"), ("d", "over the bar?", 9.2, 1.9, 1.7, "chosen"),
             ("f", "yes: again,\non fresh pairs", 12.0, 1.9, 1.8, "data"), ("r", "no: what else?", 5.2, 0.6, 1.9, "data"),
         ],
-        [("p", "b", "", ""), ("b", "m", "", ""), ("m", "d", "", ""), ("d", "f", "", ""), ("d", "r", "", "back"), ("r", "p", "", "back")],
+        [("p", "b", "", ""), ("b", "m", "", ""), ("m", "d", "", ""), ("d", "f", "", ""), ("d", "r", "", "back"),
+        ("r", "p", "", "back")],
     ),
 }  # fmt: skip
 
@@ -136,17 +146,19 @@ def schematic(name: str) -> Picture:
     boxes = {}
     for key, text, x, y, wide, kind in drawing.boxes:
         corner = "round,pad=0,rounding_size=0.18" if kind == "data" else "square,pad=0"
-        box = FancyBboxPatch((x - wide / 2, y - HEIGHT / 2), wide, HEIGHT, corner, facecolor=FILL[kind], edgecolor=EDGE[kind], zorder=2)
+        box = FancyBboxPatch(
+            (x - wide / 2, y - HEIGHT / 2), wide, HEIGHT, corner, facecolor=FILL[kind], edgecolor=EDGE[kind], zorder=2
+        )
         axis.add_patch(box)
         axis.text(x, y, text, ha="center", va="center", fontsize=9, linespacing=1.1, zorder=3)
         boxes[key] = box, (x, y)
     for start, end, text, kind in drawing.arrows:
-        colour, line = LINE[kind]
+        colour, line, head, bend = LINE[kind]
         (first, a), (last, b) = boxes[start], boxes[end]
-        arrow = {"arrowstyle": "-|>", "color": colour, "linestyle": line, "patchA": first, "patchB": last, "shrinkA": 0, "shrinkB": 2}
-        axis.annotate("", b, a, arrowprops=arrow, zorder=1)
+        arrow = {"arrowstyle": head, "color": colour, "linestyle": line, "connectionstyle": f"arc3,rad={bend}"}
+        axis.annotate("", b, a, arrowprops={**arrow, "patchA": first, "patchB": last, "shrinkA": 0, "shrinkB": 2}, zorder=1)
         if text:
-            middle = (a[0] + b[0]) / 2, (a[1] + b[1]) / 2
+            middle = (a[0] + b[0]) / 2, (a[1] + b[1]) / 2 + bend * abs(a[0] - b[0]) / 2
             over = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
             axis.text(*middle, text, ha="center", va="center", fontsize=8, color="#555555", bbox=over, zorder=4)
     return figure

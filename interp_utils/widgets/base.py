@@ -55,4 +55,4 @@ class Explorer(ipywidgets.VBox):
         bundle = super()._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         picture = {"image/png": base64.b64encode(self.png).decode()}
-        return {**(data or {}), **picture}, {"image/png": {"width": self.width}}
+        return {**(data or {}), **picture}, {"image/png": {"width": self.width, "alt": self.alt}}
