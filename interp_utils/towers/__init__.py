@@ -6,10 +6,10 @@ A family is one file with `describe(visual) -> Tower | None`. `exact.decompose` 
 from torch import nn
 
 from . import openclip, resnet, timm_vit
-from .base import Attention, Block, LastLinear, Mismatch, Norm, NotCovered, ReadOut, Tower
+from .base import Attention, Block, Embedding, FinalNorm, LastLinear, Mismatch, Norm, NotCovered, ReadOut, Tower, numbers
 from .check import check, noise
 from .compiled import original, run_uncompiled
-from .exact import Effects, decompose
+from .exact import Effects, decompose, head_effects
 
 FAMILIES = (openclip, timm_vit, resnet)
 
@@ -25,6 +25,6 @@ def describe(visual: nn.Module) -> Tower:
 
 
 __all__ = [
-    "Attention", "Block", "Effects", "LastLinear", "Mismatch", "Norm", "NotCovered", "ReadOut", "Tower", "check", "decompose",
-    "describe", "noise", "original", "run_uncompiled",
+    "Attention", "Block", "Effects", "Embedding", "FinalNorm", "LastLinear", "Mismatch", "Norm", "NotCovered", "ReadOut", "Tower",
+    "check", "decompose", "describe", "head_effects", "noise", "numbers", "original", "run_uncompiled",
 ]  # fmt: skip

@@ -92,75 +92,129 @@ class Attention:
     inner: Norm | None = None  # over the outputs of all heads side by side [H d], before w_o
     after: Norm | None = None  # over what was written, before it is added to the stream
 
-    def pattern(self, x: Tensor, queries: list[int] | None = None) -> Tensor:
-        """Where each head looks from all or some tokens, [B, H, n, N], from the attention's input [B, N, D]."""
-        if queries is not None and self.turn_q is unchanged and self.turn_k is unchanged:  # keys need not be built
-            query = torch.einsum("bnD,hdD->bhnd", x[:, queries], self.w_q) + self.b_q[:, None]
-            folded = torch.einsum("bhnd,hdD->bhnD", query * query.shape[-1] ** -0.5, self.w_k)
+    @property
+    def turns(self) -> bool:
+        """Whether queries and keys are more than linear in the attention's input."""
+        return not (self.turn_q is unchanged and self.turn_k is unchanged)
+
+    @property
+    def normed(self) -> bool:
+        """Whether a norm stands between the heads' outputs and the stream."""
+        return self.inner is not None or self.after is not None
+
+    def pattern(self, x: Tensor, queries: list[int] | None = None, heads: list[int] | slice = slice(None)) -> Tensor:
+        """Where heads look from all or some tokens, [B, H, n, N], rows sum to one, from the attention's input [B, N, D]."""
+        few = queries is not None and not self.turns
+        query = torch.einsum("bnD,hdD->bhnd", x[:, queries] if few else x, self.w_q[heads]) + self.b_q[heads][:, None]
+        if few:  # keys need not be built, and their bias adds the same to all tokens and cancels
+            folded = torch.einsum("bhnd,hdD->bhnD", query * query.shape[-1] ** -0.5, self.w_k[heads])
             scores = (folded.flatten(1, 2) @ x.mT).unflatten(1, folded.shape[1:3])  # one product for all heads
-            return scores.softmax(-1)  # the keys' bias adds the same to all tokens and cancels
-        query = self.turn_q(torch.einsum("bnD,hdD->bhnd", x, self.w_q) + self.b_q[:, None])
-        key = self.turn_k(torch.einsum("bnD,hdD->bhnd", x, self.w_k) + self.b_k[:, None])
+            return scores.softmax(-1)
+        key = self.turn_k(torch.einsum("bnD,hdD->bhnd", x, self.w_k[heads]) + self.b_k[heads][:, None])
+        query = self.turn_q(query)
         query = query if queries is None else query[:, :, queries]
         return (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
 
-    def values(self, x: Tensor) -> Tensor:
+    def values(self, x: Tensor, heads: list[int] | slice = slice(None)) -> Tensor:
         """What each token offers to each head, [B, H, N, d]."""
-        return torch.einsum("bnD,hdD->bhnd", x, self.w_v) + self.b_v[:, None]
+        return torch.einsum("bnD,hdD->bhnd", x, self.w_v[heads]) + self.b_v[heads][:, None]
 
-    def linear(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The way from the heads' outputs to the stream but for the scales of `frozen`: w [D, H, d], b [D] and c [D].
+    def linear(self) -> tuple[Tensor, Tensor]:
+        """The way from the heads' outputs to the stream but for the scales of `frozen`: w [D, H, d] and biases [J, D].
 
-        Token i is written scale_i w outputs_i + after_i b + c.
+        Token i is written scale_i w outputs_i + shares_i biases. J is 1, or 2 where a norm comes after.
         """
-        w, b, c = self.w_o.flatten(1), self.b_o, torch.zeros_like(self.b_o)
+        if not self.normed:
+            return self.w_o, self.b_o[None]
+        w, b = self.w_o.flatten(1), self.b_o
         if self.inner is not None:
             w, b = self.inner.fold(w.T).T, b + w @ self.inner.bias
+        biases = b[None]
         if self.after is not None:
-            w, b, c = self.after.unscaled(w), self.after.unscaled(b), self.after.bias
-        return w.unflatten(1, self.w_o.shape[1:]), b, c
+            w, biases = self.after.unscaled(w), torch.stack([self.after.unscaled(b), self.after.bias])
+        return w.unflatten(1, self.w_o.shape[1:]), biases
 
     def frozen(self, mixed: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales of the two norms for heads' outputs [B, H, n, d]: of what heads write and of the bias b, both [B, n]."""
+        """Of heads' outputs [B, H, n, d]: the norms' scale of what heads write [B, n] and the biases' shares [B, n, J]."""
+        ones = torch.ones_like(mixed[:, 0, :, 0])
+        if not self.normed:
+            return ones, ones[..., None]
         joined = mixed.transpose(1, 2).flatten(2)  # [B, n, H d]
-        ones = torch.ones_like(joined[..., 0])
         inner = ones if self.inner is None else self.inner.scale(joined)
         if self.after is None:
-            return inner, ones
+            return inner, ones[..., None]
         normed = joined if self.inner is None else self.inner(joined)
         after = self.after.scale(normed @ self.w_o.flatten(1).T + self.b_o)
-        return inner * after, after
+        return inner * after, torch.stack([after, ones], -1)
 
     def write(self, mixed: Tensor) -> Tensor:
         """What heads' outputs [B, H, n, d] add to the stream, [B, n, D]."""
-        (scale, after), (w, b, c) = self.frozen(mixed), self.linear()
-        return torch.einsum("bhnd,Dhd->bnD", mixed, w) * scale[..., None] + after[..., None] * b + c
+        (scale, shares), (w, biases) = self.frozen(mixed), self.linear()
+        return torch.einsum("bhnd,Dhd->bnD", mixed, w) * scale[..., None] + shares @ biases
+
+    def moved(self, mixed: Tensor, change: Tensor) -> Tensor:
+        """By how much that changes, [B, n, D], when the heads' outputs change, both [B, H, n, d]."""
+        if self.normed:
+            return self.write(mixed + change) - self.write(mixed)
+        return torch.einsum("bhnd,Dhd->bnD", change, self.w_o)
+
+    def effective(self, x: Tensor, rho: Tensor, queries: list[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Where heads look on behalf of a weighted sum of tokens: rows [B, K, H, N], norms' scales included.
+
+        x: the attention's input [B, N, D]; rho: weights [B, K, n] of all tokens, or of some. The second is how much of the biases
+        that sum holds, [B, K, J]. Patterns of few images exist at a time.
+        """
+        size = len(self.w_q) * x.shape[1] * (x.shape[1] if queries is None else len(queries))
+        rows, shares = [], []
+        for few, weights in zip(x.split(max(1, PORTION // size)), rho.split(max(1, PORTION // size))):
+            pattern = self.pattern(few, queries)
+            if self.normed:
+                scale, share = self.frozen(pattern @ self.values(few))
+                shares.append(weights @ share)
+                weights = weights * scale[:, None]
+            else:
+                shares.append(weights.sum(-1, keepdim=True))
+            rows.append(torch.einsum("bkn,bhnm->bkhm", weights, pattern))
+        return torch.cat(rows), torch.cat(shares)
+
+    def carried(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Values averaged with effective rows, [B, K, H, d]."""
+        seen = (rows.flatten(1, 2) @ x).unflatten(1, rows.shape[1:3])  # one product for all heads
+        return torch.einsum("bkhD,hdD->bkhd", seen, self.w_v) + rows.sum(-1, keepdim=True) * self.b_v
+
+    def sent(self, carried: Tensor, shares: Tensor) -> Tensor:
+        """What all heads write of that, [B, K, D]."""
+        w, biases = self.linear()
+        return torch.einsum("bkhd,Dhd->bkD", carried, w) + shares @ biases
+
+
+PORTION = 2**24  # numbers of attention patterns that exist at the same time
 
 
 @dataclass(frozen=True)
 class LastLinear:
     """The last linear layer of an MLP: what enters it are the neurons."""
 
-    w: Tensor  # [D, M], with the layer scale if there is one
-    b: Tensor  # [D]
+    w_out: Tensor  # [M, D], with the layer scale if there is one
+    b_out: Tensor  # [D]
     after: Norm | None = None  # over what was written, before it is added to the stream
 
     def linear(self) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Attention.linear`: w [D, M], b [D], c [D]."""
+        """The way to the stream but for the scale of `frozen`: w [M, D], b [D], and c [D], which is not scaled."""
         if self.after is None:
-            return self.w, self.b, torch.zeros_like(self.b)
-        return self.after.unscaled(self.w), self.after.unscaled(self.b), self.after.bias
+            return self.w_out, self.b_out, torch.zeros_like(self.b_out)
+        return self.after.unscaled(self.w_out.T).T, self.after.unscaled(self.b_out), self.after.bias
 
     def frozen(self, neurons: Tensor) -> Tensor:
         """What scales w and b at each token, [B, n], for neurons [B, n, M]."""
         if self.after is None:
             return torch.ones_like(neurons[..., 0])
-        return self.after.scale(neurons @ self.w.T + self.b)
+        return self.after.scale(neurons @ self.w_out + self.b_out)
 
     def write(self, neurons: Tensor) -> Tensor:
         """What neurons [B, n, M] add to the stream, [B, n, D]."""
         w, b, c = self.linear()
-        return (neurons @ w.T + b) * self.frozen(neurons)[..., None] + c
+        return (neurons @ w + b) * self.frozen(neurons)[..., None] + c
 
 
 @dataclass(frozen=True)
@@ -172,9 +226,13 @@ class Block:
     writes: nn.Module  # its output is what attention adds to the stream
     middle: nn.Module  # its input is the stream between attention and MLP
     mlp: nn.Module  # its output is what the MLP adds to the stream
-    last: nn.Module  # the last linear layer of the MLP: its input are the neurons
+    last: nn.Linear  # the last linear layer of the MLP: its input are the neurons
     attention: Callable[[], Attention]
     last_linear: Callable[[], LastLinear]
+    norm: Callable[[], Norm | None]  # of what attention reads; None: attention reads the stream itself
+    run: Callable[[Tensor], Tensor]  # the whole block, stream to stream [B, N, D], as the tower runs it
+    feed: Callable[[Tensor], Tensor]  # from the stream between attention and MLP to what the MLP adds, [..., D]
+    first: tuple[nn.Module, nn.Linear, Callable] | None  # norm, linear layer and activation of an MLP without gate; else None
 
 
 @dataclass(frozen=True)
@@ -185,6 +243,40 @@ class ReadOut:
     matrix: Tensor  # [K, D, E], the same for all images
     constant: Tensor  # [B, E]
     pool_mlp: Tensor | None = None  # [B, E], what an MLP adds to the pooled vector
+
+    def out(self, taken: Tensor) -> Tensor:
+        """What each read-out took, [B, K, D], in the joint space, [B, E]."""
+        return torch.einsum("bkD,kDE->bE", taken, self.matrix)
+
+    def __call__(self, stream: Tensor) -> Tensor:
+        """The representation [B, E] of the stream [B, N, D] that it was made of."""
+        found = self.out(self.rho @ stream) + self.constant
+        return found if self.pool_mlp is None else found + self.pool_mlp
+
+
+@dataclass(frozen=True)
+class FinalNorm:
+    """The last layer norm and the projection into the joint space of a tower that is read out at its class token."""
+
+    gamma: Tensor  # [D]
+    beta: Tensor  # [D]
+    eps: float
+    proj: Tensor  # [D, E]
+    bias: Tensor | float = 0.0  # [E]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., E]"""
+        return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta, self.eps) @ self.proj + self.bias
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How a tower makes its first stream from patches: a linear layer, a class token before them, positions and a norm."""
+
+    kernel: nn.Conv2d
+    first: Tensor  # [D]
+    positions: Tensor  # [N, D]
+    norm: nn.Module
 
 
 @dataclass(frozen=True)
@@ -197,4 +289,8 @@ class Tower:
     read_out: Callable[[Tensor], ReadOut]  # of the stream [B, N, D] that leaves the last block
     n_heads: int
     grid: tuple[int, int]
+    image_size: tuple[int, int]
+    d_embed: int
     n_prefix: int  # tokens that are no patches, before the patches
+    final: Callable[[], FinalNorm] | None = None  # where only the first token is read out, a class token; else None
+    embedding: Callable[[], Embedding] | None = None  # where the first stream is made that way; else None

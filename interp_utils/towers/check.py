@@ -120,9 +120,7 @@ _PARTS = (
 def _check_read_out(tower: Tower, final: Tensor, given, compare) -> None:
     if not isinstance(given, Tensor):
         raise Mismatch(f"its encode_image gives a {type(given).__name__}, no tensor of representations [B, E]")
-    read_out, given = tower.read_out(final), numbers(given)
-    found = torch.einsum("bkn,bnD,kDE->bE", read_out.rho, final, read_out.matrix) + read_out.constant
-    found = found if read_out.pool_mlp is None else found + read_out.pool_mlp
+    found, given = tower.read_out(final)(final), numbers(given)
     if found.shape != given.shape:
         raise Mismatch(f"its encode_image gives {list(given.shape)} for two images, its image tower {list(found.shape)}")
     normed, unit = (torch.nn.functional.normalize(each, dim=-1) for each in (found, given))

@@ -82,13 +82,9 @@ class Effects:
         self.tower, self.streams = tower, streams
         self.read_out: ReadOut = tower.read_out(streams.final)
 
-    def _out(self, taken: Tensor) -> Tensor:
-        """What each read-out took, [B, K, D], in the joint space, [B, E]."""
-        return torch.einsum("bkD,kDE->bE", taken, self.read_out.matrix)
-
     def embedding(self) -> Tensor:
         """Effect of the tokens as they enter the first block, and the constant, [B, E]."""
-        return self._out(self.read_out.rho @ self.streams.first) + self.read_out.constant
+        return self.read_out.out(self.read_out.rho @ self.streams.first) + self.read_out.constant
 
     def pool_heads(self) -> Tensor:
         """What each head of the pooling attention takes of the final streams, [B, K, E]; K = 1 where none attends."""
@@ -96,11 +92,11 @@ class Effects:
 
     def mlps(self) -> Tensor:
         """Effect of each MLP, [B, L, E]."""
-        return self._stacked([self._out(self.read_out.rho @ written) for written in self.streams.mlps])
+        return self._stacked([self.read_out.out(self.read_out.rho @ written) for written in self.streams.mlps])
 
     def attentions(self) -> Tensor:
         """Effect of each attention, all heads together, as the model wrote it, [B, L, E]."""
-        return self._stacked([self._out(self.read_out.rho @ written) for written in self.streams.attentions])
+        return self._stacked([self.read_out.out(self.read_out.rho @ written) for written in self.streams.attentions])
 
     def heads(self) -> Tensor:
         """Effect of each head, [B, L, H, E], from recomputed attention."""
@@ -112,7 +108,7 @@ class Effects:
         effects = self.streams.first.new_zeros(shape)
         for layer in range(len(self.tower.blocks)):
             attention, rows, bias = self._rows(layer)
-            (w, _, _), values = attention.linear(), attention.values(self.streams.inputs[layer])
+            w, values = attention.linear()[0], attention.values(self.streams.inputs[layer])
             for row, matrix in zip(rows.unbind(1), self.read_out.matrix):  # read-out by read-out: [B, N, D] at most
                 effects = effects + torch.einsum("bhnd,Dhd->bnD", row[..., None] * values, w) @ matrix
             effects = effects + bias[:, None] / shape[1]
@@ -121,9 +117,8 @@ class Effects:
     def head_tokens(self, layer: int, head: int) -> Tensor:
         """Effect of each token through one head, [B, N, E]; sums over tokens to `heads()[:, layer, head]`."""
         attention, rows, bias = self._rows(layer)
-        w, _, _ = attention.linear()
-        through = torch.einsum("Dd,kDE->kdE", w[:, head], self.read_out.matrix)
-        value = attention.values(self.streams.inputs[layer])[:, head]
+        through = torch.einsum("Dd,kDE->kdE", attention.linear()[0][:, head], self.read_out.matrix)
+        value = attention.values(self.streams.inputs[layer], [head])[:, 0]
         effects = torch.einsum("bkn,bnd,kdE->bnE", rows[:, :, head], value, through)
         return effects + bias[:, None] / (self.tower.n_heads * value.shape[1])
 
@@ -133,16 +128,15 @@ class Effects:
         Their products, summed over K and M, are the MLP's effect but for its bias.
         """
         last, acts = self.tower.blocks[layer].last_linear(), self.streams.neurons[layer]
-        w, _, _ = last.linear()
         taken = (self.read_out.rho * last.frozen(acts)[:, None]) @ acts
-        return taken, torch.einsum("Dm,kDE->kmE", w, self.read_out.matrix)
+        return taken, torch.einsum("mD,kDE->kmE", last.linear()[0], self.read_out.matrix)
 
     def neuron_bias(self, layer: int) -> Tensor:
         """What the biases of an MLP's last linear layer add, [B, E]."""
         last, acts, rho = self.tower.blocks[layer].last_linear(), self.streams.neurons[layer], self.read_out.rho
         _, b, c = last.linear()
         scaled = (rho * last.frozen(acts)[:, None]).sum(-1)
-        return self._out(scaled[..., None] * b + rho.sum(-1)[..., None] * c)
+        return self.read_out.out(scaled[..., None] * b + rho.sum(-1)[..., None] * c)
 
     def total(self) -> Tensor:
         """Sum of embedding, heads, MLPs and the pool's MLP, [B, E]: equals the representation."""
@@ -150,26 +144,26 @@ class Effects:
         return total if self.read_out.pool_mlp is None else total + self.read_out.pool_mlp
 
     def _rows(self, layer: int) -> tuple[Attention, Tensor, Tensor]:
-        """Attention of a layer, its effective rows [B, K, H, N] (rho times pattern, with scales), and its biases' effect [B, E]."""
-        attention, x, rho = self.tower.blocks[layer].attention(), self.streams.inputs[layer], self.read_out.rho
-        pattern = attention.pattern(x)
-        scale, after = attention.frozen(pattern @ attention.values(x))
-        rows = torch.einsum("bkn,bhnm->bkhm", rho * scale[:, None], pattern)
-        _, b, c = attention.linear()
-        bias = self._out((rho * after[:, None]).sum(-1)[..., None] * b + rho.sum(-1)[..., None] * c)
-        return attention, rows, bias
+        """Attention of a layer, its effective rows [B, K, H, N], and its biases' effect [B, E]."""
+        attention = self.tower.blocks[layer].attention()
+        rows, shares = attention.effective(self.streams.inputs[layer], self.read_out.rho)
+        return attention, rows, self.read_out.out(shares @ attention.linear()[1])
 
     def _heads(self, layer: int) -> Tensor:
         attention, rows, bias = self._rows(layer)
-        w, _, _ = attention.linear()
-        mixed = torch.einsum("bkhn,bhnd->bkhd", rows, attention.values(self.streams.inputs[layer]))
-        written = torch.einsum("bkhd,Dhd->bkhD", mixed, w)
-        return torch.einsum("bkhD,kDE->bhE", written, self.read_out.matrix) + bias[:, None] / self.tower.n_heads
+        carried = attention.carried(self.streams.inputs[layer], rows)
+        return head_effects(attention, carried, self.read_out.matrix) + bias[:, None] / self.tower.n_heads
 
     def _stacked(self, effects: list[Tensor], *more: int) -> Tensor:
         if effects:
             return torch.stack(effects, 1)
         return self.streams.first.new_zeros(len(self.streams.first), 0, *more, self.read_out.matrix.shape[-1])
+
+
+def head_effects(attention: Attention, carried: Tensor, matrix: Tensor) -> Tensor:
+    """What each head writes of its values, averaged for each read-out [B, K, H, d], in the joint space, biases left out: [B, H, E]."""
+    written = torch.einsum("bkhd,Dhd->bkhD", carried, attention.linear()[0])
+    return torch.einsum("bkhD,kDE->bhE", written, matrix)
 
 
 @torch.no_grad()

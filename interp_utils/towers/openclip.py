@@ -4,7 +4,20 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .base import Attention, Block, LastLinear, Norm, NotCovered, Tower, bias_of, checked_norm, numbers, unchanged
+from .base import (
+    Attention,
+    Block,
+    Embedding,
+    FinalNorm,
+    LastLinear,
+    Norm,
+    NotCovered,
+    Tower,
+    bias_of,
+    checked_norm,
+    numbers,
+    unchanged,
+)
 from .compiled import original
 from .read_outs import attended, pooled
 
@@ -39,11 +52,26 @@ def describe(visual: nn.Module) -> Tower | None:
         before, after = (None, post) if visual.final_ln_after_pool else (post, None)
         return pooled(stream, share, before, after, proj, none)
 
-    heads = visual.transformer.resblocks[0].attn.num_heads
+    def final() -> FinalNorm:
+        norm = visual.ln_post
+        return FinalNorm(numbers(norm.weight), numbers(norm.bias), norm.eps, numbers(visual.proj))
+
+    def embedding() -> Embedding:
+        return Embedding(visual.conv1, numbers(visual.class_embedding), numbers(visual.positional_embedding), visual.ln_pre)
+
     return Tower(
-        f"OpenCLIP's ViT, {kind}", blocks, (blocks[0].whole, unchanged), read_out, heads,
-        tuple(visual.grid_size), 1,
-    )  # fmt: skip
+        family=f"OpenCLIP's ViT, {kind}",
+        blocks=blocks,
+        stream=(blocks[0].whole, unchanged),
+        read_out=read_out,
+        n_heads=visual.transformer.resblocks[0].attn.num_heads,
+        grid=tuple(visual.grid_size),
+        image_size=tuple(visual.image_size),
+        d_embed=visual.proj.shape[1],
+        n_prefix=1,
+        final=final if kind == "class token" and isinstance(visual.ln_post, nn.LayerNorm) else None,
+        embedding=embedding,
+    )
 
 
 def in_projections(attn: nn.MultiheadAttention) -> list[tuple[Tensor, Tensor]]:
@@ -74,9 +102,27 @@ def _block(block: nn.Module) -> Block:
         return Attention(w_q, b_q, w_k, b_k, w_v, b_v, w.unflatten(1, w_v.shape[:2]), b)
 
     def last_linear() -> LastLinear:
-        return LastLinear(*_scaled(numbers(block.mlp.c_proj.weight), bias_of(block.mlp.c_proj), block.ls_2))
+        w, b = _scaled(numbers(block.mlp.c_proj.weight), bias_of(block.mlp.c_proj), block.ls_2)
+        return LastLinear(w.T, b)
 
-    return Block(block, block.ln_1, block.ls_1, block.ln_2, block.ls_2, block.mlp.c_proj, attention, last_linear)
+    def feed(middle: Tensor) -> Tensor:
+        return block.ls_2(block.mlp(block.ln_2(middle)))
+
+    plain = isinstance(block.mlp, nn.Sequential) and list(dict(block.mlp.named_children())) == ["c_fc", "gelu", "c_proj"]
+    return Block(
+        whole=block,
+        reads=block.ln_1,
+        writes=block.ls_1,
+        middle=block.ln_2,
+        mlp=block.ls_2,
+        last=block.mlp.c_proj,
+        attention=attention,
+        last_linear=last_linear,
+        norm=lambda: Norm.of(block.ln_1),
+        run=block,
+        feed=feed,
+        first=(block.ln_2, block.mlp.c_fc, block.mlp.gelu) if plain else None,
+    )
 
 
 def _scaled(w: Tensor, b: Tensor, scale: nn.Module) -> tuple[Tensor, Tensor]:

@@ -61,8 +61,8 @@ def attended(
         rho = rho * before.scale(tokens)[:, None]
     if after is not None:
         rho = rho * scale[:, None]
-    through = torch.einsum("pdD,Fpd,FE->pDE", w_v, w_o, folded)
-    through = through if before is None else torch.stack([before.fold(each) for each in through])
+    inward = w_v.mT if before is None else torch.stack([before.fold(each) for each in w_v.mT])  # [P, D, d]
+    through = inward @ torch.einsum("Fpd,FE->pdE", w_o, folded)
     rho = torch.nn.functional.pad(rho, (first, 0))
     pool_mlp = None if mlp is None else added @ folded * scale
     return ReadOut(rho, through, constant @ folded * scale + bias + torch.zeros_like(vector @ folded), pool_mlp)

@@ -36,7 +36,17 @@ def describe(visual: nn.Module) -> Tower | None:
             (same, torch.zeros_like(b_o)),
         )
 
-    return Tower("ResNet, attention pooling", (), (pool, tokens), read_out, 0, (size // 32, size // 32), 1)
+    return Tower(
+        family="ResNet, attention pooling",
+        blocks=(),
+        stream=(pool, tokens),
+        read_out=read_out,
+        n_heads=0,
+        grid=(size // 32, size // 32),
+        image_size=(size, size),
+        d_embed=pool.c_proj.out_features,
+        n_prefix=1,
+    )
 
 
 def _by_head(linear: nn.Linear, heads: int) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,9 @@ from timm.models.vision_transformer import Block as PlainBlock
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vitamin import GeGluMlp
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from .base import Attention, Block, LastLinear, Norm, NotCovered, Tower, bias_of, checked_norm, numbers, unchanged
+from .base import Attention, Block, FinalNorm, LastLinear, Norm, NotCovered, Tower, bias_of, checked_norm, numbers, unchanged
 from .compiled import original
 from .read_outs import attended, pooled
 
@@ -26,9 +27,9 @@ _LAST = {Mlp: "fc2", SwiGLU: "fc2", GluMlp: "fc2", GeGluMlp: "w2"}  # the last l
 
 def describe(visual: nn.Module) -> Tower | None:
     """The tower, or None where it is of another family. Raises NotCovered, with the reason, for timm's other architectures."""
-    if not isinstance(visual, TimmModel):
+    if not isinstance(visual, TimmModel | VisionTransformer | Eva):
         return None
-    trunk = visual.trunk
+    trunk = visual.trunk if isinstance(visual, TimmModel) else visual
     if type(trunk) not in (VisionTransformer, Eva):
         raise NotCovered(f"its image tower is timm's {type(trunk).__name__}, no ViT of one residual stream with plain attention")
     if trunk.training:
@@ -46,18 +47,32 @@ def describe(visual: nn.Module) -> Tower | None:
             raise NotCovered(f"it pools by a {type(pool).__name__} with positions or several queries")
     for norm, where in ((trunk.norm, "last norm"), (trunk.fc_norm, "norm after pooling")):
         checked_norm(norm, where)
-    others = [module for name, module in visual.head.named_children() if name not in ("drop", "proj")]
+    head = visual.head if isinstance(visual, TimmModel) else nn.Identity()
+    others = [module for name, module in head.named_children() if name not in ("drop", "proj")]
     if others or not isinstance(trunk.head, nn.Linear | nn.Identity):
         raise NotCovered("an MLP or another pool follows its read-out")
     blocks = tuple(_block(original(block), rotary) for block in trunk.blocks)
     how = "attention pooling" if pool is not None else {"token": "class token", "avg": "mean of patches"}[trunk.global_pool]
-    family = f"timm's {'EVA' if eva else 'ViT'}, {how}"
     ratio = trunk.patch_embed.feat_ratio(as_scalar=False)  # its own grid is that of the size it was made for
-    grid = tuple(size // step for size, step in zip(visual.image_size, ratio))
+    size = tuple(visual.image_size if isinstance(visual, TimmModel) else trunk.patch_embed.img_size)
+    linears = [each for each in (trunk.head, getattr(head, "proj", None)) if isinstance(each, nn.Linear)]
+    norms = [norm for norm in (trunk.norm, trunk.fc_norm) if isinstance(norm, nn.LayerNorm)]
+
+    def final() -> FinalNorm:
+        return FinalNorm(numbers(norms[0].weight), numbers(norms[0].bias), norms[0].eps, *_projection(trunk, linears))
+
     return Tower(
-        family, blocks, (blocks[0].whole, unchanged), partial(_read_out, visual), trunk.blocks[0].attn.num_heads, grid,
-        trunk.num_prefix_tokens,
-    )  # fmt: skip
+        family=f"timm's {'EVA' if eva else 'ViT'}, {how}",
+        blocks=blocks,
+        stream=(blocks[0].whole, unchanged),
+        read_out=partial(_read_out, trunk, linears),
+        n_heads=trunk.blocks[0].attn.num_heads,
+        grid=tuple(side // step for side, step in zip(size, ratio)),
+        image_size=size,
+        d_embed=linears[-1].out_features if linears else trunk.embed_dim,
+        n_prefix=trunk.num_prefix_tokens,
+        final=final if how == "class token" and len(norms) == 1 else None,
+    )
 
 
 def _block(block: nn.Module, rotary: nn.Module | None) -> Block:
@@ -88,10 +103,33 @@ def _block(block: nn.Module, rotary: nn.Module | None) -> Block:
 
     def last_linear() -> LastLinear:
         w, b = _scaled(numbers(last.weight), bias_of(last), block, 2)
-        return LastLinear(w, b, Norm.of(block.norm2) if post else None)
+        return LastLinear(w.T, b, Norm.of(block.norm2) if post else None)
 
-    reads, middle = (None, block.mlp) if post else (block.norm1, block.norm2)
-    return Block(block, reads, block.drop_path1, middle, block.drop_path2, last, attention, last_linear)
+    def run(stream: Tensor) -> Tensor:
+        return block(stream) if rotary is None else block(stream, rope=rotary.get_embed())
+
+    def feed(middle: Tensor) -> Tensor:
+        if post:
+            return block.norm2(block.mlp(middle))
+        written = block.mlp(block.norm2(middle))
+        gamma = _gamma(block, 2)
+        return written if gamma is None else gamma * written
+
+    plain = type(block.mlp) is Mlp and isinstance(block.mlp.norm, nn.Identity) and isinstance(block.mlp.fc1, nn.Linear)
+    return Block(
+        whole=block,
+        reads=None if post else block.norm1,
+        writes=block.drop_path1,
+        middle=block.mlp if post else block.norm2,
+        mlp=block.drop_path2,
+        last=last,
+        attention=attention,
+        last_linear=last_linear,
+        norm=lambda: None if post else Norm.of(block.norm1),
+        run=run,
+        feed=feed,
+        first=(block.norm2, block.mlp.fc1, block.mlp.act) if plain and not post else None,
+    )
 
 
 def _projections(attn: nn.Module) -> list[tuple[Tensor, Tensor]]:
@@ -116,19 +154,28 @@ def _turn(attn: nn.Module, norm: nn.Module, rotary: nn.Module | None, x: Tensor)
 
 
 def _scaled(w: Tensor, b: Tensor, block: nn.Module, which: int) -> tuple[Tensor, Tensor]:
-    gamma = getattr(block, f"gamma_{which}", None)
-    if gamma is None:
-        gamma = getattr(getattr(block, f"ls{which}", None), "gamma", None)
+    gamma = _gamma(block, which)
     return (w, b) if gamma is None else (numbers(gamma)[:, None] * w, numbers(gamma) * b)
 
 
-def _read_out(visual: TimmModel, stream: Tensor):
-    trunk, before, after = visual.trunk, Norm.of(visual.trunk.norm), Norm.of(visual.trunk.fc_norm)
-    matrix, bias = torch.eye(stream.shape[-1]).to(stream), stream.new_zeros(stream.shape[-1])
-    for linear in (trunk.head, getattr(visual.head, "proj", None)):
-        if isinstance(linear, nn.Linear):
-            w = numbers(linear.weight).T
-            matrix, bias = matrix @ w, bias @ w + bias_of(linear)
+def _gamma(block: nn.Module, which: int) -> Tensor | None:
+    """The layer scale of a block's attention, 1, or MLP, 2, if there is one."""
+    gamma = getattr(block, f"gamma_{which}", None)
+    return getattr(getattr(block, f"ls{which}", None), "gamma", None) if gamma is None else gamma
+
+
+def _projection(trunk: nn.Module, linears: list[nn.Linear]) -> tuple[Tensor, Tensor]:
+    """What comes after pooling and its norm, as one matrix [D, E] and bias [E]."""
+    matrix = torch.eye(trunk.embed_dim).to(numbers(trunk.blocks[0].attn.proj.weight))
+    bias = torch.zeros_like(matrix[0])
+    for linear in linears:
+        w = numbers(linear.weight).T
+        matrix, bias = matrix @ w, bias @ w + bias_of(linear)
+    return matrix, bias
+
+
+def _read_out(trunk: nn.Module, linears: list[nn.Linear], stream: Tensor):
+    before, after, (matrix, bias) = Norm.of(trunk.norm), Norm.of(trunk.fc_norm), _projection(trunk, linears)
     eva = type(trunk) is Eva
     whole = eva or trunk.pool_include_prefix  # whether tokens that are no patches are pooled as well
     if trunk.attn_pool is not None:
@@ -141,6 +188,17 @@ def _read_out(visual: TimmModel, stream: Tensor):
         first = 0 if whole and not eva else trunk.num_prefix_tokens
         share[first:] = 1 / (len(share) - first)
     return pooled(stream, share, before, after, matrix, bias)
+
+
+class _Added(nn.Module):
+    """What the MLP of an attention pool adds to the pooled vector."""
+
+    def __init__(self, pool: nn.Module):
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return self.pool.mlp(self.pool.norm(vector))
 
 
 def _attention_pooling(stream, pool: AttentionPoolLatent, before: Norm | None, after: Norm | None, head, first: int):
@@ -156,8 +214,9 @@ def _attention_pooling(stream, pool: AttentionPoolLatent, before: Norm | None, a
         return x if own is None else own(x)
 
     def added(vector: Tensor) -> Tensor:
-        weight = pool.mlp.fc1.weight
-        return pool.mlp(pool.norm(vector.to(weight.dtype))).detach().to(vector)
+        detached = {name: weight.detach() for name, weight in pool.named_parameters()}
+        inside = vector.to(next(iter(detached.values())).dtype)
+        return functional_call(_Added(pool), {f"pool.{name}": weight for name, weight in detached.items()}, inside).to(vector)
 
     return attended(
         stream,

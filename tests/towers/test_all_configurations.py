@@ -143,11 +143,9 @@ def test_each_head_is_what_the_model_itself_computed(name, monkeypatch):
 def _bias_of_heads(fx):
     """What the biases of the second block's attention add, by the effects of its tokens without their values."""
     attention = fx.tower.blocks[1].attention()
-    nothing = torch.zeros_like(fx.streams.attentions[1])
-    _, b, c = attention.linear()
     mixed = attention.pattern(fx.streams.inputs[1]) @ attention.values(fx.streams.inputs[1])
-    after = attention.frozen(mixed)[1]
-    return torch.einsum("bkn,bnD,kDE->bE", fx.read_out.rho, nothing + after[..., None] * b + c, fx.read_out.matrix)
+    written = attention.frozen(mixed)[1] @ attention.linear()[1]
+    return torch.einsum("bkn,bnD,kDE->bE", fx.read_out.rho, written, fx.read_out.matrix)
 
 
 def test_how_many_are_exact():
