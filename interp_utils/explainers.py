@@ -4,9 +4,12 @@ Every explainer is called as f(clip, pixels, text_features) and gives [B, rows, 
 float32 or better. pixels: [B, 3, H, W], preprocessed. text_features: [B, E], a text vector for each image, or [E], one for
 all. What is explained is <M(I) / |M(I)|, t>, the cosine with the image's text if that has unit length. All raise ValueError
 for text features of another shape or not finite, and for pixels that the model cannot take. The model is left as it was.
+
+They were made for a class token. Where many tokens are read out, "its attention" is that of all tokens, each as much as the
+read-out takes of it. Relevance (`lrp`, `partial_lrp`, `chefer` with "cvpr") has rules for plain blocks and a class token alone,
+`clip_patch_tokens` needs a read-out of one token; for other towers these raise NotImplementedError.
 """
 
-import itertools
 from collections.abc import Iterator
 
 import torch
@@ -21,18 +24,12 @@ TINY = 1e-9  # a smaller sum gives no share of its relevance to anyone
 
 @torch.no_grad()
 def raw_attention(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
-    """Attention of the class token to the patches in the last layer, mean over heads: [B, rows, columns].
+    """Attention of what is read out to the patches in the last layer, mean over heads: [B, rows, columns].
 
     The text is checked but has no influence. Raises ValueError as the module says.
     """
     pixels, _ = _checked(clip, pixels, text_features)
-    layer, maps = clip.n_layers - 1, []
-
-    def visit(_, x):
-        maps.append(hooks.class_attention(x, hooks.attention_weights(clip, layer)))
-
-    hooks.visit_attention_inputs(clip, pixels, visit, [layer])
-    return _on_grid(clip, maps[0].mean(1))
+    return _on_grid(clip, hooks.record(clip, pixels).attention[:, -1].mean(1))
 
 
 @torch.no_grad()
@@ -43,20 +40,21 @@ def rollout(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
     ValueError as the module says. Source: Abnar & Zuidema 2020, arXiv 2005.00928.
     """
     pixels, _ = _checked(clip, pixels, text_features)
-    return _on_grid(clip, _rollout_matrix(clip, pixels)[:, 0])
+    share, streams = _read_share(clip, pixels)
+    return _on_grid(clip, (share @ _rollout_matrix(clip, streams))[:, 0])
 
 
 @torch.no_grad()
 def grad_cam(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
-    """Class-token attention of the last layer, each head weighted by its mean gradient over patches: [B, rows, columns] >= 0.
+    """Attention of the last layer, each head weighted by its mean gradient over patches: [B, rows, columns] >= 0.
 
-    Mean over heads; negatives become 0, so a map may be 0 everywhere. Raises ValueError as the module says. Source: Selvaraju
-    et al. 2017, arXiv 1610.02391, on attention maps, as Chefer et al. 2021 (arXiv 2012.09838) compare with it.
+    Mean over heads, sum over the tokens that are read out; negatives become 0, so a map may be 0 everywhere. Raises ValueError as
+    the module says. Source: Selvaraju et al. 2017, arXiv 1610.02391, on attention maps, as Chefer et al. 2021 (arXiv 2012.09838) compare with it.
     """
     pixels, text = _checked(clip, pixels, text_features)
-    block, gradient = next(_gradients(clip, _streams(clip, pixels), text))
-    weight = gradient[:, :, 0, 1:].mean(-1, keepdim=True)
-    return _on_grid(clip, (weight * block.attention[:, :, 0]).mean(1).clamp(min=0))
+    attention, gradient = next(_gradients(clip, _streams(clip, pixels), text))
+    weight = gradient[..., clip.n_prefix :].mean(-1, keepdim=True)
+    return _on_grid(clip, (weight * attention).sum(2).mean(1).clamp(min=0))
 
 
 @torch.no_grad()
@@ -100,14 +98,12 @@ def chefer(clip: Clip, pixels: Tensor, text_features: Tensor, variant: str = "cv
     if not 0 <= start_layer < clip.n_layers:
         raise ValueError(f"start_layer must be from 0 to {clip.n_layers - 1}, got {start_layer}")
     pixels, text = _checked(clip, pixels, text_features)
-    streams = _streams(clip, pixels)
-    relevance = _score_relevance(clip, streams[-1], text)
-    row = torch.zeros_like(relevance[:, None, :, 0])
-    row[:, :, 0] = 1  # only the class token's row of R is wanted, so the product is built from the last layer backwards
-    for _, (block, gradient) in zip(range(clip.n_layers - start_layer), _gradients(clip, streams, text)):
-        weighed = block.attention
+    row, streams = _read_share(clip, pixels)  # only this row of R is wanted, so the product is built from the last layer backwards
+    relevance = _score_relevance(clip, streams[-1], text) if variant == "cvpr" else None
+    layers = reversed(range(start_layer, clip.n_layers))
+    for layer, (weighed, gradient) in zip(layers, _gradients(clip, streams, text)):
         if variant == "cvpr":
-            weighed, relevance = _block_relevance(block, relevance)
+            weighed, relevance = _block_relevance(hooks.trace_block(clip, layer, streams[layer]), relevance)
         row = row + row @ (gradient * weighed).clamp(min=0).mean(1)
     return _on_grid(clip, row[:, 0])
 
@@ -120,8 +116,8 @@ def clip_patch_tokens(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tens
     2022 (arXiv 2112.01071) and later work on dense prediction compare with.
     """
     pixels, text = _checked(clip, pixels, text_features)
-    *_, last = hooks.trace(clip, pixels)
-    tokens = F.normalize(hooks.project(clip, last.output), dim=-1)
+    norm = hooks.final_norm(clip)
+    tokens = F.normalize(norm(_streams(clip, pixels)[-1]), dim=-1)
     return _on_grid(clip, torch.einsum("bne,be->bn", tokens, F.normalize(text, dim=-1)))
 
 
@@ -140,44 +136,48 @@ def _checked(clip: Clip, pixels: Tensor, text_features: Tensor) -> tuple[Tensor,
 
 
 def _on_grid(clip: Clip, tokens: Tensor) -> Tensor:
-    """Values of all tokens [B, N+1] -> of the patches [B, rows, columns]."""
-    return tokens[:, 1:].unflatten(1, clip.grid)
+    """Values of all tokens [B, N] -> of the patches [B, rows, columns]."""
+    return tokens[:, clip.n_prefix :].unflatten(1, clip.grid)
 
 
-def _rollout_matrix(clip: Clip, pixels: Tensor) -> Tensor:
-    """How much each token's stream at the end is made of each token's after the first layer, [B, N+1, N+1]."""
-    n = clip.grid[0] * clip.grid[1] + 1
-    eye = joint = torch.eye(n, device=clip.device, dtype=hooks.compute_dtype(clip)).expand(len(pixels), n, n)
-    for block in itertools.islice(hooks.trace(clip, pixels), 1, None):
-        joint = (block.attention.mean(1) + eye) / 2 @ joint  # rows still sum to one
+def _rollout_matrix(clip: Clip, streams: list[Tensor]) -> Tensor:
+    """How much each token's stream at the end is made of each token's after the first layer, [B, N, N]."""
+    eye = joint = torch.eye(streams[0].shape[1]).to(streams[0]).expand(len(streams[0]), -1, -1)
+    for layer in range(1, clip.n_layers):
+        joint = (hooks.attended_block(clip, layer, streams[layer])[0].mean(1) + eye) / 2 @ joint  # rows still sum to one
     return joint
 
 
 def _streams(clip: Clip, pixels: Tensor) -> list[Tensor]:
-    """The residual stream before each block and after the last, L+1 times [B, N+1, D]. Blocks are run again when needed."""
-    streams = []
-    for block in hooks.trace(clip, pixels):
-        streams.append(block.stream)
-    return [*streams, block.output]
+    """The residual stream before each block and after the last, L+1 times [B, N, D]. Blocks are run again when needed."""
+    streams = hooks.streams_before(clip, pixels, range(clip.n_layers + 1))
+    return [streams[layer].to(hooks.compute_dtype(clip)) for layer in range(clip.n_layers + 1)]
 
 
-def _gradients(clip: Clip, streams: list[Tensor], text: Tensor) -> Iterator[tuple[hooks.BlockTrace, Tensor]]:
-    """Each block, from the last to the first, with the score's gradient by its attention, [B, H, N+1, N+1].
+def _read_share(clip: Clip, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """How much the read-out takes of each token, [B, 1, N], as shares of 1, and the `_streams`; of a class token all."""
+    streams = _streams(clip, pixels)
+    rho = clip.tower.read_out(streams[-1]).rho.sum(1, keepdim=True)
+    return rho / rho.sum(-1, keepdim=True), streams
+
+
+def _gradients(clip: Clip, streams: list[Tensor], text: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Attention of each block, from the last to the first, and the score's gradient by it, both [B, H, N, N].
 
     Only one block's activations exist at a time. No gradient reaches the parameters: it is asked for by name.
     """
     # Inference mode ends here too, and clones are made, for autograd refuses tensors that were made within it.
     with torch.inference_mode(False), torch.enable_grad():
         stream = streams[-1].clone().requires_grad_()
-        representation = hooks.project(clip, stream[:, 0])
+        representation = hooks.read(clip, stream)
         score = (F.normalize(representation, dim=-1) * text.clone()).sum()  # images do not mix, so the sum serves them all
         (gradient,) = torch.autograd.grad(score, stream)
     for layer in reversed(range(clip.n_layers)):
         with torch.inference_mode(False), torch.enable_grad():
             stream = streams[layer].clone().requires_grad_()
-            block = hooks.trace_block(clip, layer, stream)
-            by_attention, gradient = torch.autograd.grad(block.output, (block.attention, stream), gradient)
-        yield block, by_attention
+            attention, output = hooks.attended_block(clip, layer, stream)
+            by_attention, gradient = torch.autograd.grad(output, (attention, stream), gradient)
+        yield attention.detach(), by_attention
 
 
 def _score_relevance(clip: Clip, final: Tensor, text: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import json
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,22 +29,22 @@ FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in a repository, the first that is there
 _OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}  # numbers among the weights of OpenAI's own files
 _LOOK = ("mean", "std", "interpolation", "resize_mode")  # what a preprocess does, besides the size
-_COVERED = "a plain ViT works, such as 'ViT-B-16/laion2b_s34b_b88k' or 'ViT-L-14/laion2b_s32b_b82k'"
+_COVERED = "a ViT works, such as 'ViT-B-16/laion2b_s34b_b88k' or 'ViT-L-14/laion2b_s32b_b82k'"
 
 
-def load(name: str, why_not: Callable[[torch.nn.Module], str | None]) -> tuple:
+def load(name: str) -> tuple:
     """Model, preprocess and tokenizer of a name: "<model>/<tag>", "<model>/<file>", "hf-hub:org/repo" or "local-dir:folder".
 
-    why_not: says why a model cannot be used, or None; it is asked with the empty model, before anything large is downloaded.
     Raises ValueError for names, files and folders that do not give a model, FileNotFoundError for those that are not there,
-    NotImplementedError with the reason for a model that cannot be used, ImportError where its texts need transformers.
+    NotImplementedError with the reason for a tower that is not covered, ImportError where its texts need transformers, both before
+    anything large is downloaded.
     """
     model_name, weights = checked_name(name)
     config = _config(model_name)
-    empty = _empty(name, config)
-    reason = why_not(empty)
-    if reason:
-        raise NotImplementedError(f"cannot decompose {name}: {reason}; {_COVERED}{_sum_alone(empty)}")
+    try:
+        towers.describe_blocks(_empty(name, config))
+    except towers.NotCovered as reason:
+        raise NotImplementedError(f"cannot decompose {name}: {reason}; {_COVERED}") from None
     text = config["text_cfg"]
     if (text.get("hf_tokenizer_name") or text.get("hf_model_name")) and importlib.util.find_spec("transformers") is None:
         raise ImportError(f"the texts of {name} are read by Hugging Face's transformers: pip install transformers")
@@ -141,18 +141,6 @@ def _empty(name: str, config: dict) -> CLIP:
             return CLIP(config["embed_dim"], config["vision_cfg"], text, bool(config.get("quick_gelu"))).eval()
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"{name}: OpenCLIP {open_clip.__version__} cannot build its image tower ({error})") from error
-
-
-def _sum_alone(model: CLIP) -> str:
-    """For the error: what there is for a tower that is described, but that the methods of the chapters do not read."""
-    try:
-        towers.describe(model.visual)
-    except towers.NotCovered:
-        return ""
-    return (
-        ". The exact sum of this one: iu.towers.decompose(iu.towers.describe(model.visual), lambda: model.visual(pixels)), "
-        "of the model that open_clip.create_model_from_pretrained gives, in eval mode"
-    )
 
 
 def _say_size(repository: str, files: list[str] | tuple[str, ...]) -> None:

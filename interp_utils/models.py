@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from . import towers
@@ -21,43 +20,38 @@ _FAR = 20  # from 0: normalised pixels lie within about 2.7, those of an image i
 class Clip:
     """An OpenCLIP model as it is, beside its preprocessing, tokenizer and sizes.
 
-    model: any instantiated `open_clip` CLIP whose image tower is a `VisionTransformer` read out at the class token. What
+    model: any instantiated `open_clip` CLIP whose image tower is a ViT of OpenCLIP's or timm's (docs/models.md lists them). What
     `torch.compile` made of it, of its tower or of its blocks serves too, and runs as plain code wherever hooks are needed.
     preprocess: PIL image -> tensor [3, H, W]; tokenizer: list of strings -> token ids. Both may be None if unused.
     The model is never changed. Put it in eval mode first. check: run two images of noise, once, and see that the tower does
     what its structure says; False takes its word for it.
-    Raises NotImplementedError, with the reason, for towers that the class-token decomposition does not cover, RuntimeError that
-    names the part where a tower does something else.
+    Raises NotImplementedError, with the reason, for towers that are not covered, RuntimeError that names the part where a tower
+    does something else.
     """
 
     def __init__(self, model, preprocess=None, tokenizer=None, name: str = "custom", check: bool = True):
-        reason = _why_not_covered(model)
-        if reason:
-            raise NotImplementedError(f"cannot decompose {name}: {reason}")
         self.model, self.preprocess, self.tokenizer, self.name = model, preprocess, tokenizer, name
-        self.visual = visual = towers.original(model.visual)
-        block = visual.transformer.resblocks[0]
-        self.n_layers = len(visual.transformer.resblocks)
-        self.n_heads = block.attn.num_heads
-        self.d_model, self.d_embed = visual.proj.shape
-        self.d_mlp = block.mlp.c_fc.out_features
-        self.d_head = self.d_model // self.n_heads
-        self.grid = tuple(visual.grid_size)  # rows and columns of patches
-        self.image_size = tuple(visual.image_size)
-        if self.tower and check:
+        tower = self.tower
+        self.visual = towers.original(model.visual)
+        self._weight = tower.blocks[0].last.weight
+        self.n_layers, self.n_heads, self.n_prefix = len(tower.blocks), tower.n_heads, tower.n_prefix
+        self.d_model, self.d_mlp = self._weight.shape
+        self.d_embed, self.d_head = tower.d_embed, tower.blocks[0].attention().w_v.shape[1]
+        self.grid, self.image_size = tower.grid, tower.image_size  # rows and columns of patches, of pixels
+        if check:
             self._check()
 
     @property
     def tower(self) -> towers.Tower:
         """What the image tower is. Raises NotImplementedError, with the reason, where a part of it was changed since."""
         try:
-            return towers.describe(self.visual)
+            return towers.describe_blocks(self.model)
         except towers.NotCovered as error:
             raise NotImplementedError(f"cannot decompose {self.name}: {error}") from None
 
     def _check(self) -> None:
         with torch.autocast(self.device.type, enabled=False):
-            noise = towers.noise(self.image_size, self.visual.proj)
+            noise = towers.noise(self.image_size, self._weight)
             try:
                 towers.check(self.tower, lambda: self.encode_image(noise), self.dtype)
             except towers.Mismatch as error:
@@ -65,11 +59,11 @@ class Clip:
 
     @property
     def device(self) -> torch.device:
-        return self.visual.proj.device
+        return self._weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.visual.proj.dtype
+        return self._weight.dtype
 
     def __repr__(self) -> str:
         return (
@@ -191,39 +185,5 @@ def load_clip(name: str = "sandbox", device=None, precision: str = "fp32", check
     device = torch.device(device) if device is not None else best_device()
     if name not in _SHIPPED:
         checked_name(name, tuple(_SHIPPED))
-    model, preprocess, tokenizer = _SHIPPED[name]() if name in _SHIPPED else load(name, _why_not_covered)
+    model, preprocess, tokenizer = _SHIPPED[name]() if name in _SHIPPED else load(name)
     return Clip(model.eval().requires_grad_(False).to(device, _PRECISIONS[precision]), preprocess, tokenizer, name, check)
-
-
-def _why_not_covered(model) -> str | None:
-    """Why the class-token decomposition does not describe this model's image tower, or None."""
-    visual = getattr(model, "visual", None)
-    if visual is None:
-        return "it has no image tower `.visual`; pass an instantiated open_clip model"
-    visual = towers.original(visual)
-    if not isinstance(visual, VisionTransformer):
-        kind = "timm tower" if hasattr(visual, "trunk") else type(visual).__name__
-        return f"its image tower is a {kind}; only OpenCLIP's VisionTransformer, read out at the class token, is covered"
-    if getattr(visual, "attn_pool", None) is not None:
-        return "it pools its tokens by attention, so the representation is not the class token's residual stream"
-    if visual.pool_type != "tok":
-        return f"it pools by {visual.pool_type!r}, so the representation is not the class token's residual stream"
-    if getattr(visual, "final_ln_after_pool", False):
-        return "its final layer norm comes after pooling"
-    if visual.proj is None:
-        return "it has no projection into the joint space"
-    if visual.training and getattr(visual.patch_dropout, "prob", 0) > 0:
-        return "it drops patches at random in training mode; call model.eval() first"
-    for block in visual.transformer.resblocks:
-        attn = block.attn
-        plain = getattr(attn, "in_proj_weight", None) is not None and getattr(attn, "num_heads", None)
-        custom = [a for a in ("ln_q", "ln_k", "head_scale", "ln_inner", "bias_k") if _is_active(getattr(attn, a, None))]
-        if not plain or custom or hasattr(block, "ln_attn") or getattr(attn, "scaled_cosine", False):
-            return f"its attention is custom ({type(attn).__name__}{', ' + ', '.join(custom) if custom else ''})"
-        if getattr(attn, "batch_first", True) is False:
-            return "its attention is not batch-first; update open_clip_torch to 3.3 or later"
-    return None
-
-
-def _is_active(part) -> bool:
-    return part is not None and not isinstance(part, torch.nn.Identity)

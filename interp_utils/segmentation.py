@@ -166,7 +166,7 @@ def token_decomposition(clip: Clip, classifier: Tensor, ln: str = "centered") ->
     @torch.no_grad()
     def heatmap_fn(pixels: Tensor) -> Tensor:
         effects = direct_effects(clip, pixels, ln)
-        tokens = effects.tokens()[:, 1:]
+        tokens = effects.tokens()[:, clip.n_prefix :]
         vectors = classifier.to(tokens)
         best = (effects.total() @ vectors.T).argmax(1)
         direction = vectors[best] - vectors.mean(0)

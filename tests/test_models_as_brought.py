@@ -107,7 +107,7 @@ def joint(clip):
 def handed_out(clip):
     block = next(hooks.trace(clip, noise(clip)))
     weights, norm = hooks.attention_weights(clip, 0), hooks.final_norm(clip)
-    return [block.output, weights.w_q, norm.proj, *hooks.stream_after(clip, noise(clip), 0), hooks.attention_norm(clip, 0)[0]]
+    return [block.output, weights.w_q, norm.proj, *hooks.stream_after(clip, noise(clip), 0), hooks.attention_norm(clip, 0).weight]
 
 
 CALLS = [direct, lenses, spans, ablations, second, other_orders, explained, shown, circuits, joint, handed_out]

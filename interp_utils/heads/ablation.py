@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..hooks import attention_weights, class_attention, class_written, edited_blocks, head_outputs, run_from, streams_before
+from ..hooks import attention_weights, class_written, edited_blocks, final_norm, head_outputs, run_from, streams_before
 from ..models import Clip
 from ..moments import GroupMeans, Moments, Rows
 from ..stream import Batch, feed
@@ -18,8 +18,8 @@ from ..stream import Batch, feed
 class Ablation:
     """Parts of the image tower that lose what they say about the single image.
 
-    heads: (layer, head) pairs; mlps: layers; embedding: the class token's; class_token: layers whose attention of the class
-    token to itself is ablated, all heads together (thesis, table A.1).
+    heads: (layer, head) pairs; mlps: layers; embedding: the class token's, or that of all tokens that are read out; class_token:
+    layers whose attention of the class token to itself is ablated, all heads together (thesis, table A.1).
     """
 
     heads: frozenset[tuple[int, int]] = frozenset()
@@ -164,6 +164,8 @@ def _check(clip: Clip, ablation: Ablation) -> None:
     for layer in ablation.mlps | ablation.class_token:
         if not 0 <= layer < clip.n_layers:
             raise ValueError(f"no layer {layer}: the model has {clip.n_layers} layers")
+    if ablation.class_token:
+        final_norm(clip)  # which says so where there is no class token
     both = ablation.class_token & {layer for layer, _ in ablation.heads}
     if both:
         raise ValueError(f"heads of layer {min(both)} and its class token part overlap; ablate one of the two")
@@ -181,7 +183,8 @@ def _direct(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict
 
     def parts(batch: Batch) -> Tensor:  # [B, P, E]
         effects = batch.effects
-        small = torch.cat([effects.embedding()[:, None], effects.mlps(), effects.class_token()], 1) / batch.length[:, None]
+        own = effects.class_token() if clip.tower.final is not None else torch.zeros_like(effects.mlps())
+        small = torch.cat([effects.embedding()[:, None], effects.mlps(), own], 1) / batch.length[:, None]
         return torch.cat([small, batch.heads.flatten(1, 2)], 1)
 
     mean = Moments()
@@ -226,13 +229,14 @@ def _forward(clip: Clip, means, ablations: list[Ablation], ln: str, options: dic
 
 
 def _written(clip: Clip, layer: int, inputs: Tensor, heads: frozenset, own: bool) -> Tensor:
-    """What some heads of a layer write to every token, [B, N+1, D]; or what the class token's own value adds to it."""
+    """What some heads of a layer write to every token, [B, N, D]; or what the class token's own value adds to it."""
     weights = attention_weights(clip, layer)
     inputs = inputs.to(weights.b_o.dtype)
     if not own:
         return head_outputs(inputs, weights, sorted(heads)).sum(1)
     written = torch.zeros_like(inputs)
-    written[:, 0] = class_written(inputs, weights, class_attention(inputs, weights))
+    rows, shares = weights.effective(inputs, inputs.new_ones(len(inputs), 1, 1), [0])
+    written[:, 0] = class_written(inputs, weights, rows[:, 0], shares[:, 0])
     return written
 
 

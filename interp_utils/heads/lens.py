@@ -1,4 +1,4 @@
-"""The residual stream of the class token, term by term, and two lenses that read it before it is finished."""
+"""The residual stream of what is read out, term by term, and two lenses that read it before it is finished."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..hooks import project, record
+from ..hooks import final_norm, project, read, record, streams_before
 from ..models import Clip
 from ..moments import Moments
 from ..stream import feed
@@ -15,7 +15,8 @@ from ..stream import feed
 def decompose_resid(clip: Clip, pixels: Tensor) -> Tensor:
     """What each part adds to the class token's residual stream, [B, 2L+1, D] (thesis eq. 2.2; TransformerLens's name).
 
-    Order: embedding, attention 0, MLP 0, attention 1, ... The sum over the terms is what enters the last layer norm.
+    Order: embedding, attention 0, MLP 0, attention 1, ... The sum over the terms is what enters the last layer norm. Where many
+    tokens are read out, it is what the read-outs take of all of them, side by side, with their weights on the image's last layer.
     Raises ValueError for pixels that the model cannot take.
     """
     stream = record(clip, pixels)
@@ -24,7 +25,7 @@ def decompose_resid(clip: Clip, pixels: Tensor) -> Tensor:
 
 
 def accumulated_resid(clip: Clip, pixels: Tensor) -> Tensor:
-    """The class token's residual stream before the first block and after each, [B, L+1, D] (TransformerLens's name)."""
+    """The same added up, before the first block and after each, [B, L+1, D] (TransformerLens's name)."""
     return decompose_resid(clip, pixels).cumsum(1)[:, ::2]
 
 
@@ -43,9 +44,12 @@ class TunedLens:
 def logit_lens(clip: Clip, pixels: Tensor, tuned: TunedLens | None = None) -> Tensor:
     """What the model would give out if it stopped before the first block or after each, [B, L+1, E], not normalised.
 
-    The stream goes through the last layer norm and the projection as it is (the logit lens; nostalgebraist 2020), or first
+    The stream goes through the tower's read-out as it is (the logit lens; nostalgebraist 2020), or first
     through a map that translates it (Belrose et al. 2023). Without `tuned`, the last one equals `clip.encode_image(pixels)`.
     """
+    if tuned is None and clip.tower.final is None:
+        streams = streams_before(clip, clip.pixels(pixels), range(clip.n_layers + 1))
+        return torch.stack([read(clip, streams[layer]) for layer in range(clip.n_layers + 1)], 1)
     streams = accumulated_resid(clip, pixels)
     return project(clip, streams if tuned is None else tuned(streams))
 
@@ -55,10 +59,12 @@ def fit_tuned_lens(clip: Clip, images: Sequence, ridge: float = 1e-3, **options)
 
     Belrose et al. (2023) train such maps by gradient descent on the output's distribution; these are least squares in closed
     form. ridge: penalty on the map's squared entries, in units of the stream's mean variance there. No labels and no texts are
-    used. options: those of `feed`. Raises ValueError for a ridge that is not positive.
+    used. options: those of `feed`. Raises ValueError for a ridge that is not positive, NotImplementedError where many tokens are
+    read out.
     """
     if not ridge > 0:
         raise ValueError(f"ridge must be positive, got {ridge}")
+    final_norm(clip)  # which says so where there is no one stream to translate
     own, across = Moments(second=True), Moments(second=True)
 
     def streams(batch):

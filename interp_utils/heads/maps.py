@@ -36,5 +36,5 @@ def basis_maps(
 
 
 def _on_grid(effects: DirectEffects, scores: Tensor) -> Tensor:
-    """[B, N+1, T] with the class token first -> [B, T, rows, columns]."""
-    return scores[:, 1:].movedim(1, 2).unflatten(-1, effects.clip.grid)
+    """[B, N, T] of all tokens -> of the patches [B, T, rows, columns]."""
+    return scores[:, effects.clip.n_prefix :].movedim(1, 2).unflatten(-1, effects.clip.grid)

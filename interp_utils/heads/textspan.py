@@ -71,14 +71,17 @@ def head_moments(
 ) -> dict[Head, HeadMoments]:
     """Moments of what each head of some layers writes, divided by the representation's length, in one pass.
 
-    Kept are (d+1) x (d+1) numbers for a head of width d, not E x E, nor a row for each image. options: those of `feed`.
+    Kept are (d+1) x (d+1) numbers for a head of width d, not E x E, nor a row for each image; E x E where a tower pools by several
+    attention heads, through which each head writes in more directions than it is wide. options: those of `feed`.
     """
     layers = list(range(clip.n_layers)) if layers is None else layers
-    moments, basis = Moments(second=True), head_basis(clip, layers, ln).double().cpu()
+    moments, basis = Moments(second=True), head_basis(clip, layers, ln)
     feed(clip, images, [(moments, lambda batch: batch.head_coordinates[:, layers])], ln=ln, **options)
     mean, covariance = moments.mean.cpu(), moments.covariance.cpu()
     return {
-        (layer, head): HeadMoments(mean[k, head], covariance[k, head], basis[k, head], moments.eps)
+        (layer, head): HeadMoments(
+            mean[k, head], covariance[k, head], None if basis is None else basis[k, head].double().cpu(), moments.eps
+        )
         for k, layer in enumerate(layers)
         for head in range(clip.n_heads)
     }

@@ -1,11 +1,19 @@
-"""Recording and replacing what runs inside an untouched model. Nothing else in the package knows a layer's attribute name."""
+"""Recording and replacing what runs inside an untouched model, in terms of its tower's description."""
 
-from .base import FinalNorm, close, compute_dtype, final_norm, forward_hooks, project, visit
-from .heads import (
-    Heads,
-    Stream,
-    attended,
+from .base import (
+    attention_norm,
     attention_weights,
+    close,
+    compute_dtype,
+    final_norm,
+    forward_hooks,
+    neuron_weights,
+    project,
+    read,
+    visit,
+)
+from .heads import (
+    Stream,
     class_attention,
     class_written,
     edited_blocks,
@@ -16,22 +24,18 @@ from .heads import (
 )
 from .neurons import (
     NeuronFlow,
-    Neurons,
-    attention_norm,
     edited_neurons,
-    neuron_weights,
     record_neurons,
     run_from,
     stream_after,
     streams_before,
     visit_neurons,
 )
-from .tracing import BlockTrace, EmbeddingTrace, trace, trace_block, trace_embedding
+from .tracing import BlockTrace, EmbeddingTrace, attended_block, trace, trace_block, trace_embedding
 
 __all__ = [
-    "BlockTrace", "EmbeddingTrace", "FinalNorm", "Heads", "NeuronFlow", "Neurons", "Stream", "attended", "attention_norm",
-    "attention_weights", "class_attention", "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons",
-    "final_norm", "forward_hooks", "head_outputs", "mixed_values", "neuron_weights", "project", "record", "record_neurons",
-    "run_from", "stream_after", "streams_before", "trace", "trace_block", "trace_embedding", "visit", "visit_attention_inputs",
-    "visit_neurons",
+    "BlockTrace", "EmbeddingTrace", "NeuronFlow", "Stream", "attended_block", "attention_norm", "attention_weights",
+    "class_attention", "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons", "final_norm", "forward_hooks",
+    "head_outputs", "mixed_values", "neuron_weights", "project", "read", "record", "record_neurons", "run_from", "stream_after",
+    "streams_before", "trace", "trace_block", "trace_embedding", "visit", "visit_attention_inputs", "visit_neurons",
 ]  # fmt: skip

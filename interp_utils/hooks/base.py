@@ -1,25 +1,28 @@
 """What all hooks share: installing and removing them, precision, and the way out into the joint space."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import get_ident
 
 import torch
 from torch import Tensor, nn
 
 from ..models import Clip
-from ..towers import run_uncompiled
+from ..towers import Attention, Block, FinalNorm, LastLinear, Norm, run_uncompiled
+
+Hooks = Sequence[tuple[nn.Module, Callable]]
 
 
 @contextmanager
-def forward_hooks(hooks: list[tuple[nn.Module, Callable]]) -> Iterator[None]:
+def forward_hooks(hooks: Hooks, before: Hooks = ()) -> Iterator[None]:
     """Install forward hooks for the duration of a `with` block; they are gone after it, also after an exception.
 
-    They see only what the installing thread runs: JupyterLab may run the callbacks of two widgets on one model at once.
-    Modules under `torch.compile` run as plain ones meanwhile. Raises RuntimeError at the end where a hook never ran.
+    hooks: modules, each with a function of (module, arguments, output); before: with a function of (module, arguments), which is
+    called before the module runs. What a function returns takes the place of the output, or the first argument. They see only
+    what the installing thread runs: JupyterLab may run the callbacks of two widgets on one model at once. Modules under
+    `torch.compile` run as plain ones meanwhile. Raises RuntimeError at the end where a hook never ran.
     """
-    owner, handles, silent = get_ident(), [], dict(enumerate(module for module, _ in hooks))
+    owner, handles, silent = get_ident(), [], dict(enumerate(module for module, _ in [*hooks, *before]))
 
     def only_here(k, hook):
         def run(*args):
@@ -34,14 +37,17 @@ def forward_hooks(hooks: list[tuple[nn.Module, Callable]]) -> Iterator[None]:
         try:
             for k, (module, hook) in enumerate(hooks):
                 handles.append(module.register_forward_hook(only_here(k, hook)))
+            for k, (module, hook) in enumerate(before, len(hooks)):
+                handles.append(module.register_forward_pre_hook(only_here(k, hook)))
             yield
         finally:
             for handle in handles:
                 handle.remove()
     if silent:
+        first = type(next(iter(silent.values()))).__name__
         raise RuntimeError(
-            f"{len(silent)} of {len(hooks)} hooks never ran (the first: on {type(next(iter(silent.values()))).__name__}), "
-            "so nothing was read or changed there. Run the model inside the block, in the same thread, past that module; a traced "
+            f"{len(silent)} of {len(hooks) + len(before)} hooks never ran (the first: on {first}), so "
+            "nothing was read or changed there. Run the model inside the block, in the same thread, past that module; a traced "
             "or exported model passes its modules by: take the one it was made from"
         )
 
@@ -64,15 +70,30 @@ class _Enough(Exception):
     """Ends a forward pass early."""
 
 
-@torch.no_grad()
-def visit(clip: Clip, pixels: Tensor, visits: list[tuple[nn.Module, Callable[[Tensor], None]]]) -> None:
-    """Run the image tower, call each visitor with its module's output, and end the pass after the last one of the list."""
+Place = tuple[nn.Module, bool]  # a module, and whether its input is meant, rather than its output
 
-    def stop(module, args, output):
+
+def attention_input(block: Block) -> Place:
+    """Where to find what a block's attention reads."""
+    return (block.whole, True) if block.reads is None else (block.reads, False)
+
+
+def reading(visits: Sequence[tuple[Place, Callable[[Tensor], None]]]) -> tuple[list, list]:
+    """For `forward_hooks`: call each visitor with what is at its place."""
+    after = [(module, lambda _, args, x, visitor=visitor: visitor(x)) for (module, early), visitor in visits if not early]
+    before = [(module, lambda _, args, visitor=visitor: visitor(args[0])) for (module, early), visitor in visits if early]
+    return after, before
+
+
+@torch.no_grad()
+def visit(clip: Clip, pixels: Tensor, visits: Sequence[tuple[Place, Callable[[Tensor], None]]]) -> None:
+    """Run the image tower, call each visitor with what is at its place, and end the pass after the last one of the list."""
+
+    def last(x):
+        visits[-1][1](x)
         raise _Enough
 
-    hooks = [(module, lambda module, args, output, visitor=visitor: visitor(output)) for module, visitor in visits]
-    with forward_hooks([*hooks, (visits[-1][0], stop)]):
+    with forward_hooks(*reading([*visits[:-1], (visits[-1][0], last)])):
         try:
             clip.encode_image(pixels)
         except _Enough:
@@ -85,11 +106,6 @@ def compute_dtype(clip: Clip) -> torch.dtype:
     return torch.float64 if clip.dtype == torch.float64 else torch.float32
 
 
-def parameters(clip: Clip, *wanted: Tensor) -> list[Tensor]:
-    """Parameters in the precision of `compute_dtype`, detached: what is computed with them is never differentiated by them."""
-    return [each.detach().to(compute_dtype(clip)) for each in wanted]
-
-
 def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     """Do two ways to compute [B, ...] agree, but for rounding in this precision? What is not finite passes."""
     eps = torch.finfo(dtype).eps
@@ -99,33 +115,52 @@ def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     return not (off > eps**0.5 * size).any()
 
 
-@dataclass(frozen=True)
-class FinalNorm:
-    """The last layer norm and the projection into the joint space."""
+def attention_weights(clip: Clip, layer: int) -> Attention:
+    """Query, key, value and output parameters of a layer, by head, in the precision of `compute_dtype`."""
+    return clip.tower.blocks[layer].attention()
 
-    gamma: Tensor  # [D]
-    beta: Tensor  # [D]
-    eps: float
-    proj: Tensor  # [D, E]
+
+def neuron_weights(clip: Clip, layer: int) -> LastLinear:
+    """Output weights of the neurons of a layer, in the precision of `compute_dtype`."""
+    return clip.tower.blocks[layer].last_linear()
+
+
+def attention_norm(clip: Clip, layer: int) -> Norm | None:
+    """The layer norm of what the attention of a layer reads, in the precision of `compute_dtype`; None: it reads the stream."""
+    return clip.tower.blocks[layer].norm()
 
 
 def final_norm(clip: Clip) -> FinalNorm:
-    """Parameters of `ln_post` and `proj`."""
-    norm = clip.visual.ln_post
-    return FinalNorm(*parameters(clip, norm.weight, norm.bias), norm.eps, *parameters(clip, clip.visual.proj))
+    """The last layer norm and the projection into the joint space.
 
-
-def checked_output(clip: Clip, final: Tensor, representation: Tensor) -> Tensor:
-    """The class token's final stream [B, D], once the representation that the model gave is known to be its projection."""
-    if not close(project(clip, final), representation.to(final), clip.dtype):
-        raise RuntimeError(
-            f"{clip.name} does not give out the projection of its class token's final stream, so no sum of parts equals it: its "
-            "image tower or its `encode_image` does more, or an edit changes what comes after the last block"
+    Raises NotImplementedError for a tower that is not read out at its class token alone.
+    """
+    tower = clip.tower
+    if tower.final is None:
+        raise NotImplementedError(
+            f"{clip.name} ({tower.family}) reads out many tokens, so there is no one stream that its last norm and projection read"
         )
-    return final
+    return tower.final()
 
 
 def project(clip: Clip, stream: Tensor) -> Tensor:
-    """The last layer norm and the projection, [..., D] -> [..., E]; of the class token's final stream: the representation."""
-    norm = final_norm(clip)
-    return torch.nn.functional.layer_norm(stream, norm.gamma.shape, norm.gamma, norm.beta, norm.eps) @ norm.proj
+    """The last layer norm and the projection, [..., D] -> [..., E]; of the class token's final stream: the representation.
+
+    Raises NotImplementedError for a tower that is not read out at its class token alone; `read` serves all.
+    """
+    return final_norm(clip)(stream)
+
+
+def read(clip: Clip, stream: Tensor) -> Tensor:
+    """The representation [B, E] that the tower would read out of a stream [B, N, D] of all tokens."""
+    tower, stream = clip.tower, stream.to(compute_dtype(clip))
+    return tower.read_out(stream)(stream) if tower.final is None else tower.final()(stream[:, 0])
+
+
+def checked_output(clip: Clip, found: Tensor, representation: Tensor) -> None:
+    """Raises RuntimeError where the representation that the model gave is not what its final stream is read out as."""
+    if not close(found, representation.to(found), clip.dtype):
+        raise RuntimeError(
+            f"{clip.name} does not give out the projection of what its tower reads out of the final stream, so no sum of parts "
+            "equals it: its image tower or its `encode_image` does more, or an edit changes what comes after the last block"
+        )

@@ -1,7 +1,6 @@
 """Recording and replacing what attention heads do.
 
-Attention is recomputed from the parameters: `nn.MultiheadAttention` passes the weights of `out_proj` as tensors, so a hook
-there never fires, and its fast path shows no attention pattern.
+Attention is recomputed from the parameters: fused attention shows no pattern, and no hook sees a single head's output.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,142 +11,135 @@ import torch
 from torch import Tensor
 
 from ..models import Clip
-from .base import changed, checked_output, close, compute_dtype, forward_hooks, parameters, visit
-
-
-@dataclass(frozen=True)
-class Heads:
-    """Parameters of one layer's attention by head (H heads of width d, residual width D), in the precision of `compute_dtype`."""
-
-    w_q: Tensor  # [H, d, D]
-    b_q: Tensor  # [H, d]
-    w_k: Tensor  # [H, d, D]
-    b_k: Tensor  # [H, d]
-    w_v: Tensor  # [H, d, D]
-    b_v: Tensor  # [H, d]
-    w_o: Tensor  # [D, H, d], with the layer scale if there is one
-    b_o: Tensor  # [D]
-
-
-def attention_weights(clip: Clip, layer: int) -> Heads:
-    """Query, key, value and output parameters of a layer."""
-    block = clip.visual.transformer.resblocks[layer]
-    out = block.attn.out_proj
-    w_in, b_in, w_o, b_o = parameters(clip, block.attn.in_proj_weight, block.attn.in_proj_bias, out.weight, out.bias)
-    w_q, w_k, w_v = w_in.unflatten(0, (3, clip.n_heads, clip.d_head))
-    b_q, b_k, b_v = b_in.unflatten(0, (3, clip.n_heads, clip.d_head))
-    if hasattr(block.ls_1, "gamma"):
-        (gamma,) = parameters(clip, block.ls_1.gamma)
-        w_o, b_o = gamma[:, None] * w_o, gamma * b_o
-    return Heads(w_q, b_q, w_k, b_k, w_v, b_v, w_o.unflatten(1, (clip.n_heads, clip.d_head)), b_o)
-
-
-def class_attention(inputs: Tensor, head: Heads) -> Tensor:
-    """Attention pattern of the class token over all tokens, [B, H, N+1], from the attention's input [B, N+1, D].
-
-    The query is folded into the keys first, so keys are never built.
-    """
-    query = torch.einsum("hdD,bD->bhd", head.w_q, inputs[:, 0]) + head.b_q
-    folded = torch.einsum("bhd,hdD->bhD", query * head.w_q.shape[1] ** -0.5, head.w_k)
-    return (folded @ inputs.mT).softmax(dim=-1)  # the keys' bias adds the same to all tokens and cancels
+from ..towers import Attention, ReadOut
+from .base import attention_input, changed, checked_output, close, compute_dtype, forward_hooks, reading, visit
 
 
 @dataclass
 class Stream:
-    """What one pass adds to the class token's residual stream, term by term, in the precision of `compute_dtype`."""
+    """What one pass adds to what is read out, term by term, in the precision of `compute_dtype`.
 
-    embed: Tensor  # [B, D], the class token after ln_pre
+    Of a tower that is read out at its class token this is that token's residual stream, of width D and not yet divided by its
+    standard deviation. Of another it is what the K read-outs take of all tokens, side by side: D is K times the stream's width,
+    and the read-outs' weights are in it.
+    """
+
+    embed: Tensor  # [B, D], as it enters the first block
     mlps: Tensor  # [B, L, D]
     attentions: Tensor  # [B, L, D], all heads of a layer together
-    class_token: Tensor  # [B, L, D], the part of it that comes from the class token's attention to itself
-    attention: Tensor  # [B, L, H, N+1], the class token's attention to each token
-    values: Tensor  # [B, L, H, d], values averaged with that attention
-    final: Tensor  # [B, D], the sum of all terms, as it enters the last layer norm
+    rows: Tensor  # [B, L, K, H, N], how much each read-out takes of each token through each head; K = 1 for a class token
+    values: Tensor  # [B, L, K, H, d], values averaged with them
+    shares: Tensor  # [B, L, K, J], of the biases of each attention, see `Attention.linear`
+    final: Tensor  # [B, D], the sum of all terms
+    read_out: ReadOut
+    class_token: Tensor | None  # [B, L, D], what comes from the class token's attention to itself; None without a class token
+
+    @property
+    def attention(self) -> Tensor:
+        """Where each head looks on behalf of what is read out, [B, L, H, N], rows sum to one; a class token's attention."""
+        rows = self.rows.sum(2)
+        return rows if self.class_token is not None else rows / rows.sum(-1, keepdim=True)
+
+    @property
+    def scale(self) -> Tensor | float:
+        """What the terms are still to be multiplied by, [B, 1]: the inverse standard deviation of a class token's stream."""
+        return 1.0 if self.class_token is None else self.read_out.rho[:, 0, :1]
 
 
 @torch.no_grad()
 def record(clip: Clip, pixels: Tensor) -> Stream:
-    """Run the image tower once and keep the terms of the class token's residual stream; nothing larger is stored.
+    """Run the image tower once and keep the terms of what is read out.
 
+    Of a class token nothing larger is stored. Where many tokens are read out, how much of each is known at the end alone, so
+    what each attention reads and each MLP writes is kept for all tokens until then, [B, L, N, D] twice.
     Raises RuntimeError where the terms do not add up to the stream, or the stream does not give the representation.
     """
-    dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
-    embed, final = [], []
-    mlps, attentions, own, attention, values = ([None] * clip.n_layers for _ in range(5))
+    dtype, tower, first, final = compute_dtype(clip), clip.tower, [], []
+    alone = tower.final is not None
+    inputs, mlps, found = ([None] * clip.n_layers for _ in range(3))
 
-    def class_token(x):
-        return x[:, 0].to(dtype, copy=True)  # a view would keep all tokens alive
+    def kept(x):
+        return x[:, 0].to(dtype, copy=True) if alone else x.to(dtype)  # a view would keep all tokens alive
 
-    def keep_attention(layer):
-        def hook(module, args, output):
-            x, head = output.to(dtype), attention_weights(clip, layer)
-            attention[layer] = class_attention(x, head)
-            values[layer], attentions[layer] = attended(x, head, attention[layer])
-            own[layer] = class_written(x, head, attention[layer])
+    def enters(x):
+        first.append(kept(tower.stream[1](x)))
 
-        return hook
+    def reads(layer):
+        def keep(x):
+            x = x.to(dtype)
+            if alone:
+                found[layer] = _taken(tower.blocks[layer].attention(), x, x.new_ones(len(x), 1, 1), [0])
+            else:
+                inputs[layer] = x
 
-    def keep_mlp(layer):
-        def hook(module, args, output):
-            mlps[layer] = class_token(output)
+        return keep
 
-        return hook
-
-    hooks = [(block.ln_1, keep_attention(layer)) for layer, block in enumerate(blocks)]
-    hooks += [(block.ls_2, keep_mlp(layer)) for layer, block in enumerate(blocks)]
-    hooks += [(clip.visual.ln_pre, lambda module, args, output: embed.append(class_token(output)))]
-    hooks += [(clip.visual.ln_post, lambda module, args, output: final.append(class_token(args[0])))]
-    with forward_hooks(hooks):
+    places = [((tower.stream[0], True), enters)]
+    places += [(attention_input(block), reads(layer)) for layer, block in enumerate(tower.blocks)]
+    places += [((b.mlp, False), lambda x, k=k: mlps.__setitem__(k, kept(x))) for k, b in enumerate(tower.blocks)]
+    places += [((tower.blocks[-1].whole, False), lambda x: final.append(kept(x)))]
+    with forward_hooks(*reading(places)):
         representation = clip.encode_image(pixels)
-    stacked = [torch.stack(parts, 1) for parts in (mlps, attentions, own, attention, values)]
-    stream = Stream(embed[0], *stacked, checked_output(clip, final[0], representation))
+    (first,), (final,) = first, final
+    read_out = tower.read_out(final[:, None] if alone else final)
+    if not alone:
+        found = [_taken(block.attention(), x, read_out.rho) for block, x in zip(tower.blocks, inputs)]
+        first, *mlps = ((read_out.rho @ x).flatten(1) for x in (first, *mlps))
+    checked_output(clip, tower.final()(final) if alone else read_out(final), representation)
+    final = final if alone else (read_out.rho @ final).flatten(1)
+    rows, values, shares, attentions, own = zip(*found)
+    own = torch.stack(own, 1) if alone else None
+    stacked = [torch.stack(parts, 1) for parts in (mlps, attentions, rows, values, shares)]
+    stream = Stream(first, *stacked, final, read_out, own)
     if not close(stream.embed + stream.mlps.sum(1) + stream.attentions.sum(1), stream.final, clip.dtype):
         raise RuntimeError(
-            f"what the parts of {clip.name} write does not add up to the class token's stream: its blocks do something else than "
-            "their structure says, or an edit changes what its attention writes. Decompose outside the edit (edits of MLPs and "
-            "neurons may stay); in half precision, also try float32"
+            f"what the parts of {clip.name} write does not add up to the stream that is read out: its blocks do something else "
+            "than their structure says, or an edit changes what its attention writes. Decompose outside the edit (edits of MLPs "
+            "and neurons may stay); in half precision, also try float32"
         )
     return stream
 
 
-def attended(inputs: Tensor, weights: Heads, attention: Tensor) -> tuple[Tensor, Tensor]:
-    """Values averaged with the class token's attention [B, H, N+1], [B, H, d], and what all heads write of them, [B, D].
+def _taken(weights: Attention, x: Tensor, rho: Tensor, queries: list[int] | None = None) -> tuple[Tensor, ...]:
+    """Rows, values, biases' shares, what all heads write, and of a class token what comes from itself."""
+    rows, shares = weights.effective(x, rho, queries)
+    values = weights.carried(x, rows)
+    own = class_written(x, weights, rows[:, 0], shares[:, 0]) if queries else None
+    return rows, values, shares, weights.sent(values, shares).flatten(1), own
 
-    inputs: of the attention, [B, N+1, D].
+
+def class_attention(inputs: Tensor, weights: Attention) -> Tensor:
+    """Attention pattern of the class token over all tokens, [B, H, N+1], from the attention's input [B, N+1, D]."""
+    return weights.pattern(inputs, [0])[:, :, 0]
+
+
+def class_written(inputs: Tensor, weights: Attention, rows: Tensor, shares: Tensor) -> Tensor:
+    """What the class token's attention to itself adds to its stream, all heads together, [B, D] (thesis table A.1).
+
+    rows: [B, H, N+1] and shares: [B, J], as `Attention.effective` gives them for the class token.
     """
-    values = torch.einsum("bhD,hdD->bhd", attention @ inputs, weights.w_v) + weights.b_v
-    return values, torch.einsum("bhd,Dhd->bD", values, weights.w_o) + weights.b_o
-
-
-def class_written(inputs: Tensor, weights: Heads, attention: Tensor) -> Tensor:
-    """What the class token's attention to itself adds to its stream, all heads together, [B, D] (thesis table A.1)."""
     values = torch.einsum("bD,hdD->bhd", inputs[:, 0], weights.w_v) + weights.b_v
-    return torch.einsum("bh,bhd,Dhd->bD", attention[..., 0], values, weights.w_o) + weights.b_o / inputs.shape[1]
+    w, biases = weights.linear()
+    return torch.einsum("bh,bhd,Dhd->bD", rows[..., 0], values, w) + shares @ biases / inputs.shape[1]
 
 
-def attention_pattern(inputs: Tensor, weights: Heads, heads: list[int] | slice = slice(None)) -> Tensor:
-    """Where some heads look from every token, [B, K, N+1, N+1], rows sum to one, from the attention's input [B, N+1, D]."""
-    query = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_q[heads]) + weights.b_q[heads][:, None]
-    key = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_k[heads])  # the keys' bias cancels in the softmax
-    return (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
+def mixed_values(inputs: Tensor, weights: Attention, heads: list[int] | slice = slice(None)) -> Tensor:
+    """Values of some heads averaged at every token, [B, K, N, d], from the attention's input [B, N, D]."""
+    return weights.pattern(inputs, heads=heads) @ weights.values(inputs, heads)
 
 
-def mixed_values(inputs: Tensor, weights: Heads, heads: list[int] | slice = slice(None), pattern: Tensor | None = None) -> Tensor:
-    """Values of some heads averaged at every token, [B, K, N+1, d], from the attention's input [B, N+1, D].
+def head_outputs(inputs: Tensor, weights: Attention, heads: list[int]) -> Tensor:
+    """What some heads write to every token, [B, K, N, D], from the attention's input [B, N, D].
 
-    pattern: where the heads look, by default where they do by themselves (`attention_pattern`).
+    The output bias of the layer is shared equally by its heads; a norm between the heads and the stream is frozen.
     """
-    value = torch.einsum("bnD,hdD->bhnd", inputs, weights.w_v[heads]) + weights.b_v[heads][:, None]
-    return (attention_pattern(inputs, weights, heads) if pattern is None else pattern) @ value
-
-
-def head_outputs(inputs: Tensor, weights: Heads, heads: list[int]) -> Tensor:
-    """What some heads write to every token, [B, K, N+1, D], from the attention's input [B, N+1, D].
-
-    The output bias of the layer is shared equally by its heads.
-    """
-    mixed = mixed_values(inputs, weights, heads)
-    return torch.einsum("bhnd,Dhd->bhnD", mixed, weights.w_o[:, heads]) + weights.b_o / len(weights.w_q)
+    w, biases = weights.linear()
+    if not weights.normed:
+        return torch.einsum("bhnd,Dhd->bhnD", mixed_values(inputs, weights, heads), w[:, heads]) + biases[0] / len(weights.w_q)
+    mixed = mixed_values(inputs, weights)
+    scale, shares = weights.frozen(mixed)
+    written = torch.einsum("bhnd,Dhd->bhnD", mixed[:, heads], w[:, heads]) * scale[:, None, :, None]
+    return written + (shares @ biases)[:, None] / len(weights.w_q)
 
 
 @contextmanager
@@ -156,31 +148,32 @@ def edited_blocks(
 ) -> Iterator[None]:
     """For a `with` block, replace what layers write: attention[l](input, output) and mlp[l](output) return the new output.
 
-    input: what the attention of the layer reads, output: what it or the MLP adds to the stream; both [B, N+1, D].
+    input: what the attention of the layer reads, output: what it or the MLP adds to the stream; both [B, N, D].
     Raises TypeError where one returns None, ValueError where it returns another shape.
     """
     inputs: dict[int, Tensor] = {}
-    hooks = []
+    blocks = clip.tower.blocks
+    places = [(attention_input(blocks[layer]), lambda x, layer=layer: inputs.update({layer: x})) for layer in attention]
+    after, before = reading(places)
     for layer, edit in attention.items():
-        block = clip.visual.transformer.resblocks[layer]
-        hooks.append((block.ln_1, lambda module, args, output, layer=layer: inputs.update({layer: output})))
-        hooks.append(
-            (block.ls_1, lambda module, args, output, layer=layer, edit=edit: changed(edit, layer, inputs.pop(layer), output))
-        )
+
+        def write(module, args, output, layer=layer, edit=edit):
+            return changed(edit, layer, inputs.pop(layer), output)
+
+        after.append((blocks[layer].writes, write))
     for layer, edit in mlp.items():
-        block = clip.visual.transformer.resblocks[layer]
-        hooks.append((block.ls_2, lambda module, args, output, layer=layer, edit=edit: changed(edit, layer, output)))
-    with forward_hooks(hooks):
+        after.append((blocks[layer].mlp, lambda module, args, output, layer=layer, edit=edit: changed(edit, layer, output)))
+    with forward_hooks(after, before):
         yield
 
 
 def visit_attention_inputs(
     clip: Clip, pixels: Tensor, visitor: Callable[[int, Tensor], None], layers: list[int] | None = None
 ) -> None:
-    """Run the image tower and call `visitor(layer, x)` with the input x [B, N+1, D] of each layer's attention.
+    """Run the image tower and call `visitor(layer, x)` with the input x [B, N, D] of each layer's attention.
 
     Only one layer's x is alive at a time, and the pass ends after the last layer that is wanted.
     """
-    dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
+    dtype, blocks = compute_dtype(clip), clip.tower.blocks
     layers = range(clip.n_layers) if layers is None else sorted(layers)
-    visit(clip, pixels, [(blocks[layer].ln_1, lambda x, layer=layer: visitor(layer, x.to(dtype))) for layer in layers])
+    visit(clip, pixels, [(attention_input(blocks[layer]), lambda x, layer=layer: visitor(layer, x.to(dtype))) for layer in layers])

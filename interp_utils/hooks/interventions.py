@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models import Clip
-from .base import compute_dtype, forward_hooks, project, visit
-from .heads import attention_pattern, attention_weights, mixed_values
+from .base import compute_dtype, forward_hooks, read, visit
 
 
 @torch.no_grad()
@@ -18,43 +17,54 @@ def run_with_attention(
 ) -> tuple[Tensor, list[Tensor]]:
     """Run the layers from `layer` on with given attention patterns; layer norms, values and MLPs are computed as ever.
 
-    stream: [B, N+1, D] as it enters the layer; patterns: one [B, H, N+1, N+1] a layer, rows sum to one, or None to let attention
+    stream: [B, N, D] as it enters the layer; patterns: one [B, H, N, N] a layer, rows sum to one, or None to let attention
     compute its own. Returns the representation [B, E] and the patterns that were used.
     """
     used = []
-    for number, block in enumerate(clip.visual.transformer.resblocks[layer:]):
-        weights = attention_weights(clip, layer + number)
-        inputs = block.ln_1(stream).to(weights.b_o.dtype)
-        used.append(attention_pattern(inputs, weights) if patterns is None else patterns[number])
-        mixed = mixed_values(inputs, weights, pattern=used[-1])
-        written = torch.einsum("bhnd,Dhd->bnD", mixed, weights.w_o) + weights.b_o
-        stream = stream + written.to(stream.dtype)
-        stream = stream + block.ls_2(block.mlp(block.ln_2(stream)))
-    return project(clip, stream[:, 0].to(compute_dtype(clip))), used
+    for number, block in enumerate(clip.tower.blocks[layer:]):
+        weights = block.attention()
+        inputs = (stream if block.reads is None else block.reads(stream)).to(compute_dtype(clip))
+        used.append(weights.pattern(inputs) if patterns is None else patterns[number])
+        stream = stream + weights.write(used[-1] @ weights.values(inputs)).to(stream.dtype)
+        stream = stream + block.feed(stream)
+    return read(clip, stream), used
 
 
 def visit_streams(clip: Clip, pixels: Tensor, visitor: Callable[[int, Tensor], None]) -> None:
-    """Run the image tower and call `visitor(layer, x)` with the residual stream x [B, N+1, D] that leaves each layer."""
-    dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
-    visit(clip, pixels, [(block, lambda x, layer=layer: visitor(layer, x.to(dtype))) for layer, block in enumerate(blocks)])
+    """Run the image tower and call `visitor(layer, x)` with the residual stream x [B, N, D] that leaves each layer."""
+    dtype, blocks = compute_dtype(clip), clip.tower.blocks
+    visit(clip, pixels, [((b.whole, False), lambda x, layer=layer: visitor(layer, x.to(dtype))) for layer, b in enumerate(blocks)])
 
 
 @contextmanager
 def extra_token(clip: Clip) -> Iterator[None]:
-    """For a `with` block, append a token of zeros, without a position, to what enters the first layer: [B, N+2, D]."""
+    """For a `with` block, append a token of zeros, without a position, to what enters the first layer: [B, N+1, D].
 
-    def append(module, args, output):
-        return torch.cat([output, torch.zeros_like(output[:, :1])], 1)
+    Raises NotImplementedError where a token more would be read out itself, or would need a position.
+    """
+    tower = clip.tower
+    if tower.final is None or tower.blocks[0].attention().turns:
+        raise NotImplementedError(
+            f"{clip.name} ({tower.family}) takes no token more: it reads out all tokens, or its attention gives each a position"
+        )
 
-    with forward_hooks([(clip.visual.ln_pre, append)]):
+    def append(module, args):
+        return torch.cat([args[0], torch.zeros_like(args[0][:, :1])], 1)
+
+    with forward_hooks([], before=[(tower.blocks[0].whole, append)]):
         yield
 
 
 def with_neuron(clip: Clip, layer: int, neuron: int, w_in: Tensor, b_in: float, w_out: Tensor) -> Clip:
-    """A copy of the model in which one neuron reads w_in [D] after the layer norm, with bias b_in, and writes w_out [D]."""
-    model = copy.deepcopy(clip.model)
-    mlp = model.visual.transformer.resblocks[layer].mlp
+    """A copy of the model in which one neuron reads w_in [D] after the layer norm, with bias b_in, and writes w_out [D].
+
+    Raises NotImplementedError for an MLP with a gate, whose neurons read in two ways.
+    """
+    planted = Clip(copy.deepcopy(clip.model), clip.preprocess, clip.tokenizer, f"{clip.name} with a planted L{layer}N{neuron}")
+    block = planted.tower.blocks[layer]
+    if block.first is None:
+        raise NotImplementedError(f"the neurons of {clip.name} ({planted.tower.family}) have a gate, so none can be planted")
     with torch.no_grad():
-        mlp.c_fc.weight[neuron], mlp.c_fc.bias[neuron] = w_in.to(clip.dtype), b_in
-        mlp.c_proj.weight[:, neuron] = w_out.to(clip.dtype)
-    return Clip(model, clip.preprocess, clip.tokenizer, f"{clip.name} with a planted L{layer}N{neuron}")
+        block.first[1].weight[neuron], block.first[1].bias[neuron] = w_in.to(clip.dtype), b_in
+        block.last.weight[:, neuron] = w_out.to(clip.dtype)
+    return planted

@@ -8,136 +8,146 @@ import torch
 from torch import Tensor
 
 from ..models import Clip
-from .base import changed, checked_output, compute_dtype, forward_hooks, parameters, project, visit
-from .heads import attention_weights, class_attention
-
-
-@dataclass(frozen=True)
-class Neurons:
-    """What the neurons of one MLP layer write (M neurons, residual width D)."""
-
-    w_out: Tensor  # [M, D], with the layer scale if there is one
-    b_out: Tensor  # [D]
-
-
-def neuron_weights(clip: Clip, layer: int) -> Neurons:
-    """Output weights of the neurons of a layer in the precision of `compute_dtype`."""
-    block = clip.visual.transformer.resblocks[layer]
-    w_proj, b_out = parameters(clip, block.mlp.c_proj.weight, block.mlp.c_proj.bias)
-    if hasattr(block.ls_2, "gamma"):
-        (gamma,) = parameters(clip, block.ls_2.gamma)
-        w_proj, b_out = gamma[:, None] * w_proj, gamma * b_out
-    return Neurons(w_proj.T, b_out)
-
-
-def attention_norm(clip: Clip, layer: int) -> tuple[Tensor, Tensor]:
-    """Weight and bias [D] of the layer norm before the attention of a layer, in the precision of `compute_dtype`."""
-    norm = clip.visual.transformer.resblocks[layer].ln_1
-    return tuple(parameters(clip, norm.weight, norm.bias))
+from ..towers import ReadOut
+from .base import attention_input, changed, checked_output, compute_dtype, forward_hooks, read, reading, visit
 
 
 @dataclass
 class NeuronFlow:
-    """What later heads carry of the neurons of some layers to the class token, in the precision of `compute_dtype`.
+    """What later heads carry of the neurons of some layers to what is read out, in the precision of `compute_dtype`.
 
-    Sums run over all tokens i, class token included, with the class token's attention a_i in the later layer, and the mean
-    m_i and standard deviation s_i of the stream before that attention, as its layer norm takes them.
+    Sums run over all tokens i, with how much a_i each of K read-outs takes of them through a later head (of a class token: its
+    attention), and the mean m_i and standard deviation s_i of the stream before that attention, as its layer norm takes them.
+    p_i are the neurons' activations, times the scale of a norm that comes after them, if one does.
     """
 
-    attended: dict[int, Tensor]  # neurons' layer -> [B, K, M], sum of a_i p_i / s_i; K heads, from the next layer to the last
-    per_std: Tensor  # [B, L, H], sum of a_i / s_i
+    attended: dict[int, Tensor]  # neurons' layer -> [B, heads x K, M], sum of a_i p_i / s_i; from the next layer to the last
+    per_std: Tensor  # [B, L, H], sum of a_i / s_i, over all read-outs
     mean_per_std: Tensor  # [B, L, H], sum of a_i m_i / s_i
-    class_token: dict[int, Tensor]  # neurons' layer -> [B, M], their activations on the class token
-    final: Tensor  # [B, D], the class token's stream as it enters the last layer norm
+    taken: dict[int, Tensor]  # neurons' layer -> [B, K, M], what the read-outs take of them at once; a class token's activations
+    final: Tensor  # [B, D], the class token's stream as it enters the last layer norm; else what the read-outs take of all tokens
+    representation: Tensor  # [B, E]
+    scale: Tensor  # [B, 1], what all sums are still to be multiplied by: a class token's inverse standard deviation, else 1
+    read_out: ReadOut
 
 
 @torch.no_grad()
 def record_neurons(clip: Clip, pixels: Tensor, layers: list[int]) -> NeuronFlow:
     """Run the image tower once and keep what the neurons of some layers (after the activation function) send on.
 
-    Each later layer contracts the tokens away at once: nothing of size tokens x neurons x width is ever built.
+    Of a class token each later layer contracts the tokens away at once; of a tower that reads out many tokens, what the later
+    attentions read is kept until the read-out is known. Nothing of size tokens x neurons x width is ever built.
     """
-    dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
-    neurons, attended, class_token = {}, {layer: [] for layer in layers}, {}
-    per_std, mean_per_std, final = {}, {}, []
+    dtype, tower = compute_dtype(clip), clip.tower
+    alone, blocks = tower.final is not None, tower.blocks
+    neurons, attended, taken, streams, inputs, sums, final = {}, {layer: [] for layer in layers}, {}, {}, {}, {}, []
 
     def keep_neurons(layer):
-        def hook(module, args, output):
-            neurons[layer] = output.to(dtype)
-            class_token[layer] = neurons[layer][:, 0].clone()
+        def keep(x):
+            x = x.to(dtype)
+            last = blocks[layer].last_linear()
+            neurons[layer] = x if last.after is None else x * last.frozen(x)[..., None]
+            if alone:
+                taken[layer] = neurons[layer][:, :1].clone()
 
-        return hook
+        return keep
 
-    def attend(layer):
-        def hook(module, args, output):
-            stream = args[0].to(dtype)
-            std = (stream.var(-1, correction=0) + module.eps).sqrt()[:, None]  # [B, 1, N+1]
-            weights = class_attention(output.to(dtype), attention_weights(clip, layer)) / std
-            per_std[layer] = weights.sum(-1)
-            mean_per_std[layer] = (weights * stream.mean(-1)[:, None]).sum(-1)
-            for earlier, activations in neurons.items():
-                attended[earlier].append(weights @ activations)
+    def keep_stream(layer):
+        def keep(x):
+            norm, x = blocks[layer].norm(), x.to(dtype)
+            streams[layer] = None if norm is None else norm.scale(x)[:, None, None], x.mean(-1)[:, None]
 
-        return hook
+        return keep
 
-    hooks = [(blocks[layer].mlp.gelu, keep_neurons(layer)) for layer in layers]
-    hooks += [(block.ln_1, attend(layer)) for layer, block in enumerate(blocks)]
-    hooks += [(clip.visual.ln_post, lambda module, args, output: final.append(args[0][:, 0].to(dtype, copy=True)))]
-    with forward_hooks(hooks):
+    def attend(layer, x, rho, queries):
+        (scale, mean), (rows, _) = streams.pop(layer), blocks[layer].attention().effective(x, rho, queries)
+        rows = rows if scale is None else rows * scale
+        whole = rows.sum(1)
+        sums[layer] = whole.sum(-1), (whole * mean).sum(-1)
+        rows = rows.transpose(1, 2).flatten(1, 2)  # heads, and for each the read-outs
+        for earlier, activations in neurons.items():
+            if earlier < layer:
+                attended[earlier].append(rows @ activations)
+
+    def reads(layer):
+        def keep(x):
+            inputs[layer] = x.to(dtype)
+            if alone:
+                attend(layer, inputs.pop(layer), x.new_ones(len(x), 1, 1, dtype=dtype), [0])
+
+        return keep
+
+    places = [((blocks[layer].last, True), keep_neurons(layer)) for layer in layers]
+    places += [((block.whole, True), keep_stream(layer)) for layer, block in enumerate(blocks)]
+    places += [(attention_input(block), reads(layer)) for layer, block in enumerate(blocks)]
+    places += [((blocks[-1].whole, False), lambda x: final.append(x[:, :1].to(dtype, copy=True) if alone else x.to(dtype)))]
+    with forward_hooks(*reading(places)):
         representation = clip.encode_image(pixels)
-    checked_output(clip, final[0], representation)
-    stack = [torch.stack([sums[layer] for layer in range(clip.n_layers)], 1) for sums in (per_std, mean_per_std)]
+    (final,) = final
+    read_out = tower.read_out(final)
+    found = tower.final()(final[:, 0]) if alone else read_out(final)
+    checked_output(clip, found, representation)
+    scale = read_out.rho[:, 0] if alone else torch.ones_like(found[:, :1])
+    if not alone:
+        taken = {layer: read_out.rho @ activations for layer, activations in neurons.items()}
+        for layer in range(clip.n_layers):
+            attend(layer, inputs.pop(layer), read_out.rho, None)
+        final = read_out.rho @ final
+    stack = [torch.stack([sums[layer][k] for layer in range(clip.n_layers)], 1) for k in (0, 1)]
     none = torch.zeros(len(pixels), 0, clip.d_mlp, dtype=dtype, device=clip.device)
-    return NeuronFlow({layer: torch.cat([none, *parts], 1) for layer, parts in attended.items()}, *stack, class_token, final[0])
+    attended = {layer: torch.cat([none, *parts], 1) for layer, parts in attended.items()}
+    return NeuronFlow(attended, *stack, taken, final.flatten(1), found, scale, read_out)
 
 
 def visit_neurons(clip: Clip, pixels: Tensor, visitor: Callable[[int, Tensor], None], layers: list[int]) -> None:
-    """Run the image tower and call `visitor(layer, p)` with the activations p [B, N+1, M] of the neurons of each layer."""
-    dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
-    visit(clip, pixels, [(blocks[layer].mlp.gelu, lambda p, layer=layer: visitor(layer, p.to(dtype))) for layer in sorted(layers)])
+    """Run the image tower and call `visitor(layer, p)` with the activations p [B, N, M] of the neurons of each layer."""
+    dtype, blocks = compute_dtype(clip), clip.tower.blocks
+    visit(
+        clip, pixels, [((blocks[layer].last, True), lambda p, layer=layer: visitor(layer, p.to(dtype))) for layer in sorted(layers)]
+    )
 
 
 @contextmanager
 def edited_neurons(clip: Clip, layer: int, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """For a `with` block, replace the activations p [B, N+1, M] of the neurons of a layer by edit(p).
+    """For a `with` block, replace the activations p [B, N, M] of the neurons of a layer by edit(p).
 
     Raises TypeError where it returns None, ValueError where it returns another shape.
     """
-    gelu = clip.visual.transformer.resblocks[layer].mlp.gelu
-    with forward_hooks([(gelu, lambda module, args, output: changed(edit, layer, output))]):
+    last = clip.tower.blocks[layer].last
+    with forward_hooks([], before=[(last, lambda module, args: changed(edit, layer, args[0]))]):
         yield
 
 
 def stream_after(clip: Clip, pixels: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-    """Activations of the neurons of a layer [B, N+1, M] and the residual stream that leaves the layer [B, N+1, D]."""
-    block, found = clip.visual.transformer.resblocks[layer], []
-    visit(clip, pixels, [(block.mlp.gelu, found.append), (block, found.append)])
+    """Activations of the neurons of a layer [B, N, M] and the residual stream that leaves the layer [B, N, D]."""
+    block, found = clip.tower.blocks[layer], []
+    visit(clip, pixels, [((block.last, True), found.append), ((block.whole, False), found.append)])
     return found[0], found[1]
 
 
 def streams_before(clip: Clip, pixels: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
-    """The residual stream [B, N+1, D] that enters each of some layers, by layer; layer L is what leaves the last one."""
-    found, blocks = {}, clip.visual.transformer.resblocks
-    places = [(blocks[layer - 1] if layer else clip.visual.ln_pre, layer) for layer in sorted(layers)]
-    visit(clip, pixels, [(module, lambda stream, layer=layer: found.update({layer: stream})) for module, layer in places])
+    """The residual stream [B, N, D] that enters each of some layers, by layer; layer L is what leaves the last one."""
+    found, blocks = {}, clip.tower.blocks
+    places = {layer: (blocks[layer].whole, True) if layer < len(blocks) else (blocks[-1].whole, False) for layer in layers}
+    visit(clip, pixels, [(places[layer], lambda x, layer=layer: found.update({layer: x})) for layer in sorted(layers)])
     return found
 
 
 @torch.no_grad()
 def run_from(clip: Clip, layer: int, stream: Tensor, every_token: bool = False) -> Tensor:
-    """The representation [B, E] that the layers from `layer` on make of a residual stream [B, N+1, D].
+    """The representation [B, E] that the layers from `layer` on make of a residual stream [B, N, D].
 
-    Of the last layer only the class token is computed, the keys and values folded into its query. every_token: run the last
-    layer as the model does, so that the edits of `edited_blocks` reach it.
+    Where a class token alone is read out, of the last layer no other token is computed. every_token: run the last layer as the
+    model does, so that the edits of `edited_blocks` reach it.
     """
-    blocks = clip.visual.transformer.resblocks
-    for block in blocks[layer:] if every_token else blocks[layer:-1]:
-        stream = block(stream)
-    class_token = stream[:, 0]
-    if layer < clip.n_layers and not every_token:
-        last, weights = blocks[-1], attention_weights(clip, clip.n_layers - 1)
-        inputs = last.ln_1(stream).to(weights.b_o.dtype)
-        mixed = torch.einsum("bhD,hdD->bhd", class_attention(inputs, weights) @ inputs, weights.w_v) + weights.b_v
-        class_token = class_token + (torch.einsum("bhd,Dhd->bD", mixed, weights.w_o) + weights.b_o).to(stream.dtype)
-        class_token = class_token + last.ls_2(last.mlp(last.ln_2(class_token)))
-    return project(clip, class_token.to(compute_dtype(clip)))
+    tower = clip.tower
+    short = tower.final is not None and layer < clip.n_layers and not every_token
+    for block in tower.blocks[layer:-1] if short else tower.blocks[layer:]:
+        stream = block.run(stream)
+    if short:
+        last, weights, dtype = tower.blocks[-1], tower.blocks[-1].attention(), compute_dtype(clip)
+        inputs = (stream if last.reads is None else last.reads(stream)).to(dtype)
+        rows, shares = weights.effective(inputs, inputs.new_ones(len(inputs), 1, 1), [0])
+        stream = stream[:, :1] + weights.sent(weights.carried(inputs, rows), shares).to(stream.dtype)
+        stream = stream + last.feed(stream)
+    return read(clip, stream)

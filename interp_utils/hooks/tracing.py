@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..models import Clip
-from .base import compute_dtype, parameters
-from .heads import Heads, attention_weights
-from .neurons import neuron_weights
+from ..towers import Attention, numbers
+from .base import compute_dtype
+from .neurons import streams_before
 
 
 @dataclass(frozen=True)
@@ -20,58 +20,75 @@ class EmbeddingTrace:
     kernel: Tensor  # [D, P], the patch convolution
     tokens: Tensor  # [B, N+1, D], the class token and the embedded patches
     positions: Tensor  # [N+1, D]
-    stream: Tensor  # [B, N+1, D], after ln_pre
+    stream: Tensor  # [B, N+1, D], after the first layer norm
 
 
 @dataclass(frozen=True)
 class BlockTrace:
     """Every step of one transformer block for all tokens, in the precision of `compute_dtype`."""
 
-    stream: Tensor  # [B, N+1, D], the residual stream that enters the block
-    attention_input: Tensor  # [B, N+1, D], after ln_1
-    query: Tensor  # [B, H, N+1, d]
-    key: Tensor  # [B, H, N+1, d]
-    value: Tensor  # [B, H, N+1, d]
-    attention: Tensor  # [B, H, N+1, N+1], rows sum to one
-    mixed: Tensor  # [B, H, N+1, d], values averaged with the attention
-    attention_output: Tensor  # [B, N+1, D], what the attention adds to the stream
-    middle: Tensor  # [B, N+1, D], the stream between attention and MLP
-    mlp_input: Tensor  # [B, N+1, D], after ln_2
-    neurons: Tensor  # [B, N+1, M], after the activation function
-    mlp_output: Tensor  # [B, N+1, D], what the MLP adds to the stream
-    output: Tensor  # [B, N+1, D], the stream that leaves the block
-    heads: Heads
+    stream: Tensor  # [B, N, D], the residual stream that enters the block
+    attention_input: Tensor  # [B, N, D], after the layer norm
+    query: Tensor  # [B, H, N, d]
+    key: Tensor  # [B, H, N, d]
+    value: Tensor  # [B, H, N, d]
+    attention: Tensor  # [B, H, N, N], rows sum to one
+    mixed: Tensor  # [B, H, N, d], values averaged with the attention
+    attention_output: Tensor  # [B, N, D], what the attention adds to the stream
+    middle: Tensor  # [B, N, D], the stream between attention and MLP
+    mlp_input: Tensor  # [B, N, D], after the layer norm
+    neurons: Tensor  # [B, N, M], after the activation function
+    mlp_output: Tensor  # [B, N, D], what the MLP adds to the stream
+    output: Tensor  # [B, N, D], the stream that leaves the block
+    heads: Attention
     w_fc: Tensor  # [M, D]
     w_proj: Tensor  # [D, M], with the layer scale if there is one
 
 
 def trace_embedding(clip: Clip, pixels: Tensor) -> EmbeddingTrace:
-    """Run the bottom of the image tower step by step, differentiably; pixels as `clip.pixels` gives them."""
-    visual, dtype = clip.visual, compute_dtype(clip)
-    conv = visual.conv1
-    patches = torch.nn.functional.unfold(pixels.to(dtype), conv.kernel_size, stride=conv.stride).mT
-    kernel, first, positions = parameters(clip, conv.weight.flatten(1), visual.class_embedding, visual.positional_embedding)
+    """Run the bottom of the image tower step by step, differentiably; pixels as `clip.pixels` gives them.
+
+    Raises NotImplementedError for a tower whose first stream is not made by one patch convolution, a class token and positions.
+    """
+    tower, dtype = clip.tower, compute_dtype(clip)
+    if tower.embedding is None:
+        raise NotImplementedError(f"the first stream of {clip.name} ({tower.family}) is not described step by step")
+    below = tower.embedding()
+    conv = below.kernel
+    patches = nn.functional.unfold(pixels.to(dtype), conv.kernel_size, stride=conv.stride).mT
+    kernel = numbers(conv.weight.flatten(1))
     embedded = patches @ kernel.T
-    embedded = embedded if conv.bias is None else embedded + parameters(clip, conv.bias)[0]
-    tokens = torch.cat([first.expand(len(pixels), 1, -1), embedded], 1)
-    return EmbeddingTrace(patches, kernel, tokens, positions, _normed(clip, visual.ln_pre, tokens + positions))
+    embedded = embedded if conv.bias is None else embedded + numbers(conv.bias)
+    tokens = torch.cat([below.first.expand(len(pixels), 1, -1), embedded], 1)
+    return EmbeddingTrace(patches, kernel, tokens, below.positions, _normed(below.norm, tokens + below.positions))
 
 
 def trace_block(clip: Clip, layer: int, stream: Tensor) -> BlockTrace:
-    """Run one block step by step, differentiably, on a residual stream [B, N+1, D]."""
-    block, heads, written = clip.visual.transformer.resblocks[layer], attention_weights(clip, layer), neuron_weights(clip, layer)
-    attention_input = _normed(clip, block.ln_1, stream)
+    """Run one block step by step, differentiably, on a residual stream [B, N, D].
+
+    Raises NotImplementedError for a block with a gate in its MLP, rotated queries, or a norm between heads or MLP and stream.
+    """
+    block = clip.tower.blocks[layer]
+    heads, written = block.attention(), block.last_linear()
+    if block.first is None or heads.turns or heads.normed:
+        raise NotImplementedError(
+            f"the blocks of {clip.name} ({clip.tower.family}) have a gate in their MLPs, turned queries or norms after their "
+            "heads, which no trace step by step describes"
+        )
+    norm, fc, activation = block.first
+    attention_input = stream if block.reads is None else _normed(block.reads, stream)
     query, key, value = (
         torch.einsum("bnD,hdD->bhnd", attention_input, weight) + bias[:, None]
         for weight, bias in ((heads.w_q, heads.b_q), (heads.w_k, heads.b_k), (heads.w_v, heads.b_v))
     )
     attention = (query @ key.mT * clip.d_head**-0.5).softmax(-1)
     mixed = attention @ value
-    attention_output = torch.einsum("bhnd,Dhd->bnD", mixed, heads.w_o) + heads.b_o
+    attention_output = heads.write(mixed)
     middle = stream + attention_output
-    mlp_input = _normed(clip, block.ln_2, middle)
-    w_fc, b_fc = parameters(clip, block.mlp.c_fc.weight, block.mlp.c_fc.bias)
-    neurons = block.mlp.gelu(mlp_input @ w_fc.T + b_fc)
+    mlp_input = _normed(norm, middle)
+    w_fc = numbers(fc.weight)
+    read = mlp_input @ w_fc.T
+    neurons = activation(read if fc.bias is None else read + numbers(fc.bias))
     mlp_output = neurons @ written.w_out + written.b_out
     return BlockTrace(
         stream, attention_input, query, key, value, attention, mixed, attention_output, middle, mlp_input, neurons, mlp_output,
@@ -81,14 +98,26 @@ def trace_block(clip: Clip, layer: int, stream: Tensor) -> BlockTrace:
 
 def trace(clip: Clip, pixels: Tensor) -> Iterator[BlockTrace]:
     """Run the image tower step by step and yield its blocks from the first to the last; only what the caller keeps stays."""
-    stream = trace_embedding(clip, pixels).stream
+    embedded = clip.tower.embedding is not None
+    stream = trace_embedding(clip, pixels).stream if embedded else streams_before(clip, pixels, [0])[0].to(compute_dtype(clip))
     for layer in range(clip.n_layers):
         block = trace_block(clip, layer, stream)
         stream = block.output
         yield block
 
 
-def _normed(clip: Clip, norm: nn.Module, x: Tensor) -> Tensor:
-    if isinstance(norm, nn.Identity):  # a tower without ln_pre
+def attended_block(clip: Clip, layer: int, stream: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention of any block, [B, H, N, N], and the stream that leaves it, differentiably by both and by the stream [B, N, D]."""
+    block = clip.tower.blocks[layer]
+    heads = block.attention()
+    norm = block.norm()
+    inputs = stream if norm is None else norm(stream)
+    attention = heads.pattern(inputs)
+    middle = stream + heads.write(attention @ heads.values(inputs))
+    return attention, middle + block.feed(middle.to(clip.dtype)).to(middle)
+
+
+def _normed(norm: nn.Module, x: Tensor) -> Tensor:
+    if isinstance(norm, nn.Identity):  # a tower without one
         return x
-    return torch.nn.functional.layer_norm(x, norm.normalized_shape, *parameters(clip, norm.weight, norm.bias), norm.eps)
+    return nn.functional.layer_norm(x, norm.normalized_shape, numbers(norm.weight), numbers(norm.bias), norm.eps)

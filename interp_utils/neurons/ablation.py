@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..heads.ablation import checked_labels
-from ..hooks import project
 from ..models import Clip
 from ..moments import Moments, Rows
 from ..rounding import negligible
@@ -144,7 +143,7 @@ def text_ablation(
 
 def _representation(batch: Batch, orders: Sequence[SecondOrder]) -> Tensor:
     """[B, E], in the unit of the effects."""
-    whole = project(batch.clip, batch_flow(batch, orders).final)
+    whole = batch_flow(batch, orders).representation
     return whole / whole.norm(dim=-1, keepdim=True) if orders[0].relative else whole
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..checks import checked_count
 from ..heads.direct import read_out_matrix
-from ..hooks import compute_dtype, edited_neurons, final_norm, neuron_weights, record_neurons, run_from, stream_after, visit_neurons
+from ..hooks import compute_dtype, edited_neurons, neuron_weights, record_neurons, run_from, stream_after, visit_neurons
 from ..models import Clip
 from ..moments import Moments, Rows
 from ..rounding import negligible
@@ -19,19 +19,19 @@ PORTION = 64  # neurons whose effects on all images exist at the same time
 
 
 def first_order(clip: Clip, pixels: Tensor, layer: int) -> Tensor:
-    """Direct effects of neurons, [B, M, E]: what they add to the class token, read out at once (thesis, section 3.3).
+    """Direct effects of neurons, [B, M, E]: what they add to what is read out, at once (thesis, section 3.3).
 
     The sum over all neurons, and the layer's bias, is the direct effect of the MLP (`heads.DirectEffects.mlps`), centred: the
     shares of ln="split" are the same for all neurons.
     """
     flow = record_neurons(clip, clip.pixels(pixels), [layer])
-    norm, weights = final_norm(clip), neuron_weights(clip, layer)
-    std = (flow.final.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
-    return (flow.class_token[layer] / std)[..., None] * (weights.w_out @ read_out_matrix(clip, "centered"))
+    written, matrix = neuron_weights(clip, layer).linear()[0], read_out_matrix(clip).unflatten(0, (-1, clip.d_model))
+    taken = flow.taken[layer] * flow.scale[..., None]  # [B, K, M]
+    return torch.einsum("bkm,kmE->bmE", taken, written @ matrix)
 
 
 def token_means(clip: Clip, images, layer: int, **options) -> Tensor:
-    """Mean activation of each neuron of a layer on each token, [N+1, M], over the images."""
+    """Mean activation of each neuron of a layer on each token, [N, M], over the images."""
     means = Moments()
 
     def activations(batch):
@@ -46,17 +46,16 @@ def token_means(clip: Clip, images, layer: int, **options) -> Tensor:
 def indirect_effects(clip: Clip, pixels: Tensor, layer: int, means: Tensor, neurons: Sequence[int], chunk: int = 16) -> Tensor:
     """Change of the representation when one neuron is replaced by its mean, [B, n, E] (thesis, section 3.3).
 
-    M(I) - M(I with the neuron at `means` [N+1, M], token by token): the later layers run again, `chunk` neurons at a time.
+    M(I) - M(I with the neuron at `means` [N, M], token by token): the later layers run again, `chunk` neurons at a time.
     """
     activations, stream = stream_after(clip, clip.pixels(pixels), layer)
-    written = neuron_weights(clip, layer).w_out.to(stream.dtype)
+    weights = neuron_weights(clip, layer)
     base = run_from(clip, layer + 1, stream)
     effects = []
     for start in range(0, len(neurons), chunk):
         few = list(neurons[start : start + chunk])
-        change = (means[:, few].to(stream) - activations[..., few]).movedim(-1, 1)  # [B, n, N+1]
-        changed = stream[:, None] + change[..., None] * written[few][:, None]
-        effects.append(base[:, None] - run_from(clip, layer + 1, changed.flatten(0, 1)).unflatten(0, change.shape[:2]))
+        changed = stream[:, None] + weights.moved(activations, few, means).to(stream)
+        effects.append(base[:, None] - run_from(clip, layer + 1, changed.flatten(0, 1)).unflatten(0, changed.shape[:2]))
     return torch.cat(effects, 1)
 
 
@@ -107,6 +106,6 @@ def fit_indirect(
 
 @torch.no_grad()
 def encode_without(clip: Clip, pixels: Tensor, layer: int, means: Tensor) -> Tensor:
-    """Representations [B, E] when all neurons of a layer are replaced by their means [N+1, M] and the rest runs on."""
+    """Representations [B, E] when all neurons of a layer are replaced by their means [N, M] and the rest runs on."""
     with edited_neurons(clip, layer, lambda activations: means.to(activations).expand_as(activations)):
         return clip.encode_image(pixels)

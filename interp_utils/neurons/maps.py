@@ -16,7 +16,7 @@ WEIGHTINGS = ("equal", "signed", "random")
 def activation_maps(clip: Clip, pixels: Tensor, layer: int, neurons) -> Tensor:
     """Activations of some neurons on the patches, after the activation function: [B, n, rows, columns]."""
     found = []
-    visit_neurons(clip, clip.pixels(pixels), lambda _, p: found.append(p[:, 1:, neurons].mT), [layer])
+    visit_neurons(clip, clip.pixels(pixels), lambda _, p: found.append(p[:, clip.n_prefix :, neurons].mT), [layer])
     return found[0].unflatten(-1, clip.grid)
 
 
@@ -53,7 +53,7 @@ def segmenter(orders: Sequence[SecondOrder], classifier: Tensor, k: int = 200, w
         def add(layer: int, activations: Tensor) -> None:
             nonlocal total
             mine = by_layer[layers.index(layer)][predicted]
-            total = total + torch.einsum("bnm,bm->bn", activations[:, 1:], mine)
+            total = total + torch.einsum("bnm,bm->bn", activations[:, clip.n_prefix :], mine)
 
         visit_neurons(clip, clip.pixels(pixels), add, layers)
         return total.unflatten(1, clip.grid)

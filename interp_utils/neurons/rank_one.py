@@ -108,6 +108,8 @@ def spread(order: SecondOrder, images, **options) -> Spread:
     match, spread_of, x_along = order.rank_one.lines.match, Moments(second=True), Moments(second=True)
 
     def coordinates(effects: Effects, _):
+        if order.wide:
+            return effects.vectors() - effects.residue[:, None]
         return torch.einsum("bkm,mjk->bmj", effects.coefficients, order.factor)
 
     def along(effects: Effects, _):

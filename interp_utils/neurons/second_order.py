@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..checks import checked_count
-from ..heads.direct import checked_ln, head_basis
-from ..hooks import NeuronFlow, attention_norm, attention_weights, final_norm, neuron_weights, project, record_neurons
+from ..heads.direct import checked_ln, read_out_matrix
+from ..hooks import NeuronFlow, attention_norm, attention_weights, final_norm, neuron_weights, record_neurons
 from ..models import Clip
 
 CHUNK = 256  # neurons whose directions [K, E] exist at the same time
@@ -49,8 +49,9 @@ def second_order(clip: Clip, layer: int, ln: str = "centered", relative: bool = 
 class SecondOrder:
     """What the M neurons of a layer write through the K = (later layers) x H heads after it.
 
-    `heads` lists the (layer, head) pairs. After `fit`, `directions` [M, E], `mean` [M, E] and `thresholds` [M] describe each
-    neuron by one line in the joint space (see `rank_one`).
+    `heads` lists the (layer, head) pairs. A tower that pools by P attention heads reads each of them out P times: K is P times as
+    large, the read-outs of a head next to each other. After `fit`, `directions` [M, E], `mean` [M, E] and `thresholds` [M]
+    describe each neuron by one line in the joint space (see `rank_one`).
     """
 
     def __init__(self, clip: Clip, layer: int, ln: str = "centered", relative: bool = False):
@@ -58,19 +59,24 @@ class SecondOrder:
             raise IndexError(f"no layer {layer}: the model has {clip.n_layers} layers")
         if layer == clip.n_layers - 1:
             raise ValueError(f"neurons of the last layer, {layer}, have no second-order effect: no attention comes after them")
-        self.clip, self.layer, self.ln, self.relative = clip, layer, checked_ln(ln), relative
+        self.clip, self.layer, self.ln, self.relative = clip, layer, checked_ln(clip, ln), relative
         later = list(range(layer + 1, clip.n_layers))
         self.heads = [(after, head) for after in later for head in range(clip.n_heads)]
         self.fitted = None
-        w_out = neuron_weights(clip, layer).w_out
-        if ln == "centered":
-            w_out = w_out - w_out.mean(1, keepdim=True)
-        values = []
+        w_out, *_ = neuron_weights(clip, layer).linear()
+        matrix = read_out_matrix(clip, ln).unflatten(0, (-1, clip.d_model))
+        self.n_read = len(matrix)  # how often each head is read out
+        values, read_out = [], []
         for after in later:
-            gamma, _ = attention_norm(clip, after)
-            values.append(torch.einsum("hdD,mD->hmd", attention_weights(clip, after).w_v, w_out * gamma))
-        self.values = torch.cat(values)  # [K, M, d], each neuron's output as the value of each head
-        self.read_out = head_basis(clip, later, ln)[:, :, : clip.d_head].flatten(0, 1)  # [K, d, E], from values to the joint space
+            weights, norm = attention_weights(clip, after), attention_norm(clip, after)
+            if norm is None:
+                read = w_out
+            else:
+                read = norm.weight * w_out if ln == "split" else norm.unscaled(w_out.T).T
+            values.append(torch.einsum("hdD,mD->hmd", weights.w_v, read))
+            read_out.append(torch.einsum("Dhd,rDE->hrdE", weights.linear()[0], matrix).flatten(0, 1))
+        self.values = torch.cat(values)  # [heads, M, d], each neuron's output as the value of each head
+        self.read_out = torch.cat(read_out)  # [K, d, E], from values to the joint space
 
     def __repr__(self) -> str:
         n, k = self.values.shape[1], len(self.heads)
@@ -80,9 +86,8 @@ class SecondOrder:
         """Factors of the effects on a batch [B, 3, H, W]; flow: what `record_neurons` gave for it, if it ran already."""
         if flow is None:
             flow = record_neurons(self.clip, self.clip.pixels(pixels), [self.layer])
-        norm, final = final_norm(self.clip), flow.final
-        scale = 1 / (final.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()  # [B, 1]
-        length = project(self.clip, final).norm(dim=-1, keepdim=True) if self.relative else torch.ones_like(scale)
+        final, scale = flow.final, flow.scale
+        length = flow.representation.norm(dim=-1, keepdim=True) if self.relative else torch.ones_like(scale)
         shares = torch.zeros_like(scale[:, :0])
         if self.ln == "split":
             later = slice(self.layer + 1, None)
@@ -129,7 +134,13 @@ class SecondOrder:
 
     def written(self, neurons) -> Tensor:
         """g: what each of some neurons writes through each later head at s = 1, [n, K, E]."""
-        return torch.einsum("knd,kdE->nkE", self.values[:, neurons], self.read_out)
+        values = self.values[:, neurons]
+        return torch.einsum("knd,krdE->nkrE", values, self.read_out.unflatten(0, (-1, self.n_read))).flatten(1, 2)
+
+    @property
+    def wide(self) -> bool:
+        """Whether the later heads span the joint space, so that coordinates in a neuron's own span save nothing."""
+        return len(self.read_out) > self.clip.d_embed
 
     def chunks(self) -> list[slice]:
         """All neurons in portions of CHUNK."""
@@ -145,13 +156,13 @@ class SecondOrder:
     def residues(self) -> Tensor:
         """What the image's `shares` write into the residue of ln="split", [2K+3, E]; [0, E] with "centered"."""
         clip, n_heads = self.clip, self.clip.n_heads
-        norm, biases, ones, constants = final_norm(clip), [], [], []
         if self.ln == "centered":
             return self.read_out.new_zeros(0, clip.d_embed)
+        norm, biases, ones, constants = final_norm(clip), [], [], []
         b_out, n = neuron_weights(clip, self.layer).b_out, clip.d_mlp
         matrix = norm.gamma[:, None] * norm.proj
         for after in range(self.layer + 1, clip.n_layers):
-            gamma, beta = attention_norm(clip, after)
+            gamma, beta = attention_norm(clip, after).weight, attention_norm(clip, after).bias
             weights, terms = attention_weights(clip, after), (1 + 2 * after) * n  # of the stream that this attention reads
             push = torch.einsum("hdD,hdE->hDE", weights.w_v, torch.einsum("Dhd,DE->hdE", weights.w_o, matrix))
             biases.append((gamma * b_out / n) @ push)
@@ -160,7 +171,7 @@ class SecondOrder:
             constants.append((beta @ push + value_bias + weights.b_o / n_heads @ matrix).sum(0) / terms)
         last = sum(1 / ((1 + 2 * after) * n * (1 + 2 * clip.n_layers)) for after in range(self.layer + 1, clip.n_layers))
         rows = [torch.cat(biases), torch.cat(ones), sum(constants)[None]]
-        return torch.cat([*rows, (-last * norm.gamma @ norm.proj)[None], (last * norm.beta @ norm.proj)[None]])
+        return torch.cat([*rows, (-last * norm.gamma @ norm.proj)[None], (last * (norm.beta @ norm.proj + norm.bias))[None]])
 
 
 @dataclass(frozen=True)
@@ -189,6 +200,8 @@ class Effects:
 
     def norms(self) -> Tensor:
         """Lengths of the effects, [B, M]."""
+        if self.of.wide and self.of.ln == "centered":
+            return torch.cat([self.vectors(chunk).norm(dim=-1) for chunk in self.of.chunks()], 1)
         own = torch.einsum("bkm,mjk->mbj", self.coefficients, self.of.factor).norm(dim=-1).T
         if self.of.ln == "centered":
             return own
@@ -200,7 +213,8 @@ class Effects:
         """Sum over the neurons, [B, E], each times a weight [B, M] if given."""
         coefficients = self.coefficients if weights is None else self.coefficients * weights[:, None]
         count = self.coefficients.shape[2] if weights is None else weights.sum(1, keepdim=True)
-        values = torch.einsum("bkm,kmd->bkd", coefficients, self.of.values)
+        coefficients = coefficients.unflatten(1, (-1, self.of.n_read))
+        values = torch.einsum("bhrm,hmd->bhrd", coefficients, self.of.values).flatten(1, 2)
         return torch.einsum("bkd,kdE->bE", values, self.of.read_out) + count * self.residue
 
     def along(self, lines: "Lines") -> Tensor:
@@ -213,5 +227,6 @@ class Lines:
 
     def __init__(self, order: SecondOrder, vectors: Tensor):
         self.vectors = vectors.to(order.values)
-        toward = torch.einsum("kdE,mE->kmd", order.read_out, self.vectors)
-        self.match = (toward * order.values).sum(-1)  # <g_km, vector_m>, [K, M]
+        read_out = order.read_out.unflatten(0, (-1, order.n_read))
+        match = [(torch.einsum("rdE,mE->rmd", out, self.vectors) * values).sum(-1) for out, values in zip(read_out, order.values)]
+        self.match = torch.cat(match)  # <g_km, vector_m>, [K, M]

@@ -23,7 +23,8 @@ class AttentionEffects:
     neurons: list[int]
     total: Tensor  # [B, n, E], attention computed anew: the indirect effect of chapter 3
     frozen: Tensor  # [B, n, E], with all later attention patterns as on the intact image
-    moved: Tensor  # [B, n, later layers, H], share of its attention that the class token moves elsewhere in each later head
+    moved: Tensor  # [B, n, later layers, H], share of its attention that the class token moves elsewhere in each later head; where
+    # many tokens are read out, the mean over all
 
     @property
     def mediated(self) -> Tensor:
@@ -50,19 +51,19 @@ def attention_effects(
     if not 0 <= layer < clip.n_layers - 1:
         raise ValueError(f"need a layer with attention after it, 0 to {clip.n_layers - 2}, got {layer}")
     activations, stream = stream_after(clip, clip.pixels(pixels), layer)
-    written = neuron_weights(clip, layer).w_out.to(stream.dtype)
+    weights, alone = neuron_weights(clip, layer), clip.tower.final is not None
     base, patterns = run_with_attention(clip, layer + 1, stream)
     total, frozen, moved = [], [], []
     for start in range(0, len(neurons), chunk):
         few = list(neurons[start : start + chunk])
-        change = (means[:, few].to(stream) - activations[..., few]).permute(2, 0, 1)  # [n, B, N+1]
-        changed = (stream + change[..., None] * written[few][:, None, None]).flatten(0, 1)
+        changed = (stream + weights.moved(activations, few, means).transpose(0, 1).to(stream)).flatten(0, 1)
         shape = (len(few), len(stream))
         held = [pattern.repeat(len(few), 1, 1, 1) for pattern in patterns]
         for found, given in ((total, None), (frozen, held)):
             representation, used = run_with_attention(clip, layer + 1, changed, given)
             found.append((base - representation.unflatten(0, shape)).movedim(0, 1))
             if given is None:
-                shift = [(new[:, :, 0] - old[:, :, 0]).abs().sum(-1) / 2 for new, old in zip(used, held)]  # [nB, H] each
+                asks = slice(1) if alone else slice(None)
+                shift = [(new[:, :, asks] - old[:, :, asks]).abs().sum(-1).mean(-1) / 2 for new, old in zip(used, held)]  # [nB, H]
                 moved.append(torch.stack(shift, 1).unflatten(0, shape).movedim(0, 1))
     return AttentionEffects(list(neurons), *(torch.cat(parts, 1) for parts in (total, frozen, moved)))

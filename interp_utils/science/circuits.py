@@ -62,8 +62,8 @@ def node_name(clip: Clip, node: int) -> str:
 class NodeMeans:
     """What takes a node's place: its mean over images at each token."""
 
-    values: Tensor  # [L, H, N+1, d], of heads, before the output weights
-    activations: Tensor  # [L, N+1, M], of neurons
+    values: Tensor  # [L, H, N, d], of heads, before the output weights
+    activations: Tensor  # [L, N, M], of neurons
 
 
 def node_means(clip: Clip, images, **options) -> NodeMeans:
@@ -111,7 +111,7 @@ def masked(clip: Clip, means: NodeMeans, mask: Tensor):
             weights = attention_weights(clip, layer)
             mixed = mixed_values(inputs.to(weights.w_o), weights)
             change = (means.values[layer].to(mixed) - mixed) * (1 - heads[..., layer, :, None, None].to(mixed))
-            return output + torch.einsum("bhnd,Dhd->bnD", change, weights.w_o).to(output)
+            return output + weights.moved(mixed, change).to(output)
 
         return edit
 
@@ -190,8 +190,9 @@ def effect_scores(task: Task, orders: Sequence[SecondOrder], portion: int = 50) 
         raise ValueError(f"need the layers 0 to {clip.n_layers - 2}, got {sorted(by_layer)}")
     direction = task.direction.to(clip.device)
     lines = {layer: Lines(order, direction.expand(clip.d_mlp, -1)) for layer, order in by_layer.items()}
-    read_out = read_out_matrix(clip, "centered") @ direction.to(read_out_matrix(clip, "centered"))
-    first = [neuron_weights(clip, layer).w_out @ read_out for layer in range(clip.n_layers)]
+    matrix = read_out_matrix(clip)
+    read_out = (matrix @ direction.to(matrix)).unflatten(0, (-1, clip.d_model)).T  # [D, K]
+    first = [(neuron_weights(clip, layer).linear()[0] @ read_out).T for layer in range(clip.n_layers)]  # [K, M]
     heads, neurons = Moments(), Moments()
     for start in range(0, len(task.pixels), portion):
         pixels, sign = task.pixels[start : start + portion], task.signs[start : start + portion].to(clip.device)
@@ -199,8 +200,7 @@ def effect_scores(task: Task, orders: Sequence[SecondOrder], portion: int = 50) 
         length = fx.total().norm(dim=-1)
         heads.update(torch.einsum("blhE,E,b->blh", fx.heads(), direction, sign / length).flatten(1))
         flow = record_neurons(clip, clip.pixels(pixels), list(range(clip.n_layers)))
-        std = (flow.final.var(-1, correction=0, keepdim=True) + clip.visual.ln_post.eps).sqrt()
-        rows = [flow.class_token[layer] / std * first[layer] for layer in range(clip.n_layers)]
+        rows = [(flow.taken[layer] * first[layer]).sum(1) * flow.scale for layer in range(clip.n_layers)]
         for layer, order in by_layer.items():
             unit = length[:, None] if order.relative else 1
             rows[layer] = rows[layer] + order.on(pixels, flow).along(lines[layer]) * unit

@@ -43,10 +43,12 @@ class Units:
 def head_units(clip: Clip, heads: Sequence[Head]) -> Units:
     """Heads, which answer by their direct effect, along the part of a text's vector that the head can write at all."""
     layers, numbers = torch.tensor(list(heads)).T
-    basis = head_basis(clip)[layers, numbers]  # [U, d+1, E]
-    onto = torch.linalg.qr(basis.mT).Q  # [U, E, d+1]
+    basis = head_basis(clip)  # None where a head can write anything
+    onto = None if basis is None else torch.linalg.qr(basis[layers, numbers].mT).Q  # [U, E, d+1]
 
     def directions(text: Tensor) -> Tensor:
+        if onto is None:
+            return torch.nn.functional.normalize(text, dim=-1).expand(len(layers), -1)
         inside = torch.einsum("uEd,ued,e->uE", onto, onto, text.to(onto))
         return torch.nn.functional.normalize(inside, dim=-1)
 

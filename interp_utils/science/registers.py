@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from ..checks import checked_count
-from ..hooks import attention_norm, attention_weights, edited_neurons, trace, visit_attention_inputs, visit_neurons
+from ..hooks import attention_norm, attention_weights, edited_neurons, final_norm, trace, visit_attention_inputs, visit_neurons
 from ..hooks.interventions import extra_token, visit_streams, with_neuron
 from ..models import Clip
 from .pairs import Neuron
 
 
 def token_norms(clip: Clip, pixels: Tensor) -> Tensor:
-    """Length of each token's residual stream as it leaves each layer, [B, L, N+1], class token first."""
+    """Length of each token's residual stream as it leaves each layer, [B, L, N]; the first `clip.n_prefix` are no patches."""
     norms = []
     visit_streams(clip, clip.pixels(pixels), lambda layer, stream: norms.append(stream.norm(dim=-1)))
     return torch.stack(norms, 1)
@@ -34,9 +34,11 @@ def register_neurons(clip: Clip, pixels: Tensor, threshold: float, layer: int, t
     pixels = clip.pixels(pixels)
     norms = token_norms(clip, pixels)[:, layer]
     outlier = norms > threshold
-    outlier[:, 0] = False  # the class token is none
+    outlier[:, : clip.n_prefix] = False  # which are no patches
     if not outlier.any():
-        raise ValueError(f"no patch token leaves layer {layer} longer than {threshold:g}; the longest is {norms[:, 1:].max():.1f}")
+        raise ValueError(
+            f"no patch token leaves layer {layer} longer than {threshold:g}; the longest is {norms[:, clip.n_prefix :].max():.1f}"
+        )
     scores = []
     visit_neurons(clip, pixels, lambda _, p: scores.append(p[outlier].abs().mean(0)), list(range(layer + 1)))
     best = torch.stack(scores).flatten().topk(checked_count("top", top, len(scores) * len(scores[0])))
@@ -59,8 +61,8 @@ def register_token(clip: Clip, neurons: Sequence[Neuron] = ()) -> Iterator[None]
     def moved(numbers):
         def edit(activations):
             changed = activations.clone()
-            changed[:, -1, numbers] = activations[:, 1:-1, numbers].amax(1)
-            changed[:, 1:-1, numbers] = 0
+            changed[:, -1, numbers] = activations[:, clip.n_prefix : -1, numbers].amax(1)
+            changed[:, clip.n_prefix : -1, numbers] = 0
             return changed
 
         return edit
@@ -78,9 +80,13 @@ def plant_outliers(clip: Clip, pixels: Tensor, layer: int, neuron: int, length: 
 
     The neuron reads the direction that tells the two flattest patches of an image from the others (least squares on what the
     MLP reads) and fires on about `share` of all patches of pixels [B, 3, H, W], where it writes a vector of about `length`
-    toward which later class tokens look: the mean of their queries, through the keys' weights.
+    toward which later class tokens look: the mean of their queries, through the keys' weights. Raises NotImplementedError where
+    many tokens are read out, or a neuron has a gate.
     """
-    inputs = next(block for number, block in enumerate(trace(clip, clip.pixels(pixels))) if number == layer).mlp_input[:, 1:]
+    final_norm(clip)  # which says so where no class token alone is read out
+    inputs = next(block for number, block in enumerate(trace(clip, clip.pixels(pixels))) if number == layer).mlp_input[
+        :, clip.n_prefix :
+    ]
     side = clip.image_size[0] // clip.grid[0], clip.image_size[1] // clip.grid[1]
     contrast = torch.nn.functional.unfold(clip.pixels(pixels), side, stride=side).var(1)  # [B, N]
     flattest = (contrast.argsort(1).argsort(1) < 2).flatten().to(inputs)
@@ -96,7 +102,7 @@ def plant_outliers(clip: Clip, pixels: Tensor, layer: int, neuron: int, length: 
     looked_at = []
 
     def queries(after, x):
-        weights, (gamma, _) = attention_weights(clip, after), attention_norm(clip, after)
+        weights, gamma = attention_weights(clip, after), attention_norm(clip, after).weight
         query = torch.einsum("hdD,bD->bhd", weights.w_q, x[:, 0]) + weights.b_q
         looked_at.append(torch.einsum("bhd,hdD->D", query, weights.w_k) / len(x) * gamma)
 

@@ -24,7 +24,22 @@ def describe(visual: nn.Module) -> Tower:
     raise NotCovered(f"its image tower is a {type(visual).__name__}; ViTs of OpenCLIP and timm and CLIP's ResNets are covered")
 
 
+def describe_blocks(model: nn.Module) -> Tower:
+    """The description of a model's image tower, where that has blocks to take apart. Raises NotCovered, with the reason."""
+    visual = getattr(model, "visual", None)
+    if visual is None:
+        raise NotCovered("it has no image tower `.visual`; pass an instantiated open_clip model")
+    tower = describe(visual)
+    if not tower.blocks:
+        raise NotCovered(
+            "its image tower is a ResNet, of which only the attention pool is taken apart: "
+            "iu.towers.decompose(iu.towers.describe(model.visual), lambda: model.visual(pixels)), of the model that "
+            "open_clip.create_model_from_pretrained gives, in eval mode"
+        )
+    return tower
+
+
 __all__ = [
     "Attention", "Block", "Effects", "Embedding", "FinalNorm", "LastLinear", "Mismatch", "Norm", "NotCovered", "ReadOut", "Tower",
-    "check", "decompose", "describe", "head_effects", "noise", "numbers", "original", "run_uncompiled",
+    "check", "decompose", "describe", "describe_blocks", "head_effects", "noise", "numbers", "original", "run_uncompiled",
 ]  # fmt: skip

@@ -216,6 +216,15 @@ class LastLinear:
         w, b, c = self.linear()
         return (neurons @ w + b) * self.frozen(neurons)[..., None] + c
 
+    def moved(self, neurons: Tensor, few: list[int], means: Tensor) -> Tensor:
+        """By how much that changes when one of n neurons at a time stands at its mean [N, M], [B, n, N, D]."""
+        change = (means[:, few].to(neurons) - neurons[..., few]).movedim(-1, 1)  # [B, n, N]
+        if self.after is None:
+            return change[..., None] * self.w_out[few][:, None]
+        whole = self.write(neurons)
+        one = torch.eye(neurons.shape[-1]).to(neurons)[few]
+        return torch.stack([self.write(neurons + part[..., None] * unit) - whole for part, unit in zip(change.unbind(1), one)], 1)
+
 
 @dataclass(frozen=True)
 class Block:

@@ -161,7 +161,7 @@ class Effects:
 
 
 def head_effects(attention: Attention, carried: Tensor, matrix: Tensor) -> Tensor:
-    """What each head writes of its values, averaged for each read-out [B, K, H, d], in the joint space, biases left out: [B, H, E]."""
+    """What each head writes, biases left out, of its values averaged for each read-out [B, K, H, d]: [B, H, E]."""
     written = torch.einsum("bkhd,Dhd->bkhD", carried, attention.linear()[0])
     return torch.einsum("bkhD,kDE->bhE", written, matrix)
 

@@ -1,0 +1,56 @@
+"""One small image tower of each family, two layers deep, as whole models with random weights and no bias that is zero."""
+
+import copy
+from functools import partial
+
+import open_clip
+import timm
+import torch
+from open_clip.model import CLIP
+
+import interp_utils as iu
+
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
+FAMILIES = {
+    "class token": "ViT-B-16",
+    "mean, then the norm": "ViT-L-14-CLIPA",
+    "norm, then the mean": "ViT-L-14-CLIPA",
+    "CoCa": "coca_ViT-B-32",
+    "SigLIP": "ViT-B-16-SigLIP",
+    "SigLIP 2": "ViT-B-16-SigLIP2",
+    "EVA02": "EVA02-B-16",
+    "EVA02, norms in its attention": "EVA02-L-14",
+    "EVA02, norms after its blocks": "EVA02-E-14",
+    "EVA01": "EVA01-g-14",
+    "PE-Core": "PE-Core-B-16",
+}
+
+
+def family_clip(name: str, double: bool = True) -> iu.Clip:
+    """A `Clip` of a family: 4 x 4 patches, width 32, in double precision so that two ways to the same number agree closely."""
+    config = copy.deepcopy(open_clip.get_model_config(FAMILIES[name]))
+    vision, patched = config["vision_cfg"], timm.create_model
+    patch = vision.get("patch_size") or int(vision["timm_model_name"].split("patch")[1].split("_")[0])
+    vision["image_size"] = 4 * patch
+    torch.manual_seed(0)
+    if "timm_model_name" in vision:
+        timm.create_model = partial(patched, depth=2, embed_dim=32, num_heads=4, img_size=4 * patch)
+    else:
+        vision.update(layers=2, head_width=8, width=32)
+    if vision.get("attentional_pool"):
+        vision["attn_pooler_heads"] = 4
+    if name == "norm, then the mean":
+        vision["final_ln_after_pool"] = False
+    try:
+        model = CLIP(32, vision, TEXT, bool(config.get("quick_gelu")))
+    finally:
+        timm.create_model = patched
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim < 2:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+            else:
+                parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
+    model = model.eval().requires_grad_(False)
+    return iu.Clip(model.double() if double else model, tokenizer=open_clip.get_tokenizer("ViT-B-32"), name=name)
