@@ -49,7 +49,8 @@ def grad_cam(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
     """Attention of the last layer, each head weighted by its mean gradient over patches: [B, rows, columns] >= 0.
 
     Mean over heads, sum over the tokens that are read out; negatives become 0, so a map may be 0 everywhere. Raises ValueError as
-    the module says. Source: Selvaraju et al. 2017, arXiv 1610.02391, on attention maps, as Chefer et al. 2021 (arXiv 2012.09838) compare with it.
+    the module says. Source: Selvaraju et al. 2017, arXiv 1610.02391, on attention maps, as Chefer et al. 2021 (arXiv 2012.09838)
+    compare with it.
     """
     pixels, text = _checked(clip, pixels, text_features)
     attention, gradient = next(_gradients(clip, _streams(clip, pixels), text))

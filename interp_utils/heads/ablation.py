@@ -206,8 +206,14 @@ def _forward(clip: Clip, means, ablations: list[Ablation], ln: str, options: dic
     """A function of a batch that gives the ablated, normalised representations, [K, B, E], from new forward passes.
 
     The embedding of the class token is the same for all images: putting its mean in place changes nothing. What comes before
-    an ablation's first layer is as in the intact model, and runs once for all.
+    an ablation's first layer is as in the intact model, and runs once for all. Where all tokens are read out, their embedding is
+    the image: it cannot be ablated.
     """
+    if clip.tower.final is None and any(ablation.embedding for ablation in ablations):
+        raise ValueError(
+            f"{clip.name} ({clip.tower.family}) reads out many tokens: without their embedding nothing of the image is left to run; "
+            "leave it out of the ablation, as in Ablation(mlps=...), or take mode='direct'"
+        )
     if isinstance(means, str) and means == "zero":
         if any(ablation.embedding for ablation in ablations):
             raise ValueError("mode 'forward' cannot zero the embedding: nothing would run; leave it out of the ablation")

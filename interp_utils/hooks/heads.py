@@ -38,7 +38,7 @@ class Stream:
     def attention(self) -> Tensor:
         """Where each head looks on behalf of what is read out, [B, L, H, N], rows sum to one; a class token's attention."""
         rows = self.rows.sum(2)
-        return rows if self.class_token is not None else rows / rows.sum(-1, keepdim=True)
+        return rows / rows.sum(-1, keepdim=True)
 
     @property
     def scale(self) -> Tensor | float:

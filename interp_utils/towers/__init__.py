@@ -5,11 +5,12 @@ A family is one file with `describe(visual) -> Tower | None`. `exact.decompose` 
 
 from torch import nn
 
-from . import openclip, resnet, timm_vit
+from . import mapped, openclip, resnet, timm_vit
 from .base import Attention, Block, Embedding, FinalNorm, LastLinear, Mismatch, Norm, NotCovered, ReadOut, Tower, numbers
 from .check import check, noise
 from .compiled import original, run_uncompiled
 from .exact import Effects, decompose, head_effects
+from .mapped import Mapped
 
 FAMILIES = (openclip, timm_vit, resnet)
 
@@ -17,10 +18,11 @@ FAMILIES = (openclip, timm_vit, resnet)
 def describe(visual: nn.Module) -> Tower:
     """The description of an image tower. Raises NotCovered, with the reason, where no family has one."""
     visual = original(visual)
-    for family in FAMILIES:
-        tower = family.describe(visual)
-        if tower is not None:
-            return tower
+    tower = mapped.describe(visual, describe)
+    for family in FAMILIES if tower is None else ():
+        tower = tower or family.describe(visual)
+    if tower is not None:
+        return tower
     raise NotCovered(f"its image tower is a {type(visual).__name__}; ViTs of OpenCLIP and timm and CLIP's ResNets are covered")
 
 
@@ -40,6 +42,6 @@ def describe_blocks(model: nn.Module) -> Tower:
 
 
 __all__ = [
-    "Attention", "Block", "Effects", "Embedding", "FinalNorm", "LastLinear", "Mismatch", "Norm", "NotCovered", "ReadOut", "Tower",
-    "check", "decompose", "describe", "describe_blocks", "head_effects", "noise", "numbers", "original", "run_uncompiled",
+    "Attention", "Block", "Effects", "Embedding", "FinalNorm", "LastLinear", "Mapped", "Mismatch", "Norm", "NotCovered", "ReadOut",
+    "Tower", "check", "decompose", "describe", "describe_blocks", "head_effects", "noise", "numbers", "original", "run_uncompiled",
 ]  # fmt: skip

@@ -34,6 +34,9 @@ def describe(visual: nn.Module) -> Tower | None:
         raise NotCovered(f"its image tower is timm's {type(trunk).__name__}, no ViT of one residual stream with plain attention")
     if trunk.training:
         raise NotCovered("it is in training mode; call model.eval() first")
+    channels = next(weight.shape[1] for weight in trunk.parameters() if weight.ndim == 4)
+    if channels != 3:
+        raise NotCovered(f"its images have {channels} channels, and CLIP's have 3")
     eva = type(trunk) is Eva
     rotary = getattr(trunk, "rope", None) if eva else None
     if rotary is not None and (getattr(trunk, "rope_mixed", False) or type(rotary).__name__ != "RotaryEmbeddingCat"):
@@ -76,9 +79,9 @@ def describe(visual: nn.Module) -> Tower | None:
 
 
 def _block(block: nn.Module, rotary: nn.Module | None) -> Block:
-    attn, post = block.attn, type(block) is EvaBlockPostNorm
     if type(block) not in (PlainBlock, EvaBlock, EvaBlockPostNorm):
         raise NotCovered(f"its blocks are custom ({type(block).__name__})")
+    attn, post = block.attn, type(block) is EvaBlockPostNorm
     if type(attn) not in (PlainAttention, EvaAttention, AttentionRope) or getattr(attn, "gate", None) is not None:
         raise NotCovered(f"its attention is custom or gated ({type(attn).__name__})")
     if getattr(attn, "num_kv_heads", attn.num_heads) != attn.num_heads:

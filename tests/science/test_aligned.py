@@ -30,7 +30,9 @@ def noise(n=3, size=32):
 @pytest.mark.parametrize(
     "options",
     [{}, {"init_values": 0.3}, {"pre_norm": True}, {"no_embed_class": True}, {"qkv_bias": False}, {"dynamic_img_size": True},
-     {"act_layer": "relu"}, {"mlp_ratio": 47 / 24}, {"img_size": (32, 32), "patch_size": 16}],
+     {"act_layer": "relu"}, {"mlp_ratio": 47 / 24}, {"img_size": (32, 32), "patch_size": 16}, {"reg_tokens": 2},
+     {"global_pool": "avg"}, {"class_token": False, "global_pool": "avg"}, {"qk_norm": True}, {"fc_norm": True},
+     {"embed_norm_layer": torch.nn.LayerNorm}, {"proj_bias": False}, {"pos_embed": "none"}, {"global_pool": "map"}],
 )  # fmt: skip
 def test_any_vit_keeps_its_output_and_is_a_sum(options):
     model = vit(**options).double()
@@ -39,8 +41,10 @@ def test_any_vit_keeps_its_output_and_is_a_sum(options):
     torch.testing.assert_close(own.encode_image(pixels), model(pixels))
     effects = iu.heads.direct_effects(own, pixels)
     torch.testing.assert_close(effects.total(), model(pixels))
-    others = effects.layers()[:, 0::2].sum(1)
-    torch.testing.assert_close(effects.heads().sum((1, 2)) + others, model(pixels))
+    others = [k for k, label in enumerate(effects.labels) if not label.startswith("attention")]
+    torch.testing.assert_close(effects.heads().sum((1, 2)) + effects.layers()[:, others].sum(1), model(pixels))
+    tokens = model.forward_features(pixels).shape[1]
+    assert effects.tokens().shape == (3, tokens, 24) and tokens == own.n_prefix + own.grid[0] * own.grid[1]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items()), "the ViT stays as it is"
 
 
@@ -95,12 +99,9 @@ def test_other_normalisation_is_folded_into_the_patches():
 
 @pytest.mark.parametrize(
     "options,reason",
-    [({"reg_tokens": 2}, "register"), ({"global_pool": "avg"}, "global_pool='token'"), ({"num_classes": 5}, "classifier"),
-     ({"qk_norm": True}, "custom"), ({"class_token": False, "global_pool": "avg"}, "it has no class token"),
-     ({"fc_norm": True}, "layer norm"), ({"norm_layer": "rmsnorm"}, "layer norm"),
-     ({"embed_norm_layer": torch.nn.LayerNorm}, "patch embedding"), ({"in_chans": 1}, "1 channels"), ({"proj_bias": False}, "bias"),
+    [({"num_classes": 5}, "classifier"), ({"norm_layer": "rmsnorm"}, "no layer norm"), ({"in_chans": 1}, "1 channels"),
      ({"norm_layer": partial(torch.nn.LayerNorm, bias=False)}, "bias"), ({"block_fn": ParallelThingsBlock}, "custom"),
-     ({"block_fn": ResPostBlock}, "custom"), ({"pos_embed": "none"}, "positions")],
+     ({"block_fn": ResPostBlock}, "custom"), ({"global_pool": "max"}, "pools by 'max'")],
 )  # fmt: skip
 def test_what_is_not_covered_says_why(options, reason):
     with pytest.raises(NotImplementedError, match=reason):
@@ -108,8 +109,7 @@ def test_what_is_not_covered_says_why(options, reason):
 
 
 @pytest.mark.parametrize("name, reason", [
-    ("deit_tiny_distilled_patch16_224", "distillation"), ("vit_small_patch16_18x2_224", "custom"),
-    ("vit_tiny_r_s16_p8_224", "HybridEmbed"),
+    ("deit_tiny_distilled_patch16_224", "VisionTransformerDistilled"), ("vit_small_patch16_18x2_224", "custom"),
 ])  # fmt: skip
 def test_models_of_timm_that_are_not_covered_say_why(name, reason):
     with pytest.raises(NotImplementedError, match=reason):
@@ -121,17 +121,12 @@ def test_what_no_rule_foresees_is_told_by_its_output():
         def forward_features(self, x, **options):
             return 2 * super().forward_features(x, **options)
 
-    class Quiet(VisionTransformer):
-        pass
-
-    with pytest.raises(NotImplementedError, match="not that of a plain ViT"):
+    with pytest.raises(NotImplementedError, match="timm's Louder"):
         science.from_timm(randomise(Louder(**SMALL)))
-    odd = vit()
-    odd.blocks[1].mlp = timm.layers.Mlp(24, 40).eval()
-    with pytest.raises(NotImplementedError, match="differ from one another"):
-        science.from_timm(odd)
-    quiet = randomise(Quiet(**SMALL))
-    torch.testing.assert_close(science.from_timm(quiet).encode_image(noise()), quiet(noise()), atol=1e-4, rtol=1e-4)
+    loud, plain = vit(), VisionTransformer.forward_features
+    loud.forward_features = lambda x, **options: 2 * plain(loud, x, **options)
+    with pytest.raises(RuntimeError, match="last norm, pooling or projection do something else"):
+        science.from_timm(loud)
 
 
 def test_training_mode_and_other_models_are_refused():
@@ -175,7 +170,7 @@ def test_an_aligned_model_is_its_ridge_map_and_still_a_sum(tiny):
     torch.testing.assert_close(effects.total(), aligned.encode_image(images[:4]), atol=1e-5, rtol=1e-3)
     (r2,) = science.alignment_r2([aligned], tiny, images, batch_size=7)
     assert abs(r2 - r2_score(unit.numpy(), aligned.encode_image(images).numpy(), multioutput="variance_weighted")) < 1e-4
-    assert torch.equal(own.visual.proj, torch.eye(24)), "the model that was aligned stays as it is"
+    assert own.d_embed == 24 == own.encode_image(images).shape[1], "the model that was aligned stays as it is"
 
 
 def test_an_aligned_model_speaks_with_the_lenders_texts(tiny):

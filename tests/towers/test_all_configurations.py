@@ -7,6 +7,7 @@ import open_clip
 import pytest
 import timm
 import torch
+from families import shaken
 from open_clip.model import CLIP
 
 from interp_utils import towers
@@ -35,17 +36,6 @@ def narrow(name: str, monkeypatch):
         vision["attn_pooler_heads"] = 4
     torch.manual_seed(0)
     return shaken(CLIP(32, vision, TEXT, bool(config.get("quick_gelu")))).visual
-
-
-def shaken(model):
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim < 2:
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-            else:
-                parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
-    return model.eval().requires_grad_(False)
 
 
 def pixels(visual, n: int = 2):
