@@ -103,7 +103,8 @@ def parts(clip: Clip, pixels: torch.Tensor) -> Row:
 
 def activation(clip: Clip, quick: bool) -> Row:
     """Whether the MLPs compute the activation that the weights were trained with."""
-    built = isinstance(clip.visual.transformer.resblocks[0].mlp.gelu, QuickGELU)
+    plain = clip.tower.blocks[0].first  # None where the MLPs have a gate, as no weights of QuickGELU do
+    built = plain is not None and isinstance(plain[2], QuickGELU)
     names = {True: "QuickGELU", False: "GELU"}
     return Row(f"{clip.name}: activation", names[quick], names[built], SAME if built == quick else DIFFERS, "open_clip.pretrained")
 

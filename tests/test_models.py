@@ -79,11 +79,9 @@ def test_bad_texts(tiny, texts):
 @pytest.mark.parametrize(
     "vision,reason",
     [
-        ({"pool_type": "avg"}, "pools by 'avg'"),
-        ({"attentional_pool": True, "attn_pooler_heads": 4}, "pools its tokens by attention"),
-        ({"final_ln_after_pool": True}, "layer norm comes after pooling"),
-        ({"layers": (1, 1, 1, 1), "width": 16, "head_width": 64}, "ModifiedResNet"),
-        ({"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "avg", "timm_proj": "linear"}, "timm tower"),
+        ({"pool_type": "none"}, "pools by 'none'"),
+        ({"layers": (1, 1, 1, 1), "width": 16, "head_width": 64}, "a ResNet, of which only the attention pool"),
+        ({"timm_model_name": "resnet18", "timm_pool": "avg", "timm_proj": "linear"}, "timm's ResNet"),
         ({"qk_norm": True}, "attention is custom"),
     ],
 )
@@ -92,10 +90,11 @@ def test_towers_that_are_not_covered_say_why(vision, reason):
         iu.Clip(tiny_model(**vision))
 
 
-def test_siglip_is_refused():
-    model = open_clip.create_model("ViT-B-16-SigLIP", pretrained=None)
-    with pytest.raises(NotImplementedError, match="timm tower"):
-        iu.Clip(model)
+def test_sizes_of_a_tower_of_timm():
+    vision = open_clip.get_model_config("ViT-B-16-SigLIP")["vision_cfg"]
+    clip = iu.Clip(CLIP(768, vision, CLIPTextCfg(width=16, heads=1, layers=1)).eval(), check=False)
+    sizes = (clip.n_layers, clip.n_heads, clip.d_head, clip.d_model, clip.d_mlp, clip.d_embed, clip.grid, clip.n_prefix)
+    assert sizes == (12, 12, 64, 768, 3072, 768, (14, 14), 0)
 
 
 def test_patch_dropout_in_training_mode_is_refused():

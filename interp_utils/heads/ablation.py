@@ -211,8 +211,8 @@ def _forward(clip: Clip, means, ablations: list[Ablation], ln: str, options: dic
     """
     if clip.tower.final is None and any(ablation.embedding for ablation in ablations):
         raise ValueError(
-            f"{clip.name} ({clip.tower.family}) reads out many tokens: without their embedding nothing of the image is left to run; "
-            "leave it out of the ablation, as in Ablation(mlps=...), or take mode='direct'"
+            f"{clip.name} ({clip.tower.family}) reads out many tokens: without their embedding nothing of the image is left to "
+            "run; leave it out of the ablation, as in Ablation(mlps=...), or take mode='direct'"
         )
     if isinstance(means, str) and means == "zero":
         if any(ablation.embedding for ablation in ablations):

@@ -13,13 +13,15 @@ _TEXT = {"context_length": 4, "vocab_size": 4, "width": 8, "heads": 1, "layers":
 _HEAD = """# Which models can be taken apart
 
 Written by `python -m interp_utils.towers.table` from the {count} configurations of OpenCLIP {version}; do not edit.
-{exact} of them have an exact sum (`iu.towers.decompose`): embedding, heads, tokens, MLPs and neurons add up to the image
-representation. Chapters 2, 3 and 5 read those whose family is *{first}*. Of a ResNet only its attention pool is taken apart.
+{exact} of them have an exact sum: embedding, heads, tokens, MLPs and neurons add up to the image representation.
+`iu.load_clip` takes all of these but the ResNets, of which only the attention pool is taken apart (`iu.towers.decompose`). Direct,
+second-order and indirect effects, ablations, TextSpan, maps, the logit lens and circuits serve every family. Where a family is read
+out at more than a class token, what needs one says so: the tuned lens, a class token's attention to itself, ln="split", registers,
+maps by relevance.
 
 | model | family | layers x heads | patches | or why not |
 |---|---|---|---|---|
 """
-READ = "OpenCLIP's ViT, class token"  # the family that the chapters' methods read today
 
 
 def row(name: str) -> tuple[bool, str]:
@@ -38,7 +40,7 @@ def row(name: str) -> tuple[bool, str]:
 def table(names: list[str]) -> str:
     """The page for some configurations."""
     rows = [row(name) for name in names]
-    head = _HEAD.format(count=len(names), version=open_clip.__version__, exact=sum(exact for exact, _ in rows), first=READ)
+    head = _HEAD.format(count=len(names), version=open_clip.__version__, exact=sum(exact for exact, _ in rows))
     return head + "".join(f"{line}\n" for _, line in rows)
 
 

@@ -1,5 +1,8 @@
 """Every function that takes a Clip, over one small tower of each family: against the plain forward pass and plain slow sums."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from families import FAMILIES, family_clip
@@ -386,3 +389,20 @@ def test_what_makes_no_sense_for_a_tower_says_why(call, refused, says, name):
     else:
         call(made(name))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in made(name).model.modules())
+
+
+NAMES = (
+    "resblocks|ln_post|ln_pre|ln_1|ln_2|ls_1|ls_2|in_proj_weight|in_proj_bias|out_proj|c_fc|c_proj|class_embedding|conv1|qkv|attn_pool|"
+    "attnpool|trunk|cls_token|pos_embed|norm1|norm2|fc1|fc2|VisionTransformer|TimmModel|ModifiedResNet|AttentionPool|EVA0|SigLIP"
+)
+
+
+def test_nobody_outside_the_room_knows_a_tower_by_its_parts_names():
+    """But for recipes, which train the architecture that they build, and rosetta, whose units are outputs of named modules."""
+    room = Path(iu.__file__).parent
+    told = []
+    for path in sorted(room.rglob("*.py")):
+        if path.relative_to(room).parts[0] not in ("towers", "rosetta", "sandbox"):
+            lines = enumerate(path.read_text().splitlines(), 1)
+            told += [f"{path.name}:{k}: {line}" for k, line in lines if re.search(rf"\b({NAMES})\b|\.visual\.\w", line)]
+    assert told == []
