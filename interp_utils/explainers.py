@@ -19,6 +19,7 @@ from torch import Tensor
 from . import hooks
 from .models import Clip
 
+Block = hooks.AttentionTrace | hooks.BlockTrace
 TINY = 1e-9  # a smaller sum gives no share of its relevance to anyone
 
 
@@ -53,9 +54,9 @@ def grad_cam(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
     compare with it.
     """
     pixels, text = _checked(clip, pixels, text_features)
-    attention, gradient = next(_gradients(clip, _streams(clip, pixels), text))
+    block, gradient = next(_gradients(clip, hooks.trace_streams(clip, pixels), text))
     weight = gradient[..., clip.n_prefix :].mean(-1, keepdim=True)
-    return _on_grid(clip, (weight * attention).sum(2).mean(1).clamp(min=0))
+    return _on_grid(clip, (weight * block.attention).sum(2).mean(1).clamp(min=0))
 
 
 @torch.no_grad()
@@ -102,9 +103,10 @@ def chefer(clip: Clip, pixels: Tensor, text_features: Tensor, variant: str = "cv
     row, streams = _read_share(clip, pixels)  # only this row of R is wanted, so the product is built from the last layer backwards
     relevance = _score_relevance(clip, streams[-1], text) if variant == "cvpr" else None
     layers = reversed(range(start_layer, clip.n_layers))
-    for layer, (weighed, gradient) in zip(layers, _gradients(clip, streams, text)):
+    for _, (block, gradient) in zip(layers, _gradients(clip, streams, text)):
+        weighed = block.attention
         if variant == "cvpr":
-            weighed, relevance = _block_relevance(hooks.trace_block(clip, layer, streams[layer]), relevance)
+            weighed, relevance = _block_relevance(block, relevance)
         row = row + row @ (gradient * weighed).clamp(min=0).mean(1)
     return _on_grid(clip, row[:, 0])
 
@@ -118,7 +120,7 @@ def clip_patch_tokens(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tens
     """
     pixels, text = _checked(clip, pixels, text_features)
     norm = hooks.final_norm(clip)
-    tokens = F.normalize(norm(_streams(clip, pixels)[-1]), dim=-1)
+    tokens = F.normalize(norm(hooks.trace_streams(clip, pixels)[-1]), dim=-1)
     return _on_grid(clip, torch.einsum("bne,be->bn", tokens, F.normalize(text, dim=-1)))
 
 
@@ -145,25 +147,19 @@ def _rollout_matrix(clip: Clip, streams: list[Tensor]) -> Tensor:
     """How much each token's stream at the end is made of each token's after the first layer, [B, N, N]."""
     eye = joint = torch.eye(streams[0].shape[1]).to(streams[0]).expand(len(streams[0]), -1, -1)
     for layer in range(1, clip.n_layers):
-        joint = (hooks.attended_block(clip, layer, streams[layer])[0].mean(1) + eye) / 2 @ joint  # rows still sum to one
+        joint = (hooks.trace_attention(clip, layer, streams[layer]).attention.mean(1) + eye) / 2 @ joint  # rows still sum to one
     return joint
 
 
-def _streams(clip: Clip, pixels: Tensor) -> list[Tensor]:
-    """The residual stream before each block and after the last, L+1 times [B, N, D]. Blocks are run again when needed."""
-    streams = hooks.streams_before(clip, pixels, range(clip.n_layers + 1))
-    return [streams[layer].to(hooks.compute_dtype(clip)) for layer in range(clip.n_layers + 1)]
-
-
 def _read_share(clip: Clip, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """How much the read-out takes of each token, [B, 1, N], as shares of 1, and the `_streams`; of a class token all."""
-    streams = _streams(clip, pixels)
+    """How much the read-out takes of each token, [B, 1, N], as shares of 1, of a class token all; and the streams of all layers."""
+    streams = hooks.trace_streams(clip, pixels)
     rho = clip.tower.read_out(streams[-1]).rho.sum(1, keepdim=True)
     return rho / rho.sum(-1, keepdim=True), streams
 
 
-def _gradients(clip: Clip, streams: list[Tensor], text: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Attention of each block, from the last to the first, and the score's gradient by it, both [B, H, N, N].
+def _gradients(clip: Clip, streams: list[Tensor], text: Tensor) -> Iterator[tuple[Block, Tensor]]:
+    """Each block, from the last to the first, with the score's gradient by its attention, [B, H, N, N].
 
     Only one block's activations exist at a time. No gradient reaches the parameters: it is asked for by name.
     """
@@ -176,9 +172,9 @@ def _gradients(clip: Clip, streams: list[Tensor], text: Tensor) -> Iterator[tupl
     for layer in reversed(range(clip.n_layers)):
         with torch.inference_mode(False), torch.enable_grad():
             stream = streams[layer].clone().requires_grad_()
-            attention, output = hooks.attended_block(clip, layer, stream)
-            by_attention, gradient = torch.autograd.grad(output, (attention, stream), gradient)
-        yield attention.detach(), by_attention
+            block = hooks.trace_attention(clip, layer, stream)
+            by_attention, gradient = torch.autograd.grad(block.output, (block.attention, stream), gradient)
+        yield block, by_attention
 
 
 def _score_relevance(clip: Clip, final: Tensor, text: Tensor) -> Tensor:
@@ -212,7 +208,7 @@ def _block_relevance(block: hooks.BlockTrace, relevance: Tensor) -> tuple[Tensor
 def _pixel_relevance(clip: Clip, pixels: Tensor, text: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Relevance of each patch's pixels [B, N, P], of the class token's and the position embeddings together [B], and of the
     residual streams [B, N+1, D] from the last to the first."""
-    streams = _streams(clip, pixels)
+    streams = hooks.trace_streams(clip, pixels)
     steps = [_score_relevance(clip, streams[-1], text)]
     for layer in reversed(range(clip.n_layers)):
         steps.append(_block_relevance(hooks.trace_block(clip, layer, streams[layer]), steps[-1])[1])

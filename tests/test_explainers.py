@@ -161,7 +161,7 @@ def test_raw_attention_is_the_models_own(tower):
 def test_rollout():
     clip = double_clip(layers=3)
     pixels = noise(clip).double()
-    matrix = explainers._rollout_matrix(clip, pixels)
+    matrix = explainers._rollout_matrix(clip, hooks.trace_streams(clip, pixels))
     torch.testing.assert_close(matrix.sum(-1), torch.ones(2, 17).double())
     by_hand = torch.eye(17).double()
     for pattern in attention_of_the_model(clip, pixels)[1:]:  # the first layer is left out
@@ -174,7 +174,7 @@ def test_rollout():
 def test_attention_gradients_are_finite_differences(tower):
     clip = double_clip(**tower)
     pixels, text = noise(clip).double(), texts(clip)
-    gradients = [g for _, g in explainers._gradients(clip, explainers._streams(clip, pixels), text)][::-1]
+    gradients = [g for _, g in explainers._gradients(clip, hooks.trace_streams(clip, pixels), text)][::-1]
     for layer, head, query, key in [(0, 0, 0, 0), (0, 1, 3, 7), (0, 3, 8, 2), (1, 2, 0, 5), (1, 0, 0, 0)]:
         expected = gradient_by_differences(clip, pixels, text, layer, head, query, key)
         torch.testing.assert_close(gradients[layer][:, head, query, key], expected, rtol=1e-5, atol=1e-10)
@@ -211,7 +211,7 @@ def test_rules_of_relevance_by_hand():
 def test_relevance_through_a_block_by_hand(tower):
     clip = double_clip(**tower)
     pixels, text = noise(clip).double(), texts(clip)
-    streams = explainers._streams(clip, pixels)
+    streams = hooks.trace_streams(clip, pixels)
     relevance = explainers._score_relevance(clip, streams[-1], text)
     for layer in (1, 0):
         block = hooks.trace_block(clip, layer, streams[layer])
@@ -240,7 +240,7 @@ def test_relevance_is_conserved(tower):
 def test_relevance_starts_at_what_speaks_for_the_text():
     clip = double_clip()
     pixels, text = noise(clip).double(), texts(clip)
-    final = explainers._streams(clip, pixels)[-1]
+    final = hooks.trace_streams(clip, pixels)[-1]
     relevance = explainers._score_relevance(clip, final, text)
     contributions = clip.visual.ln_post(final[:, 0]) * torch.einsum("DE,bE->bD", clip.visual.proj, text)
     expected = shared(contributions[:, None], torch.ones(2, 1).double())
@@ -261,7 +261,7 @@ def test_partial_lrp_and_chefer_of_one_layer_by_hand():
     pixels, text = noise(clip).double(), texts(clip)
     gradient = class_row_by_differences(clip, pixels, text, 0)
     pattern = attention_of_the_model(clip, pixels)[0][:, :, 0]
-    streams = explainers._streams(clip, pixels)
+    streams = hooks.trace_streams(clip, pixels)
     start = explainers._score_relevance(clip, streams[-1], text)
     relevance = torch.stack([block_relevance_by_hand(clip, 0, streams[0][b], start[b])[0][:, 0] for b in range(2)])
     for explain, by_hand in [
@@ -279,7 +279,7 @@ def test_partial_lrp_and_chefer_of_one_layer_by_hand():
 def test_chefer_multiplies_through_the_layers(variant, start):
     clip = double_clip(layers=3)
     pixels, text = noise(clip).double(), 50 * texts(clip)  # long texts, so that products of layers are not negligible
-    streams = explainers._streams(clip, pixels)
+    streams = hooks.trace_streams(clip, pixels)
     relevance, steps = explainers._score_relevance(clip, streams[-1], text), []
     for block, gradient in explainers._gradients(clip, streams, text):
         attention, relevance = explainers._block_relevance(block, relevance)

@@ -31,11 +31,12 @@ from .neurons import (
     streams_before,
     visit_neurons,
 )
-from .tracing import BlockTrace, EmbeddingTrace, attended_block, trace, trace_block, trace_embedding
+from .tracing import AttentionTrace, BlockTrace, EmbeddingTrace, trace, trace_attention, trace_block, trace_embedding, trace_streams
 
 __all__ = [
-    "BlockTrace", "EmbeddingTrace", "NeuronFlow", "Stream", "attended_block", "attention_norm", "attention_weights",
+    "AttentionTrace", "BlockTrace", "EmbeddingTrace", "NeuronFlow", "Stream", "attention_norm", "attention_weights",
     "class_attention", "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons", "final_norm", "forward_hooks",
     "head_outputs", "mixed_values", "neuron_weights", "project", "read", "record", "record_neurons", "run_from", "stream_after",
-    "streams_before", "trace", "trace_block", "trace_embedding", "visit", "visit_attention_inputs", "visit_neurons",
+    "streams_before", "trace", "trace_attention", "trace_block", "trace_embedding", "trace_streams", "visit",
+    "visit_attention_inputs", "visit_neurons",
 ]  # fmt: skip

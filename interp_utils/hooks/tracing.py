@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import Clip
-from ..towers import Attention, numbers
+from ..towers import Attention, Block, numbers
 from .base import compute_dtype
 from .neurons import streams_before
 
@@ -70,7 +70,7 @@ def trace_block(clip: Clip, layer: int, stream: Tensor) -> BlockTrace:
     """
     block = clip.tower.blocks[layer]
     heads, written = block.attention(), block.last_linear()
-    if block.first is None or heads.turns or heads.normed:
+    if not _plain(block, heads):
         raise NotImplementedError(
             f"the blocks of {clip.name} ({clip.tower.family}) have a gate in their MLPs, turned queries or norms after their "
             "heads, which no trace step by step describes"
@@ -98,23 +98,50 @@ def trace_block(clip: Clip, layer: int, stream: Tensor) -> BlockTrace:
 
 def trace(clip: Clip, pixels: Tensor) -> Iterator[BlockTrace]:
     """Run the image tower step by step and yield its blocks from the first to the last; only what the caller keeps stays."""
-    embedded = clip.tower.embedding is not None
-    stream = trace_embedding(clip, pixels).stream if embedded else streams_before(clip, pixels, [0])[0].to(compute_dtype(clip))
+    stream = _first_stream(clip, pixels)
     for layer in range(clip.n_layers):
         block = trace_block(clip, layer, stream)
         stream = block.output
         yield block
 
 
-def attended_block(clip: Clip, layer: int, stream: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention of any block, [B, H, N, N], and the stream that leaves it, differentiably by both and by the stream [B, N, D]."""
+@dataclass(frozen=True)
+class AttentionTrace:
+    """Of a block of any kind its attention and what leaves it, in the precision of `compute_dtype`, the MLP in the model's own."""
+
+    stream: Tensor  # [B, N, D]
+    attention: Tensor  # [B, H, N, N]
+    output: Tensor  # [B, N, D]
+
+
+def trace_attention(clip: Clip, layer: int, stream: Tensor) -> AttentionTrace | BlockTrace:
+    """Run a block of any kind, differentiably by its attention and the stream [B, N, D]; step by step where that can be done."""
     block = clip.tower.blocks[layer]
-    heads = block.attention()
-    norm = block.norm()
+    heads, norm = block.attention(), block.norm()
+    if _plain(block, heads):
+        return trace_block(clip, layer, stream)
     inputs = stream if norm is None else norm(stream)
     attention = heads.pattern(inputs)
     middle = stream + heads.write(attention @ heads.values(inputs))
-    return attention, middle + block.feed(middle.to(clip.dtype)).to(middle)
+    return AttentionTrace(stream, attention, middle + block.feed(middle.to(clip.dtype)).to(middle))
+
+
+def trace_streams(clip: Clip, pixels: Tensor) -> list[Tensor]:
+    """The residual stream before each block and after the last, L+1 times [B, N, D]."""
+    streams = [_first_stream(clip, pixels)]
+    for layer in range(clip.n_layers):
+        streams.append(trace_attention(clip, layer, streams[-1]).output)
+    return streams
+
+
+def _first_stream(clip: Clip, pixels: Tensor) -> Tensor:
+    if clip.tower.embedding is not None:
+        return trace_embedding(clip, pixels).stream
+    return streams_before(clip, pixels, [0])[0].to(compute_dtype(clip))
+
+
+def _plain(block: Block, heads: Attention) -> bool:
+    return not (block.first is None or heads.turns or heads.normed)
 
 
 def _normed(norm: nn.Module, x: Tensor) -> Tensor:

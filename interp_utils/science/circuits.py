@@ -15,6 +15,7 @@ from ..checks import checked_count
 from ..heads.direct import direct_effects, read_out_matrix
 from ..hooks import (
     attention_weights,
+    compute_dtype,
     edited_blocks,
     edited_neurons,
     mixed_values,
@@ -188,10 +189,10 @@ def effect_scores(task: Task, orders: Sequence[SecondOrder], portion: int = 50) 
     clip, by_layer = orders[0].clip, {order.layer: order for order in orders}
     if sorted(by_layer) != list(range(clip.n_layers - 1)):
         raise ValueError(f"need the layers 0 to {clip.n_layers - 2}, got {sorted(by_layer)}")
-    direction = task.direction.to(clip.device)
+    direction = task.direction.to(clip.device, compute_dtype(clip))
     lines = {layer: Lines(order, direction.expand(clip.d_mlp, -1)) for layer, order in by_layer.items()}
     matrix = read_out_matrix(clip)
-    read_out = (matrix @ direction.to(matrix)).unflatten(0, (-1, clip.d_model)).T  # [D, K]
+    read_out = (matrix @ direction).unflatten(0, (-1, clip.d_model)).T  # [D, K]
     first = [(neuron_weights(clip, layer).linear()[0] @ read_out).T for layer in range(clip.n_layers)]  # [K, M]
     heads, neurons = Moments(), Moments()
     for start in range(0, len(task.pixels), portion):

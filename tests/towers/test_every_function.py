@@ -314,7 +314,7 @@ def test_maps_of_other_methods(name):
     for explain in (explainers.rollout, explainers.grad_cam, lambda *a: explainers.chefer(*a, variant="iccv")):
         maps = explain(clip, pixels, text)
         assert maps.shape == (2, *clip.grid) and maps.min() >= 0 and maps.max() > 0
-    gradients = [g for _, g in explainers._gradients(clip, explainers._streams(clip, pixels), text)][::-1]
+    gradients = [g for _, g in explainers._gradients(clip, hooks.trace_streams(clip, pixels), text)][::-1]
     for place in ((0, 1, 3, 7), (1, 2, 0, 5)):
         torch.testing.assert_close(
             gradients[place[0]][:, place[1], place[2], place[3]],
