@@ -28,12 +28,8 @@ class Ablation:
     class_token: frozenset[int] = frozenset()
 
     def __or__(self, other: "Ablation") -> "Ablation":
-        return Ablation(
-            self.heads | other.heads,
-            self.mlps | other.mlps,
-            self.embedding or other.embedding,
-            self.class_token | other.class_token,
-        )
+        embedding, own = self.embedding or other.embedding, self.class_token | other.class_token
+        return Ablation(self.heads | other.heads, self.mlps | other.mlps, embedding, own)
 
 
 def ablate_heads(heads) -> Ablation:
@@ -209,14 +205,11 @@ def _forward(clip: Clip, means, ablations: list[Ablation], ln: str, options: dic
     an ablation's first layer is as in the intact model, and runs once for all. Where all tokens are read out, their embedding is
     the image: it cannot be ablated.
     """
-    if clip.tower.final is None and any(ablation.embedding for ablation in ablations):
-        raise ValueError(
-            f"{clip.name} ({clip.tower.family}) reads out many tokens: without their embedding nothing of the image is left to "
-            "run; leave it out of the ablation, as in Ablation(mlps=...), or take mode='direct'"
-        )
-    if isinstance(means, str) and means == "zero":
-        if any(ablation.embedding for ablation in ablations):
-            raise ValueError("mode 'forward' cannot zero the embedding: nothing would run; leave it out of the ablation")
+    zero = isinstance(means, str) and means == "zero"
+    if any(ablation.embedding for ablation in ablations) and (zero or clip.tower.final is None):
+        what = "zero the embedding" if zero else f"ablate the embedding of all tokens, which {clip.name} reads out"
+        raise ValueError(f"mode 'forward' cannot {what}: nothing would run; leave it out of the ablation")
+    if zero:
         put = None
     else:
         put = _OutputMeans(clip, ablations)
@@ -283,10 +276,8 @@ class _OutputMeans:
 
 def _attention_parts(ablation: Ablation) -> list[tuple[int, frozenset, bool]]:
     """(layer, its ablated heads, False) and (layer, no heads, True) for the class token's attention to itself."""
-    by_layer: dict[int, set] = {}
-    for layer, head in ablation.heads:
-        by_layer.setdefault(layer, set()).add(head)
-    parts = [(layer, frozenset(heads), False) for layer, heads in by_layer.items()]
+    layers = dict.fromkeys(layer for layer, _ in ablation.heads)
+    parts = [(layer, frozenset(head for at, head in ablation.heads if at == layer), False) for layer in layers]
     return parts + [(layer, frozenset(), True) for layer in ablation.class_token]
 
 

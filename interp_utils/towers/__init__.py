@@ -6,11 +6,12 @@ A family is one file with `describe(visual) -> Tower | None`. `exact.decompose` 
 from torch import nn
 
 from . import mapped, openclip, resnet, timm_vit
-from .base import Attention, Block, Embedding, FinalNorm, LastLinear, Mismatch, Norm, NotCovered, ReadOut, Tower, numbers
+from .base import Block, Embedding, FinalNorm, Mismatch, ReadOut, Tower
 from .check import check, noise
 from .compiled import original, run_uncompiled
 from .exact import Effects, decompose, head_effects
 from .mapped import Mapped
+from .parts import Attention, LastLinear, Norm, NotCovered, numbers
 
 FAMILIES = (openclip, timm_vit, resnet)
 

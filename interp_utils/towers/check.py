@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .base import Attention, Mismatch, Tower, numbers
+from .base import Mismatch, Tower
 from .exact import hooked
+from .parts import Attention, numbers
 
 TOLERANCE = 1e-4  # of the norm, in float32
 

@@ -8,8 +8,9 @@ from threading import get_ident
 import torch
 from torch import Tensor, nn
 
-from .base import Attention, Mismatch, ReadOut, Tower, numbers
+from .base import Mismatch, ReadOut, Tower
 from .compiled import run_uncompiled
+from .parts import Attention, numbers
 
 
 @dataclass

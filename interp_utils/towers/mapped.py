@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .base import FinalNorm, NotCovered, ReadOut, Tower, numbers
+from .base import FinalNorm, ReadOut, Tower
+from .parts import NotCovered, numbers
 
 
 class Mapped(nn.Module):

@@ -4,21 +4,9 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .base import (
-    Attention,
-    Block,
-    Embedding,
-    FinalNorm,
-    LastLinear,
-    Norm,
-    NotCovered,
-    Tower,
-    bias_of,
-    checked_norm,
-    numbers,
-    unchanged,
-)
+from .base import Block, Embedding, FinalNorm, Tower
 from .compiled import original
+from .parts import Attention, LastLinear, Norm, NotCovered, bias_of, checked_norm, numbers, unchanged
 from .read_outs import attended, pooled
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .base import Norm, ReadOut
+from .base import ReadOut
+from .parts import Norm
 
 
 def pooled(stream: Tensor, share: Tensor, before: Norm | None, after: Norm | None, matrix: Tensor, bias: Tensor) -> ReadOut:

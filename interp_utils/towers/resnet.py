@@ -4,7 +4,8 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 
-from .base import NotCovered, Tower, bias_of, numbers
+from .base import Tower
+from .parts import NotCovered, bias_of, numbers
 from .read_outs import attended
 
 

@@ -13,8 +13,9 @@ from timm.models.vitamin import GeGluMlp
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .base import Attention, Block, FinalNorm, LastLinear, Norm, NotCovered, Tower, bias_of, checked_norm, numbers, unchanged
+from .base import Block, FinalNorm, Tower
 from .compiled import original
+from .parts import Attention, LastLinear, Norm, NotCovered, bias_of, checked_norm, numbers, unchanged
 from .read_outs import attended, pooled
 
 try:

@@ -217,7 +217,7 @@ def test_ablations(name):
         if "all" in some:
             assert len(set(answers.right["all"][data.tensors[1] == 0].tolist())) == 1, "all images look the same"
     if name in POOLED:
-        with pytest.raises(ValueError, match="nothing of the image is left to run"):
+        with pytest.raises(ValueError, match="the embedding of all tokens.*nothing would run; leave it out"):
             heads.answers_under(clip, data, classifier, rest, "forward")
     fitted = neurons.second_order(clip, 0).fit(data, 3)
     curves = neurons.ablation_curves([fitted], data, classifier)
