@@ -19,11 +19,12 @@ FAMILIES = (openclip, timm_vit, resnet)
 def describe(visual: nn.Module) -> Tower:
     """The description of an image tower. Raises NotCovered, with the reason, where no family has one."""
     visual = original(visual)
-    tower = mapped.describe(visual, describe)
-    for family in FAMILIES if tower is None else ():
-        tower = tower or family.describe(visual)
-    if tower is not None:
-        return tower
+    if isinstance(visual, Mapped):
+        return mapped.describe(visual, describe(visual.tower))
+    for family in FAMILIES:
+        tower = family.describe(visual)
+        if tower is not None:
+            return tower
     raise NotCovered(f"its image tower is a {type(visual).__name__}; ViTs of OpenCLIP and timm and CLIP's ResNets are covered")
 
 

@@ -64,7 +64,7 @@ class FinalNorm:
     beta: Tensor  # [D]
     eps: float
     proj: Tensor  # [D, E]
-    bias: Tensor | float = 0.0  # [E]
+    bias: Tensor  # [E]
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., D] -> [..., E]"""

@@ -1,9 +1,7 @@
 """A tower between two linear maps: of its pixels, which were normalised in another way, and of its representation."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from .base import FinalNorm, ReadOut, Tower
@@ -37,11 +35,8 @@ class Mapped(nn.Module):
         return given if self.weight is None else given @ self.weight + self.bias
 
 
-def describe(visual: nn.Module, inner: Callable[[nn.Module], Tower]) -> Tower | None:
-    """The tower, or None where it is of another family. inner: describes what is between the maps."""
-    if not isinstance(visual, Mapped):
-        return None
-    tower = inner(visual.tower)
+def describe(visual: Mapped, tower: Tower) -> Tower:
+    """The whole tower, from the description of what is between the maps."""
     if not tower.blocks:
         raise NotCovered(f"a {tower.family} stands between its maps")
     embedding = tower.embedding if visual.scale is None else None  # which reads the pixels as they are
@@ -55,7 +50,7 @@ def describe(visual: nn.Module, inner: Callable[[nn.Module], Tower]) -> Tower | 
 
     def final() -> FinalNorm:
         (weight, bias), own = (numbers(visual.weight), numbers(visual.bias)), tower.final()
-        return replace(own, proj=own.proj @ weight, bias=own.bias @ weight + bias if torch.is_tensor(own.bias) else bias)
+        return replace(own, proj=own.proj @ weight, bias=own.bias @ weight + bias)
 
     return replace(
         tower,

@@ -42,7 +42,8 @@ def describe(visual: nn.Module) -> Tower | None:
 
     def final() -> FinalNorm:
         norm = visual.ln_post
-        return FinalNorm(numbers(norm.weight), numbers(norm.bias), norm.eps, numbers(visual.proj))
+        proj = numbers(visual.proj)
+        return FinalNorm(numbers(norm.weight), numbers(norm.bias), norm.eps, proj, torch.zeros_like(proj[0]))
 
     def embedding() -> Embedding:
         return Embedding(visual.conv1, numbers(visual.class_embedding), numbers(visual.positional_embedding), visual.ln_pre)
