@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import threading
 import warnings
 import zipfile
@@ -14,6 +15,7 @@ import huggingface_hub
 import open_clip
 import pytest
 import torch
+from families import family_clip
 from open_clip.push_to_hf_hub import save_for_hf
 from PIL import Image
 from safetensors.torch import save_file
@@ -346,3 +348,32 @@ def test_loading_a_known_model_warns_of_nothing(source, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         iu.load_clip(f"tiny/{tmp_path}/own.pt", "cpu")
+
+
+def test_the_readmes_lines_for_siglip_and_for_an_own_checkpoint(source, tmp_path, monkeypatch):
+    """As they stand there, on stand-ins: a small tower of SigLIP's family under its name, a small model's checkpoint."""
+    blocks = re.findall(r"```python\n(.+?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.S)
+    siglip, own = (next(block for block in blocks if name in block) for name in ("SigLIP2/webli", "epoch_10.pt"))
+    assert len(siglip.splitlines()) == len(own.splitlines()) == 3
+    stand_in = family_clip("SigLIP 2", double=False)
+    parts = (stand_in.model, open_clip.image_transform(stand_in.image_size, False), stand_in.tokenizer)
+    monkeypatch.setitem(iu.models._SHIPPED, "ViT-B-16-SigLIP2/webli", lambda: parts)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    torch.save({"epoch": 10, "state_dict": source.state_dict()}, "runs/epoch_10.pt")
+    (tmp_path / "photos").mkdir()
+    for k in range(5):
+        iu.sandbox.render(k).image.save(tmp_path / "photos" / f"{k}.png")
+    names = {"iu": iu, "image": iu.sandbox.render(0), "pool": iu.texts.Pool([f"text {k}" for k in range(12)], ["kind"] * 12)}
+    exec(siglip, names)
+    torch.testing.assert_close(names["fx"].total(), names["clip"].encode_image(names["fx"].pixels), rtol=1e-4, atol=1e-5)
+    assert names["fx"].attention.shape[-1] == 16, "all tokens are patches"
+    exec(own.replace("ViT-B-32/", "tiny/"), names)
+    assert same(names["clip"], source) and names["so"].directions.shape == (names["clip"].d_mlp, 24)
+
+
+def test_the_readme_counts_what_the_table_lists():
+    root = Path(__file__).parents[1]
+    rows = [line.split(" | ") for line in (root / "docs" / "models.md").read_text().splitlines() if line.endswith(" |")][1:]
+    blocks = sum(row[2] != "-" for row in rows)
+    assert f"works on {blocks} of OpenCLIP's {len(rows)} configurations" in (root / "README.md").read_text()
