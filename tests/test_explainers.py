@@ -342,7 +342,7 @@ def test_the_model_is_left_as_it_was(name, monkeypatch):
     def fail(*args):
         raise RuntimeError("interrupted")
 
-    for module, function in ((hooks, "class_attention"), (hooks, "trace_block"), (hooks.tracing, "trace_block")):
+    for module, function in ((hooks, "record"), (hooks, "trace_block"), (hooks.tracing, "trace_block")):
         monkeypatch.setattr(module, function, fail)
     with pytest.raises(RuntimeError, match="interrupted"):
         ALL[name](clip, pixels, text)

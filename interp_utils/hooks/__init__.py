@@ -14,7 +14,6 @@ from .base import (
 )
 from .heads import (
     Stream,
-    class_attention,
     class_written,
     edited_blocks,
     head_outputs,
@@ -35,7 +34,7 @@ from .tracing import AttentionTrace, BlockTrace, EmbeddingTrace, trace, trace_at
 
 __all__ = [
     "AttentionTrace", "BlockTrace", "EmbeddingTrace", "NeuronFlow", "Stream", "attention_norm", "attention_weights",
-    "class_attention", "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons", "final_norm", "forward_hooks",
+    "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons", "final_norm", "forward_hooks",
     "head_outputs", "mixed_values", "neuron_weights", "project", "read", "record", "record_neurons", "run_from", "stream_after",
     "streams_before", "trace", "trace_attention", "trace_block", "trace_embedding", "trace_streams", "visit",
     "visit_attention_inputs", "visit_neurons",

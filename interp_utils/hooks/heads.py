@@ -108,11 +108,6 @@ def _taken(weights: Attention, x: Tensor, rho: Tensor, queries: list[int] | None
     return rows, values, shares, weights.sent(values, shares).flatten(1), own
 
 
-def class_attention(inputs: Tensor, weights: Attention) -> Tensor:
-    """Attention pattern of the class token over all tokens, [B, H, N+1], from the attention's input [B, N+1, D]."""
-    return weights.pattern(inputs, [0])[:, :, 0]
-
-
 def class_written(inputs: Tensor, weights: Attention, rows: Tensor, shares: Tensor) -> Tensor:
     """What the class token's attention to itself adds to its stream, all heads together, [B, D] (thesis table A.1).
 

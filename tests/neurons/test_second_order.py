@@ -125,7 +125,7 @@ def whole_mlp(clip, pixels, layer, ln):
         if after <= layer:
             return
         block, weights = visual.transformer.resblocks[after], iu.hooks.attention_weights(clip, after)
-        pattern, stream = iu.hooks.class_attention(inputs, weights), streams[after]
+        pattern, stream = weights.pattern(inputs, [0])[:, :, 0], streams[after]
         s, m = (stream.var(-1, correction=0, keepdim=True) + block.ln_1.eps).sqrt(), stream.mean(-1, keepdim=True)
         c = 1 + 2 * after
         own = output.mean(-1, keepdim=True) if ln == "centered" else m / c
