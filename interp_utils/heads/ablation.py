@@ -18,8 +18,9 @@ from ..stream import Batch, feed
 class Ablation:
     """Parts of the image tower that lose what they say about the single image.
 
-    heads: (layer, head) pairs; mlps: layers; embedding: the class token's, or that of all tokens that are read out; class_token:
-    layers whose attention of the class token to itself is ablated, all heads together (thesis, table A.1).
+    heads: (layer, head) pairs; mlps: layers; embedding: the class token's, or that of all tokens that are read out together with
+    what an MLP adds after pooling; class_token: layers whose attention of the class token to itself is ablated, all heads together
+    (thesis, table A.1).
     """
 
     heads: frozenset[tuple[int, int]] = frozenset()
@@ -180,7 +181,8 @@ def _direct(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict
     def parts(batch: Batch) -> Tensor:  # [B, P, E]
         effects = batch.effects
         own = effects.class_token() if clip.tower.final is not None else torch.zeros_like(effects.mlps())
-        small = torch.cat([effects.embedding()[:, None], effects.mlps(), own], 1) / batch.length[:, None]
+        first = (effects.embedding() + effects.pool_mlp())[:, None]
+        small = torch.cat([first, effects.mlps(), own], 1) / batch.length[:, None]
         return torch.cat([small, batch.heads.flatten(1, 2)], 1)
 
     mean = Moments()
@@ -209,10 +211,8 @@ def _forward(clip: Clip, means, ablations: list[Ablation], ln: str, options: dic
     if any(ablation.embedding for ablation in ablations) and (zero or clip.tower.final is None):
         what = "zero the embedding" if zero else f"ablate the embedding of all tokens, which {clip.name} reads out"
         raise ValueError(f"mode 'forward' cannot {what}: nothing would run; leave it out of the ablation")
-    if zero:
-        put = None
-    else:
-        put = _OutputMeans(clip, ablations)
+    put = None if zero else _OutputMeans(clip, ablations)
+    if not zero:
         feed(clip, means, [(put, lambda batch: batch.pixels)], ln=ln, **options)
 
     starts = [min(a.mlps | a.class_token | {layer for layer, _ in a.heads}, default=clip.n_layers) for a in ablations]

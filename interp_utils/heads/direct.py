@@ -106,9 +106,7 @@ class DirectEffects:
         """Effect of each term, [B, 2L+1, E] (one more with an MLP after pooling), in the order of `labels`."""
         attention = self._joint(self.stream.attentions) + self._shared[:, None]
         terms = [self.embedding()[:, None], torch.stack([attention, self.mlps()], 2).flatten(1, 2)]
-        if self.stream.read_out.pool_mlp is not None:
-            terms.append(self.stream.read_out.pool_mlp[:, None])
-        return torch.cat(terms, 1)
+        return torch.cat([*terms, self.pool_mlp()[:, None]] if self.labels[-1] == "pool MLP" else terms, 1)
 
     def heads(self, layers: list[int] | None = None) -> Tensor:
         """Effect of each head, [B, L, H, E], or of the heads of some layers."""
@@ -155,6 +153,11 @@ class DirectEffects:
     def embedding(self) -> Tensor:
         """Effect of the embedding, [B, E], a class token's or all tokens'; with ln="centered" the read-out's constant is here."""
         return self._joint(self.stream.embed) + self._embed_constant + self._shared
+
+    def pool_mlp(self) -> Tensor:
+        """What an MLP adds to the pooled vector, [B, E]; zeros where a tower has none."""
+        added = self.stream.read_out.pool_mlp
+        return torch.zeros_like(self._shared) if added is None else added
 
     def class_token(self) -> Tensor:
         """Effect of the class token's attention to itself in each layer, all heads together, [B, L, E] (thesis table A.1).

@@ -211,7 +211,7 @@ def reconstruction_accuracy(
     def others(batch):  # what is not replaced by texts
         chosen = batch.heads[:, layers, numbers].sum(1)
         if keep_mlps:
-            kept = batch.layers[:, [0, *range(2, 2 * clip.n_layers + 1, 2)]].sum(1)
+            kept = batch.layers[:, [k for k, label in enumerate(batch.effects.labels) if not label.startswith("attention")]].sum(1)
             return batch.representation - kept - chosen, kept
         return batch.representation - chosen, torch.zeros_like(chosen)
 

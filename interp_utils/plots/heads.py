@@ -23,7 +23,9 @@ def head_view(pixels: Tensor, scores: Tensor, tokens: Tensor, grid: tuple[int, i
     middle.set_xticks(range(0, scores.shape[1], step))
     middle.set_title(f"score of each head for\n“{text}”", fontsize=10)
     figure.colorbar(drawn, ax=middle)
-    drawn = show_map(right, pixels, tokens[1:].reshape(grid), f"tokens of L{layer}H{head}\n(class token {tokens[0]:+.3f})")
+    first = len(tokens) - grid[0] * grid[1]  # tokens that are no patches
+    others = f"class token {tokens[0]:+.3f}" if first else "no class token"
+    drawn = show_map(right, pixels, tokens[first:].reshape(grid), f"tokens of L{layer}H{head}\n({others})")
     figure.colorbar(drawn, ax=right, shrink=0.8)
     return figure
 

@@ -35,7 +35,7 @@ def describe(visual: nn.Module) -> Tower | None:
         raise NotCovered(f"its image tower is timm's {type(trunk).__name__}, no ViT of one residual stream with plain attention")
     if trunk.training:
         raise NotCovered("it is in training mode; call model.eval() first")
-    channels = next(weight.shape[1] for weight in trunk.parameters() if weight.ndim == 4)
+    channels = next((weight.shape[1] for weight in trunk.parameters() if weight.ndim == 4), 3)
     if channels != 3:
         raise NotCovered(f"its images have {channels} channels, and CLIP's have 3")
     eva = type(trunk) is Eva

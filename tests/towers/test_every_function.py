@@ -59,6 +59,8 @@ def test_direct_effects_add_up_to_the_models_own_output(name):
     same(heads.token_maps(fx, text), (fx.tokens()[:, clip.n_prefix :] @ text.T).movedim(1, 2).unflatten(2, clip.grid))
     maps = segmentation.token_decomposition(clip, text)(pixels)
     assert maps.shape == (2, *clip.grid) and maps.std() > 0
+    if clip.tokenizer is not None:
+        iu.widgets.draw_head(clip, pixels[0].float(), 1, 2, "a dog", ["a cat"])
     same(heads.decompose_resid(clip, pixels).sum(1), fx.stream.final)
 
 
@@ -223,6 +225,9 @@ def test_ablations(name):
     curves = neurons.ablation_curves([fitted], data, classifier)
     assert curves.baseline[0] == plain.double().mean()
     means = neurons.token_means(clip, data, 0)
+    spans = {"pool": {(1, 2): heads.textspan(heads.head_moments(clip, data, [1])[1, 2], unit(clip, 9), ["t"] * 9, 3)}}
+    for keep in (False, True):
+        assert 0 <= heads.reconstruction_accuracy(clip, data, classifier, spans, [1, 3], keep)["pool"][1] <= 1
     assert neurons.indirect_ablation(clip, data, classifier, 0, means).right.shape == (8,)
 
 
