@@ -203,9 +203,8 @@ def _direct(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict
 def _forward(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict):
     """A function of a batch that gives the ablated, normalised representations, [K, B, E], from new forward passes.
 
-    The embedding of the class token is the same for all images: putting its mean in place changes nothing. What comes before
-    an ablation's first layer is as in the intact model, and runs once for all. Where all tokens are read out, their embedding is
-    the image: it cannot be ablated.
+    The embedding of the class token is the same for all images: putting its mean in place changes nothing; that of all tokens is
+    the image itself. What comes before an ablation's first layer is as in the intact model, and runs once for all.
     """
     zero = isinstance(means, str) and means == "zero"
     if any(ablation.embedding for ablation in ablations) and (zero or clip.tower.final is None):

@@ -208,8 +208,8 @@ class DirectEffects:
     def scores(self, text_features: Tensor, over: str = "head") -> Tensor:
         """Inner products of effects with texts, contracted before the effects are built.
 
-        text_features: [T, E]. over: "layer" -> [B, 2L+1, T], "head" -> [B, L, H, T], "token" -> [B, N+1, T],
-        "head_token" -> [B, L, H, N+1, T]. Raises ValueError for another `over`, and what `Clip.vectors` raises.
+        text_features: [T, E]. over: "layer" -> [B, 2L+1, T], "head" -> [B, L, H, T], "token" -> [B, N, T],
+        "head_token" -> [B, L, H, N, T]. Raises ValueError for another `over`, and what `Clip.vectors` raises.
         """
         text = self.clip.vectors(text_features).to(self._matrix)
         if over == "layer":
@@ -223,7 +223,7 @@ class DirectEffects:
         raise ValueError(f"over must be 'layer', 'head', 'token' or 'head_token', got {over!r}")
 
     def _token_scores(self, text: Tensor) -> list[Tensor]:
-        """Scores of each token through each head, [B, H, N+1, T] for each layer."""
+        """Scores of each token through each head, [B, H, N, T] for each layer."""
         n_read = self.stream.rows.shape[2]
         scores, read_out = [], (self._matrix @ text.T).unflatten(0, (n_read, -1))  # [K, D, T]
 

@@ -28,7 +28,7 @@ def basis_maps(
     basis = text_features[span.indices].to(effects.pixels.device)
     scores = effects.heads([layer])[:, 0, head] @ basis.to(effects.heads([layer])).T  # [B, m]
     most, least = scores.argmax(1), scores.argmin(1)
-    tokens = effects.head_tokens(layer, head)  # [B, N+1, E]
+    tokens = effects.head_tokens(layer, head)  # [B, N, E]
     wanted = torch.stack([basis[most], basis[least]], 1) - reference.mean(0).to(basis)
     maps = _on_grid(effects, torch.einsum("bnE,btE->bnt", tokens, wanted.to(tokens)))
     pool = torch.tensor(span.indices)

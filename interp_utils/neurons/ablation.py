@@ -87,7 +87,7 @@ class Indirect(NamedTuple):
 
 
 def indirect_ablation(clip: Clip, images, classifier: Tensor, layer: int, means: Tensor, **options) -> Indirect:
-    """Accuracy and margin when all neurons of a layer stand at their means [N+1, M] and later layers run again (table 3.1)."""
+    """Accuracy and margin when all neurons of a layer stand at their means [N, M] and later layers run again (table 3.1)."""
     scores, classifier = Rows(), clip.vectors(classifier, "a classifier")
 
     def view(batch: Batch) -> tuple[Tensor, Tensor]:

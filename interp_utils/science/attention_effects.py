@@ -45,7 +45,7 @@ def attention_effects(
 ) -> AttentionEffects:
     """Split the effect of mean-ablating single neurons into values and attention (the open question of thesis section 3.6).
 
-    means: [N+1, M] as `neurons.token_means` gives them; chunk: so many neurons run together. Raises ValueError for the last
+    means: [N, M] as `neurons.token_means` gives them; chunk: so many neurons run together. Raises ValueError for the last
     layer, after which there is no attention.
     """
     if not 0 <= layer < clip.n_layers - 1:

@@ -20,7 +20,7 @@ def pair_interaction(
     The effect of neurons is how far the score <M(I), read_out> falls when they stand at their means. It equals the effect of
     the second once the first is gone, less its effect before: positive where one backs up the other, so that only the loss of
     both is felt; negative where one needs the other; 0 where they act on their own.
-    read_out: [E], or one for each image, [B, E]; means: of each layer with a neuron to ablate, [N+1, M].
+    read_out: [E], or one for each image, [B, E]; means: of each layer with a neuron to ablate, [N, M].
     """
     with torch.no_grad():
         none, one, two, both = (
