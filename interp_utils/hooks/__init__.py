@@ -20,6 +20,7 @@ from .neurons import (
     attention_norm,
     edited_neurons,
     neuron_weights,
+    neurons_recorded,
     record_neurons,
     run_from,
     stream_after,
@@ -31,7 +32,7 @@ from .tracing import BlockTrace, EmbeddingTrace, trace, trace_block, trace_embed
 __all__ = [
     "BlockTrace", "EmbeddingTrace", "FinalNorm", "Heads", "NeuronFlow", "Neurons", "Stream", "attended", "attention_norm",
     "attention_weights", "class_attention", "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons",
-    "final_norm", "forward_hooks", "head_outputs", "mixed_values", "neuron_weights", "project", "record", "record_neurons",
-    "run_from", "stream_after", "streams_before", "trace", "trace_block", "trace_embedding", "visit", "visit_attention_inputs",
-    "visit_neurons",
+    "final_norm", "forward_hooks", "head_outputs", "mixed_values", "neuron_weights", "neurons_recorded", "project", "record",
+    "record_neurons", "run_from", "stream_after", "streams_before", "trace", "trace_block", "trace_embedding", "visit",
+    "visit_attention_inputs", "visit_neurons",
 ]  # fmt: skip

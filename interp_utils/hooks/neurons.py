@@ -53,9 +53,19 @@ class NeuronFlow:
 
 @torch.no_grad()
 def record_neurons(clip: Clip, pixels: Tensor, layers: list[int]) -> NeuronFlow:
-    """Run the image tower once and keep what the neurons of some layers (after the activation function) send on.
+    """Run the image tower once and keep what the neurons of some layers (after the activation function) send on."""
+    with neurons_recorded(clip, layers) as flow:
+        representation = clip.encode_image(pixels)
+    checked_output(clip, flow().final, representation)
+    return flow()
 
-    Each later layer contracts the tokens away at once: nothing of size tokens x neurons x width is ever built.
+
+@contextmanager
+def neurons_recorded(clip: Clip, layers: list[int]) -> Iterator[Callable[[], NeuronFlow]]:
+    """For a `with` block in which somebody else runs the image tower once, keep what `record_neurons` keeps.
+
+    Gives a function to call after the run. Each later layer contracts the tokens away at once: nothing of size tokens x neurons x
+    width is ever built.
     """
     dtype, blocks = compute_dtype(clip), clip.visual.transformer.resblocks
     neurons, attended, class_token = {}, {layer: [] for layer in layers}, {}
@@ -80,15 +90,17 @@ def record_neurons(clip: Clip, pixels: Tensor, layers: list[int]) -> NeuronFlow:
 
         return hook
 
+    def flow():
+        stack = [torch.stack([sums[layer] for layer in range(clip.n_layers)], 1) for sums in (per_std, mean_per_std)]
+        none = stack[0].new_zeros(len(final[0]), 0, clip.d_mlp)
+        carried = {layer: torch.cat([none, *parts], 1) for layer, parts in attended.items()}
+        return NeuronFlow(carried, *stack, class_token, final[0])
+
     hooks = [(blocks[layer].mlp.gelu, keep_neurons(layer)) for layer in layers]
     hooks += [(block.ln_1, attend(layer)) for layer, block in enumerate(blocks)]
     hooks += [(clip.visual.ln_post, lambda module, args, output: final.append(args[0][:, 0].to(dtype, copy=True)))]
     with forward_hooks(hooks):
-        representation = clip.encode_image(pixels)
-    checked_output(clip, final[0], representation)
-    stack = [torch.stack([sums[layer] for layer in range(clip.n_layers)], 1) for sums in (per_std, mean_per_std)]
-    none = torch.zeros(len(pixels), 0, clip.d_mlp, dtype=dtype, device=clip.device)
-    return NeuronFlow({layer: torch.cat([none, *parts], 1) for layer, parts in attended.items()}, *stack, class_token, final[0])
+        yield flow
 
 
 def visit_neurons(clip: Clip, pixels: Tensor, visitor: Callable[[int, Tensor], None], layers: list[int]) -> None:
