@@ -43,7 +43,8 @@ def defined(body):
     """Names that statements at the top of a cell give a lasting meaning; loops count, functions keep their own."""
     for statement in body:
         if isinstance(statement, ast.Assign):
-            yield from (x.id for to in statement.targets for x in ast.walk(to) if isinstance(x, ast.Name) and x.id not in SCRATCH)
+            names = [x for to in statement.targets for x in ast.walk(to) if isinstance(x, ast.Name)]
+            yield from (x.id for x in names if isinstance(x.ctx, ast.Store) and x.id not in SCRATCH)
         elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
             yield statement.name
         for part in ("body", "orelse") if isinstance(statement, ast.If | ast.For | ast.With) else ():
