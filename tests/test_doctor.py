@@ -191,7 +191,7 @@ def test_a_folder_without_anything_in_it_is_not_here(monkeypatch, tmp_path):
 def test_chapters_4_and_5_load_nothing_that_is_not_counted():
     """Names of real models in the notebooks are among the presets' downloads."""
     notebooks = Path(__file__).parents[1] / "notebooks"
-    text = "".join((notebooks / name).read_text() for name in ("04_rosetta_neurons.ipynb", "05_ai_science.ipynb"))
+    text = "".join(path.read_text() for path in notebooks.glob("0[45]*.ipynb"))
     named = {name for name in iu.rosetta.matching.zoo.LOADERS if f'\\"{name}\\"' in text and not name.startswith("sandbox/")}
     counted = {each.name for preset in PRESETS.values() for each in downloads.needs(preset)}
     assert named and named <= counted

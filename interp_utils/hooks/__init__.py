@@ -24,6 +24,7 @@ from .heads import (
 from .neurons import (
     NeuronFlow,
     edited_neurons,
+    neurons_recorded,
     record_neurons,
     run_from,
     stream_after,
@@ -34,8 +35,8 @@ from .tracing import AttentionTrace, BlockTrace, EmbeddingTrace, trace, trace_at
 
 __all__ = [
     "AttentionTrace", "BlockTrace", "EmbeddingTrace", "NeuronFlow", "Stream", "attention_norm", "attention_weights",
-    "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons", "final_norm", "forward_hooks",
-    "head_outputs", "mixed_values", "neuron_weights", "project", "read", "record", "record_neurons", "run_from", "stream_after",
-    "streams_before", "trace", "trace_attention", "trace_block", "trace_embedding", "trace_streams", "visit",
+    "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons", "final_norm", "forward_hooks", "head_outputs",
+    "mixed_values", "neuron_weights", "neurons_recorded", "project", "read", "record", "record_neurons", "run_from",
+    "stream_after", "streams_before", "trace", "trace_attention", "trace_block", "trace_embedding", "trace_streams", "visit",
     "visit_attention_inputs", "visit_neurons",
 ]  # fmt: skip

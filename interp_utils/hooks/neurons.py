@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -33,10 +34,20 @@ class NeuronFlow:
 
 @torch.no_grad()
 def record_neurons(clip: Clip, pixels: Tensor, layers: list[int]) -> NeuronFlow:
-    """Run the image tower once and keep what the neurons of some layers (after the activation function) send on.
+    """Run the image tower once and keep what the neurons of some layers (after the activation function) send on."""
+    with neurons_recorded(clip, layers) as recorded:
+        representation = clip.encode_image(pixels)
+    checked_output(clip, recorded().representation, representation)
+    return recorded()
 
-    Of a class token each later layer contracts the tokens away at once; of a tower that reads out many tokens, what the later
-    attentions read is kept until the read-out is known. Nothing of size tokens x neurons x width is ever built.
+
+@contextmanager
+def neurons_recorded(clip: Clip, layers: list[int]) -> Iterator[Callable[[], NeuronFlow]]:
+    """For a `with` block in which somebody else runs the image tower once, keep what `record_neurons` keeps.
+
+    Gives a function to call after the run. Of a class token each later layer contracts the tokens away at once; of a tower that
+    reads out many tokens, what the later attentions read is kept until the read-out is known. Nothing of size tokens x neurons x
+    width is ever built.
     """
     dtype, tower = compute_dtype(clip), clip.tower
     alone, blocks = tower.final is not None, tower.blocks
@@ -77,26 +88,29 @@ def record_neurons(clip: Clip, pixels: Tensor, layers: list[int]) -> NeuronFlow:
 
         return keep
 
+    @cache
+    @torch.no_grad()
+    def flow() -> NeuronFlow:
+        (stream,) = final
+        read_out = tower.read_out(stream)
+        found = tower.final()(stream[:, 0]) if alone else read_out(stream)
+        scale, out, ends = read_out.rho[:, 0] if alone else torch.ones_like(found[:, :1]), taken, stream
+        if not alone:
+            out = {layer: read_out.rho @ activations for layer, activations in neurons.items()}
+            for layer in range(clip.n_layers):
+                attend(layer, inputs.pop(layer), read_out.rho, None)
+            ends = read_out.rho @ stream
+        stack = [torch.stack([sums[layer][k] for layer in range(clip.n_layers)], 1) for k in (0, 1)]
+        none = torch.zeros(len(stream), 0, clip.d_mlp, dtype=dtype, device=clip.device)
+        carried = {layer: torch.cat([none, *parts], 1) for layer, parts in attended.items()}
+        return NeuronFlow(carried, *stack, out, ends.flatten(1), found, scale, read_out)
+
     places = [((blocks[layer].last, True), keep_neurons(layer)) for layer in layers]
     places += [((block.whole, True), keep_stream(layer)) for layer, block in enumerate(blocks)]
     places += [(attention_input(block), reads(layer)) for layer, block in enumerate(blocks)]
     places += [((blocks[-1].whole, False), lambda x: final.append(x[:, :1].to(dtype, copy=True) if alone else x.to(dtype)))]
     with forward_hooks(*reading(places)):
-        representation = clip.encode_image(pixels)
-    (final,) = final
-    read_out = tower.read_out(final)
-    found = tower.final()(final[:, 0]) if alone else read_out(final)
-    checked_output(clip, found, representation)
-    scale = read_out.rho[:, 0] if alone else torch.ones_like(found[:, :1])
-    if not alone:
-        taken = {layer: read_out.rho @ activations for layer, activations in neurons.items()}
-        for layer in range(clip.n_layers):
-            attend(layer, inputs.pop(layer), read_out.rho, None)
-        final = read_out.rho @ final
-    stack = [torch.stack([sums[layer][k] for layer in range(clip.n_layers)], 1) for k in (0, 1)]
-    none = torch.zeros(len(pixels), 0, clip.d_mlp, dtype=dtype, device=clip.device)
-    attended = {layer: torch.cat([none, *parts], 1) for layer, parts in attended.items()}
-    return NeuronFlow(attended, *stack, taken, final.flatten(1), found, scale, read_out)
+        yield flow
 
 
 def visit_neurons(clip: Clip, pixels: Tensor, visitor: Callable[[int, Tensor], None], layers: list[int]) -> None:

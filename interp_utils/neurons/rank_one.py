@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..hooks import NeuronFlow, record_neurons
+from ..hooks import NeuronFlow, neurons_recorded, record_neurons
 from ..models import Clip
 from ..moments import Moments, TopK
 from ..rounding import negligible
@@ -144,6 +144,14 @@ def batch_flow(batch: Batch, orders: Sequence[SecondOrder]) -> NeuronFlow:
     """What `record_neurons` gives for all these layers on a batch, from one run of the model."""
     layers = sorted({order.layer for order in orders})
     return batch.once(("neurons", *layers), lambda: record_neurons(batch.clip, batch.clip.pixels(batch.pixels), layers))
+
+
+def share_run(batch: Batch, layers: Sequence[int]) -> None:
+    """Take the direct effects of a batch and the flow of single layers' neurons from one run of the model, not one each."""
+    with neurons_recorded(batch.clip, sorted(set(layers))) as flow:
+        batch.effects  # noqa: B018  computed when first asked for
+    for layer in layers:
+        batch.once(("neurons", layer), flow)
 
 
 def batch_effects(batch: Batch, orders: Sequence[SecondOrder], k: int) -> Effects:

@@ -31,16 +31,20 @@ from .hypotheses import (
     retrieved_pairs,
     spread,
 )
+from .named import one_or_two_things, parts_named, phrases, single_things
 from .pairs import attributions, interaction_row, pair_interaction
 from .registers import plant_outliers, register_neurons, register_token, token_norms
+from .scores import ClaimScore, score_claims
+from .tasks import photo_task, sandbox_task
 from .truth import FACTS, claimed_facts, fact_differences
 from .weights import weight_moments
 
 __all__ = [
-    "AttentionEffects", "FACTS", "Faithfulness", "Finding", "NodeMeans", "RidgeMap", "Task", "Trial", "Units", "align",
-    "alignment_r2", "attention_effects", "attributions", "claimed_facts", "effect_scores", "effects", "fact_differences",
-    "faithfulness", "from_timm", "head_units", "interaction_row", "investigate", "masked",
-    "measure", "n_nodes", "neuron_units", "node_means", "node_name", "painted_pairs", "pair_interaction", "paired_statistics",
-    "patching_scores", "plant_outliers", "prune", "register_neurons", "register_token", "retrieved_pairs",
-    "ridge_map", "run_circuits", "spread", "token_norms", "top_masks", "weight_moments",
+    "AttentionEffects", "ClaimScore", "FACTS", "Faithfulness", "Finding", "NodeMeans", "RidgeMap", "Task", "Trial", "Units",
+    "align", "alignment_r2", "attention_effects", "attributions", "claimed_facts", "effect_scores", "effects",
+    "fact_differences", "faithfulness", "from_timm", "head_units", "interaction_row", "investigate", "masked", "measure",
+    "n_nodes", "neuron_units", "node_means", "node_name", "one_or_two_things", "painted_pairs", "pair_interaction",
+    "paired_statistics", "parts_named", "patching_scores", "photo_task", "phrases", "plant_outliers", "prune",
+    "register_neurons", "register_token", "retrieved_pairs", "ridge_map", "run_circuits", "sandbox_task", "score_claims",
+    "single_things", "spread", "token_norms", "top_masks", "weight_moments",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ from ..hooks import (
     edited_neurons,
     mixed_values,
     neuron_weights,
-    record_neurons,
+    neurons_recorded,
     visit_attention_inputs,
     visit_neurons,
 )
@@ -156,6 +156,7 @@ class Faithfulness:
     accuracy: Tensor  # share of images with a positive logit difference
     recovered_interval: Tensor  # [2, K], 95 percent, over images
     accuracy_interval: Tensor  # [2, K]
+    whole_accuracy: float  # of the whole model
 
 
 def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, **options) -> Faithfulness:
@@ -165,7 +166,8 @@ def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, **opti
     Raises ValueError where the whole model does no better at the task than the empty circuit, or means are not finite.
     """
     ends = torch.stack([torch.zeros(n_nodes(clip)), torch.ones(n_nodes(clip))])
-    logits = task.logits(run_circuits(clip, task.pixels, means, torch.cat([ends, masks.float().cpu()]), **options))
+    distinct, which = torch.cat([ends, masks.float().cpu()]).unique(dim=0, return_inverse=True)  # rankings share circuits
+    logits = task.logits(run_circuits(clip, task.pixels, means, distinct, **options))[which]
     empty, whole = logits[:2].mean(1)
     if not whole > empty:
         raise ValueError(f"the model's mean logit difference, {whole:.3f}, is not above that of the empty circuit, {empty:.3f}")
@@ -175,7 +177,7 @@ def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, **opti
         return torch.stack([(mean[2:] - mean[0]) / (mean[1] - mean[0]), (logits[2:, rows] > 0).float().mean(1)])
 
     low_high = torch.from_numpy(interval(both, logits.shape[1])).float()  # [2, 2, K]
-    return Faithfulness(*both(slice(None)), *low_high.unbind(1))
+    return Faithfulness(*both(slice(None)), *low_high.unbind(1), (logits[1] > 0).float().mean().item())
 
 
 @torch.no_grad()
@@ -197,10 +199,11 @@ def effect_scores(task: Task, orders: Sequence[SecondOrder], portion: int = 50) 
     heads, neurons = Moments(), Moments()
     for start in range(0, len(task.pixels), portion):
         pixels, sign = task.pixels[start : start + portion], task.signs[start : start + portion].to(clip.device)
-        fx = direct_effects(clip, pixels)
+        with neurons_recorded(clip, list(range(clip.n_layers))) as recorded:  # one run for both
+            fx = direct_effects(clip, pixels)
+        flow = recorded()
         length = fx.total().norm(dim=-1)
         heads.update(torch.einsum("blhE,E,b->blh", fx.heads(), direction, sign / length).flatten(1))
-        flow = record_neurons(clip, clip.pixels(pixels), list(range(clip.n_layers)))
         rows = [(flow.taken[layer] * first[layer]).sum(1) * flow.scale for layer in range(clip.n_layers)]
         for layer, order in by_layer.items():
             unit = length[:, None] if order.relative else 1

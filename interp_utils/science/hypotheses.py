@@ -20,7 +20,7 @@ from ..heads.direct import head_basis
 from ..heads.textspan import Head
 from ..models import Clip
 from ..moments import GroupMeans, Rows
-from ..neurons.rank_one import batch_effects
+from ..neurons.rank_one import batch_effects, share_run
 from ..neurons.second_order import SecondOrder
 from ..sandbox.first import FACTORS, balanced, read, render, to_pixels
 from ..sandbox.first.paint import PAINTED
@@ -38,6 +38,7 @@ class Units:
     names: list[str]
     vectors: Callable[[Batch], Tensor]
     directions: Callable[[Tensor], Tensor]  # of a text's vector [E]
+    layer: int | None = None  # of neurons
 
 
 def head_units(clip: Clip, heads: Sequence[Head]) -> Units:
@@ -63,7 +64,8 @@ def neuron_units(order: SecondOrder, neurons: Sequence[int]) -> Units:
         return batch_effects(batch, [order], 0).less(fitted.centre).along(fitted.lines)[:, neurons, None]
 
     ones = torch.ones(len(neurons), 1)
-    return Units(order.clip, [f"L{order.layer}N{neuron}" for neuron in neurons], vectors, lambda text: ones.to(order.values))
+    names = [f"L{order.layer}N{neuron}" for neuron in neurons]
+    return Units(order.clip, names, vectors, lambda text: ones.to(order.values), order.layer)
 
 
 def spread(units: Units, images, **options) -> Tensor:
@@ -140,6 +142,8 @@ def measure(units: Sequence[Units], draw: Draw, texts: dict[str, Tensor], n: int
         few = names[start : start + portion]
         pixels = torch.cat([torch.cat(draw(text, n, seed)) for text in few]).to(clip.device)
         batch = Batch(clip, pixels, None, torch.arange(len(pixels)), "centered")
+        if layers := [each.layer for each in units if each.layer is not None]:
+            share_run(batch, layers)
         vectors = [each.vectors(batch).unflatten(0, (len(few), 2 * n)) for each in units]
         for k, text in enumerate(few):
             along = [torch.einsum("buw,uw->bu", v[k], each.directions(texts[text])) for v, each in zip(vectors, units)]

@@ -37,6 +37,7 @@ def test_the_whole_circuit_is_the_model_and_the_empty_one_the_mean(tiny, task, m
     assert torch.allclose(empty, empty[:1].expand_as(empty), atol=1e-6), "all images alike"
     found = science.faithfulness(tiny, task, means, ends)
     assert found.recovered.tolist() == pytest.approx([1.0, 0.0], abs=1e-5)
+    assert found.whole_accuracy == found.accuracy[0].item() == (task.logits(whole) > 0).float().mean().item()
     assert count_hooks(tiny.model) == 0
 
 

@@ -8,6 +8,7 @@ import torch
 from scipy.stats import mannwhitneyu
 
 from interp_utils import heads, neurons, science, statistics
+from interp_utils.sandbox import first
 from interp_utils.sandbox import first as sandbox
 from interp_utils.sandbox.first.captions import prompts
 
@@ -192,6 +193,20 @@ def test_a_neuron_answers_by_its_second_order_coefficient(sandbox):
     assert units.names == ["L5N3", "L5N8"]
     whole = torch.einsum("bnE,nE->bn", phi, order.directions[[3, 8]])
     assert torch.allclose(science.spread(units, images), whole.std(0, correction=0), rtol=1e-3)
+
+
+def test_heads_and_neurons_of_two_layers_share_one_run_of_the_model(sandbox, monkeypatch):
+    orders = [neurons.second_order(sandbox, layer, relative=True) for layer in (4, 5)]
+    neurons.fit(orders, first.factor_images("object", 40), top=10)
+    units = [science.head_units(sandbox, [(5, 1), (7, 0)]), *(science.neuron_units(order, [3, 8]) for order in orders)]
+    texts = {text: sandbox.encode_text([text])[0] for text in ("a dog", "a cat", "a beach")}
+    alone = [science.measure([each], science.painted_pairs, texts, n=4) for each in units]
+    runs, encode = [], type(sandbox).encode_image
+    monkeypatch.setattr(type(sandbox), "encode_image", lambda self, pixels: runs.append(len(pixels)) or encode(self, pixels))
+    together = science.measure(units, science.painted_pairs, texts, n=4)
+    assert runs == [24], "three texts, four pairs"
+    for text in texts:
+        torch.testing.assert_close(together[text], torch.cat([each[text] for each in alone], -1), atol=1e-6, rtol=1e-4)
 
 
 def test_differences_by_fact_find_what_was_planted(sandbox, monkeypatch):

@@ -49,3 +49,7 @@ def test_figures_draw():
     assert [label.get_text() for label in axis.get_yticklabels()] == [row[0] for row in rows]
     panels = {"heads": (torch.rand(9), torch.rand(9)), "neurons": (torch.rand(9), torch.rand(9))}
     assert len(plots.scatter_row(panels, "truth", "test", {"heads": 0.5, "neurons": 1.0}, 0.8).axes) == 2
+    curves = {name: torch.rand(3, 4) for name in ("ranked", "random")}
+    axes = plots.circuit_curves({"logits": curves, "accuracy": curves}, [70, 50, 12, 3], {"accuracy": 0.9}, "nodes (%)").axes
+    assert [len(axis.lines) for axis in axes] == [2, 3] and [len(axis.collections) for axis in axes] == [2, 2]
+    assert axes[0].lines[0].get_ydata() == pytest.approx(curves["ranked"].mean(0).numpy()), "the mean of the draws"

@@ -1,0 +1,38 @@
+"""Sub-tasks for circuits: images of two kinds in equal number, and the texts that should tell them apart."""
+
+import torch
+
+from ..datasets import Task as Labelled
+from ..models import Clip
+from ..sandbox.first import FACTORS, balanced, render, to_pixels, zero_shot_classifier
+from .circuits import Task
+
+PAINTED = 3 * 10**9  # seeds of images that no other experiment draws
+
+
+def sandbox_task(clip: Clip, factor: str, first, second, n: int, seed: int) -> Task:
+    """n images of the first sandbox world that show one value of a factor or the other in turn, all else at random."""
+    if n < 2 or n % 2 or not {first, second} <= set(FACTORS[factor]):
+        raise ValueError(f"need an even number of images and two values of {factor}, got {n}, {first!r} and {second!r}")
+    specs = [balanced(PAINTED + seed * 10**6 + k, **{factor: (first, second)[k % 2]}) for k in range(n)]
+    pixels = torch.stack([to_pixels(render(spec).pixels) for spec in specs])
+    values, rows = FACTORS[factor], zero_shot_classifier(clip, factor).cpu()
+    return Task(pixels, torch.tensor([-1.0, 1.0]).repeat(n // 2), rows[values.index(second)] - rows[values.index(first)])
+
+
+def photo_task(clip: Clip, images: Labelled, first: int, second: int, n: int, start: int = 0) -> Task:
+    """At most n photographs of two classes, as many of the one as of the other: every other one of each from number `start` on.
+
+    Raises ValueError where a class has none.
+    """
+    found = {first: [], second: []}
+    for k in range(len(images.images)):
+        pixels, label = images.images[k]
+        if label in found:
+            found[label].append(pixels)
+    chosen = [rows[start::2][: n // 2] for rows in found.values()]
+    if not (count := min(map(len, chosen))):
+        raise ValueError(f"no photographs of class {first} or {second} among {len(images.images)}, every other one from {start} on")
+    text = clip.encode_text([images.classes[first], images.classes[second]], images.templates).cpu()
+    pixels = torch.stack([*chosen[0][:count], *chosen[1][:count]])
+    return Task(pixels, torch.tensor([-1.0, 1.0]).repeat_interleave(count), text[1] - text[0])
