@@ -48,22 +48,13 @@ def answer_of(cell: NotebookNode) -> str:
 
 def kind_of(cell: NotebookNode, setup: NotebookNode) -> str:
     tags = cell.metadata.get("tags", ())
-    return next(
-        (kind for kind in ("exercise", "check") if kind in tags),
-        "setup" if cell is setup else cell.cell_type,
-    )
+    return next((kind for kind in ("exercise", "check") if kind in tags), "setup" if cell is setup else cell.cell_type)
 
 
 def graded(kind: str, name: str, points: int) -> dict:
     """nbgrader's metadata: an exercise is a solution, its check is worth points, and neither check nor set-up can be edited."""
     grade_id = {"exercise": name, "check": f"check_{name}"}.get(kind, kind)
-    found = {
-        "schema_version": 3,
-        "grade_id": grade_id,
-        "grade": kind == "check",
-        "solution": kind == "exercise",
-        "task": False,
-    }
+    found = {"schema_version": 3, "grade_id": grade_id, "grade": kind == "check", "solution": kind == "exercise", "task": False}
     return found | {"locked": kind != "exercise"} | ({"points": points} if kind == "check" else {})
 
 
@@ -74,22 +65,13 @@ def copy_of(path: Path, purpose: str) -> NotebookNode:
     added, in seconds. In JupyterLab and Colab they run as ever.
     """
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata = {
-        **METADATA,
-        **{key: value for key, value in notebook.metadata.items() if key in ("accelerator", "colab")},
-    }
-    setup, name = (
-        next(cell for cell in notebook.cells if cell.cell_type == "code"),
-        None,
-    )
+    notebook.metadata = METADATA | {key: value for key, value in notebook.metadata.items() if key in ("accelerator", "colab")}
+    setup, name = next(cell for cell in notebook.cells if cell.cell_type == "code"), None
     for cell in notebook.cells:
         kind = kind_of(cell, setup)
         if kind == "markdown":
-            cell.source = moved(
-                FOLD.sub("", cell.source) if purpose != "solutions" else cell.source,
-                path.name,
-                purpose,
-            )
+            text = cell.source if purpose == "solutions" else FOLD.sub("", cell.source)
+            cell.source = moved(text, path.name, purpose)
             continue
         cell.outputs, cell.execution_count = [], None
         if kind == "code":
@@ -97,11 +79,9 @@ def copy_of(path: Path, purpose: str) -> NotebookNode:
             continue
         if kind == "exercise":
             name, answer = name_of(cell), answer_of(cell)
-            answer = {
-                "student": STUB,
-                "source": f"    ### BEGIN SOLUTION\n{answer}\n    ### END SOLUTION",
-            }.get(purpose, answer)
-            cell.source = REGION.sub(lambda _, answer=answer: answer, cell.source)
+            marked = f"    ### BEGIN SOLUTION\n{answer}\n    ### END SOLUTION"
+            before, after = REGION.split(cell.source)[::2]
+            cell.source = before + {"student": STUB, "source": marked}.get(purpose, answer) + after
         if kind == "check" and purpose == "source" and hasattr(solutions, name):
             cell.source += HIDDEN.format(name)
         cell.metadata["nbgrader"] = graded(kind, name, cell.metadata.get("nbgrader", {}).get("points", 1))
