@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 STUB = "    # YOUR CODE HERE\n    raise NotImplementedError()"  # nbgrader's own
 REGION = re.compile(r" *### BEGIN SOLUTION\n(.*?)\n *### END SOLUTION", re.S)
 FOLD = re.compile(r"\n*<details><summary>Solution</summary>.*?</details>", re.S)
-HIDDEN = "\n### BEGIN HIDDEN TESTS\niu.exercises.grade({})\n### END HIDDEN TESTS"
+HIDDEN = '\n### BEGIN HIDDEN TESTS\niu.exercises.grade({0}, "{0}")\n### END HIDDEN TESTS'
 METADATA = {
     "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
     "language_info": {"name": "python"},

@@ -14,25 +14,29 @@ __all__ = ["check", "grade", "solutions"]
 def check(answer: Callable, seed: int | None = None) -> None:
     """Try an answer on random cases and say that it is right. Raises AssertionError, in words, when it is not.
 
-    An exercise that still calls the folded solution is not tried. seed: None draws new cases; a failed check says which it drew.
+    Which exercise it answers, its name says. One that still calls the folded solution is not tried. seed: None draws new cases.
+    Raises ValueError where there is no exercise of this name.
     """
     if stands_in(answer):
         return print(f"{answer.__name__}: the folded solution stands in for yours")
-    _examine(answer, 10, seed)
-    print(f"{answer.__name__}: right")
-
-
-def grade(answer: Callable, seed: int | None = None) -> None:
-    """As `check`, on more cases, and the folded solution does not stand in. Raises AssertionError, which costs the points."""
-    _examine(answer, 30, seed)
-
-
-def _examine(answer: Callable, n_cases: int, seed: int | None) -> None:
     name = getattr(answer, "__name__", type(answer).__name__)
+    _examine(answer, name, 10, seed)
+    print(f"{name}: right")
+
+
+def grade(answer: Callable, name: str, seed: int | None = None) -> None:
+    """As `check`, for the exercise of this name, on more cases; the folded solution does not stand in.
+
+    Raises AssertionError, which costs the points; ValueError where there is no exercise of this name.
+    """
+    _examine(answer, name, 30, seed)
+
+
+def _examine(answer: Callable, name: str, n_cases: int, seed: int | None) -> None:
     chapter = next((chapter for chapter in (opening, heads, neurons) if hasattr(solutions, name) and hasattr(chapter, name)), None)
     if chapter is None:
         raise ValueError(f"there is no exercise {name!r}; give `check` the function of the exercise, under its name")
-    assert isfunction(answer), f"{name}: write a plain function"
+    assert isfunction(answer), f"{name}: write a plain function, not a {type(answer).__name__}"
     used = ", ".join(f"`{each}`" for each in borrowed(answer))
     assert not used, f"{name}: write it yourself, with torch and Python alone; the answer uses {used}"
     first = secrets.randbits(32) if seed is None else seed

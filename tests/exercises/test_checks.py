@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from functools import cache
+from functools import cache, partial
 from textwrap import indent
 
 import pytest
@@ -43,11 +43,11 @@ def answered(name, body):
 def test_a_check_passes_the_solution_and_nothing_else(name):
     right = defined(name, inspect.getsource(getattr(solutions, name)))
     check(right)
-    grade(right)
+    grade(right, name)
     refused = [*WRONG[name], *cheats(name, parameters_of(name))]
     assert len(WRONG[name]) >= 3 and len(CHEATS[name]) >= 2
     for body in ("raise NotImplementedError()", "pass", *refused):
-        for asked in (check, grade):
+        for asked in (check, partial(grade, name=name)):
             if asked is check and body.startswith("return iu.exercises.solutions."):
                 continue  # in the reader's copy it stands in
             with pytest.raises(AssertionError, match=f"^{name}: ") as said:
@@ -70,16 +70,25 @@ def test_the_folded_solution_stands_in_for_the_reader_but_not_for_the_mark(capsy
     check(line)
     assert capsys.readouterr().out == "worst_group: the folded solution stands in for yours\n"
     with pytest.raises(AssertionError, match="write it yourself"):
-        grade(line)
+        grade(line, "worst_group")
 
 
 def test_a_failed_check_names_a_case_that_fails_again():
     lucky = answered("worst_group", "right = (guesses == labels).float()\nreturn right[groups == groups[0]].mean().item()")
     with pytest.raises(AssertionError, match=r"seed=(\d+)") as first:
-        grade(lucky)
+        grade(lucky, "worst_group")
     seed = int(re.search(r"seed=(\d+)", str(first.value))[1])
     with pytest.raises(AssertionError, match=f"seed={seed}"):
         check(lucky, seed=seed)
+
+
+def test_one_exercise_does_not_answer_another():
+    easy = defined("running_totals", inspect.getsource(solutions.running_totals))
+    easy.__name__ = "pursue"
+    with pytest.raises(AssertionError, match="^pursue: "):
+        grade(easy, "pursue")
+    with pytest.raises(ValueError, match="no exercise 'pursuit'"):
+        grade(easy, "pursuit")
 
 
 def test_only_an_exercise_can_be_checked():
