@@ -46,7 +46,8 @@ def course(tmp_path_factory):
     kernel.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
-    (course / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = 'vision'\n")
+    patient = "c.ExecutePreprocessor.timeout = c.ExecutePreprocessor.startup_timeout = c.ExecutePreprocessor.iopub_timeout = 600\n"
+    (course / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = 'vision'\n" + patient)
     return course
 
 
