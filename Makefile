@@ -1,11 +1,13 @@
 # make lab    open the notebooks in JupyterLab
 # make test   everything that CI runs: lint, unit tests, every notebook
 # make rehearse    every notebook under the presets for real models, on stand-ins of their downloads
+# make student / make solutions    write copies of the notebooks for a class, without and with the answers
+# make grade-test    hand out, fill in, mark and give back copies with nbgrader, in an environment of its own
 # make notebooks / make book    execute the notebooks in place / render them as HTML into build/book
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test rehearse notebooks book benchmarks clean
+.PHONY: lab test rehearse student solutions grade-test notebooks book benchmarks clean
 
 lab: .venv/.lab
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
@@ -17,6 +19,12 @@ test: .venv/.test
 
 rehearse: .venv/.test
 	$(BIN)/python tests/rehearsal/rehearse.py laptop
+
+student solutions: .venv/.test
+	$(BIN)/python notebooks/copies.py $@
+
+grade-test: .venv/.test
+	$(BIN)/pytest -s tests/exercises/nbgrader_loop.py
 
 notebooks: .venv/.test
 	$(BIN)/python notebooks/execute.py

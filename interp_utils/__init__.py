@@ -2,6 +2,7 @@
 
 from . import (
     datasets,
+    exercises,
     explainers,
     heads,
     hooks,
@@ -25,7 +26,7 @@ from .presets import setup
 from .sandbox import zoo as _zoo  # noqa: F401, makes the small models known to rosetta.load_unit_model
 
 __all__ = [
-    "Clip", "datasets", "explainers", "heads", "hooks", "images", "load_clip", "moments", "neurons", "plots", "rosetta",
-    "sandbox", "science", "segmentation", "setup", "statistics", "stream", "texts", "thesis", "towers",
+    "Clip", "datasets", "exercises", "explainers", "heads", "hooks", "images", "load_clip", "moments", "neurons", "plots",
+    "rosetta", "sandbox", "science", "segmentation", "setup", "statistics", "stream", "texts", "thesis", "towers",
     "widgets",
 ]  # fmt: skip
