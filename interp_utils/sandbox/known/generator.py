@@ -11,6 +11,11 @@ CHANNELS = (256, 192, 128, 64, 32)  # at 4, 8, 16, 32 and 64 pixels
 MAPPED, CLASS = 256, 32  # what the mapping network and the class embedding give to every block
 
 
+def single(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict that was stored in half precision, in single precision."""
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
 class KnownBigGAN(nn.Module):
     """z [B, 32], class weights [B, kinds] -> images [B, 3, 64, 64] in -1..1."""
 
