@@ -12,7 +12,7 @@ from .latents import KINDS, Factors, factors, picture, sample
 from .reader import Reader
 from .units import NAME, styles
 
-SEEING = ("resnet", "dino_resnet", "clip_resnet", "dino_vit", "mae_vit")
+SEEING = tuple(f"sandbox/{name}" for name in ("resnet", "dino_resnet", "clip_resnet", "dino_vit", "mae_vit"))
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Mined:
 def mine(
     names: Sequence[str] = SEEING, n: int = 160, pretrained: bool = True, seed: int = 0, kind: int | None = None, own=None
 ) -> Mined:
-    """Match the known generator with models of the sandbox zoo on n images that it draws.
+    """Match the known generator with models that see, by their names, on n images that it draws.
 
     pretrained: False takes untrained copies with weights of that seed. kind: of one class alone, as the thesis mines its
     dictionaries. own: the generator's correlation with itself, where it is known already.
     """
     generator = styles(rosetta.load_unit_model(NAME))
-    models = {name: rosetta.load_unit_model(f"sandbox/{name}", pretrained=pretrained, seed=seed) for name in names}
+    models = {name: rosetta.load_unit_model(name, pretrained=pretrained, seed=seed) for name in names}
     others = list(models.values()) + ([generator] if own is None else [])
     matches = rosetta.correlate(generator, others, generator.sample(n, seed=seed, kind=kind), batch_size=32)
     own = matches.pop() if own is None else own
