@@ -120,10 +120,11 @@ def edit_table(
 
     def by_pixels(change: Change) -> dict[str, Tensor]:
         with torch.no_grad():
-            (target,) = change([generator(*latents)[0]])
+            drawn = generator(*latents)[0]
+        (target,) = change([drawn])
 
-        def error(images: Tensor) -> Tensor:
-            return (images - target).square().mean((1, 2, 3))
+        def error(images: Tensor) -> Tensor:  # in units of the pixels' variance, as maps are compared
+            return 0.5 * (images - target).square().mean((1, 2, 3)) / drawn.var()
 
         return judged(invert(generator, [], latents, error, origin=latents[0].to(generator.device), **options).images.cpu())
 

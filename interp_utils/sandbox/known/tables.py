@@ -30,8 +30,10 @@ MOVES = {
     "copy": rosetta.copy_paste(border=True),
 }  # fmt: skip
 IN_W = {"steps": 40, "lr": 0.05, "alpha": 8.0}  # edits of places and sizes, in the style
-IN_Z = {"steps": 40, "lr": 0.05, "alpha": 0.1}  # removal by one unit, in the latent: what it finds must be an image without it
-FEW, FREE = 4, {"steps": 40, "lr": 0.05, "alpha": 0.5}  # removal by a few units, in the style, where it can leave what z draws
+IN_Z = {"steps": 80, "lr": 0.05, "alpha": 0.05}  # removal in the latent, which can draw nothing but images of this world
+OUT = {"steps": 40, "lr": 0.05, "alpha": 1.0}  # removal in the style, which can leave it
+LED = {"steps": 40, "lr": 0.1, "alpha": 0.1}  # inversion by maps alone, in the latent
+FEW = 2  # units by which an object is removed; the thesis takes one or two
 HELD = 0.2  # correlation with the object below which a unit counts as one of the background
 
 
@@ -85,7 +87,7 @@ def edits(n: int = 20, first: int | None = None, only: tuple[str, ...] = (), fin
     """What edits did to n drawn images: "edit, units" -> measures [n] (see `mining.Judged`); "units, set" -> their numbers.
 
     first: of how many of the n images; only: which rows, by default all. Moves, zooms and copies are asked for in w; "remove" by
-    one unit in z, by a few in w, alone or while the Rosetta units of the background are held; "pixels": the image itself is
+    two units, in z, in w, and in w while the Rosetta units of the background are held; "pixels": the image itself is
     changed, and its pixels are matched.
     """
     mined = mine()
@@ -118,11 +120,11 @@ def edits_by(own: rosetta.Correlation, units: Results, n: int, first=None, only:
         for name, numbers in {**moving, "pixels": None}.items():
             rows.append((f"{edit}, {name}", in_w, w, numbers, change, IN_W))
     for name, numbers in removing.items():
-        one, few, held = numbers[:1], numbers, torch.cat([numbers, background[~torch.isin(background, numbers)]])
-        change = {len(each): rosetta.set_units(in_z.units, each.tolist()) for each in (one, few)}
-        rows.append((f"remove, {name}", in_z, (z, c), one, change[1], IN_Z))
-        rows.append((f"remove, {name}, a few", in_w, w, few, change[len(few)], FREE))
-        rows.append((f"remove, {name}, a few, background held", in_w, w, held, change[len(few)], FREE))
+        change = rosetta.set_units(in_z.units, numbers.tolist())
+        held = torch.cat([numbers, background[~torch.isin(background, numbers)]])
+        rows.append((f"remove, {name}", in_z, (z, c), numbers, change, IN_Z))
+        rows.append((f"remove, {name}, in w", in_w, w, numbers, change, OUT))
+        rows.append((f"remove, {name}, in w, background held", in_w, w, held, change, OUT))
     for row, generator, latents, numbers, change, options in rows:
         if not only or row in only:
             edit, name = row.split(", ", 1)
@@ -157,13 +159,13 @@ def layout(n: int = 100, first: int | None = None, only: tuple[str, ...] = (), f
     Targets are n exact pictures of one object anywhere: as they are, as a sketch, in negative, and with another class asked for
     than they show ("cross-class"). Measures: where the object is in the target and in what was drawn ("x", "y", "found x",
     "found y", shares of the side, nan where none is found), and whether what was drawn reads as the class asked for ("named").
-    first, only: as for `edits`.
+    In z, so that what is found is an image of the generator's world. first, only: as for `edits`.
     """
     mined, done, reader = mine(), Done(finished), load_reader()
-    generator = mined.generator
+    generator = rosetta.load_unit_model(NAME)
     z, c, known = chosen(n, seed=1, size=(26, 40), across=(12, 52), down=(12, 52))
     image, _ = picture(known, c.argmax(1))
-    start, mean = generator.sample(n, seed=2)[0], generator.sample(2000, seed=12)[0].mean(0)
+    start = generator.sample(n, seed=2)[0]
     image, c, start, places = image[:first], c[:first], start[:first], known.places[:first, 0] / 64
     targets = {"photo": (image, c), "sketch": (restyled(image, "sketch"), c), "negative": (restyled(image, "negative"), c)}
     targets["cross-class"] = (image, c.roll(3, 1))
@@ -176,8 +178,7 @@ def layout(n: int = 100, first: int | None = None, only: tuple[str, ...] = (), f
 
     def inverted(target: Tensor, asked: Tensor, models) -> dict[str, Tensor]:
         guides = [rosetta.Guidance(pairs, model(target), "instance") for model, pairs in models]
-        options = {"steps": 40, "lr": 0.05, "alpha": 0.1, "origin": mean}
-        return measured(rosetta.invert(generator, guides, (start, asked), **options).images, asked)
+        return measured(rosetta.invert(generator, guides, (start, asked), **LED).images, asked)
 
     found = {"start": done("start", lambda: measured(generator(start, c)[0], c))}
     for by in ("trained", "untrained 0", "untrained 1", "untrained 2"):
