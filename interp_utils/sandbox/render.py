@@ -58,7 +58,7 @@ def rendered(specs: Sequence[Spec]) -> list[Rendered]:
 def draw(specs: Sequence[Spec], masks: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """Draw many images at once: uint8 [B, 3, 64, 64], and with masks=True what is seen of each object, bool [B, 4, 64, 64]."""
     layouts = [_layout(spec) for spec in specs]
-    image = torch.stack([_backgrounds()[spec.scene][layout.background] for spec, layout in zip(specs, layouts)]).float() / 255
+    image = torch.stack([backgrounds()[spec.scene][layout.background] for spec, layout in zip(specs, layouts)]).float() / 255
     mirrored = torch.tensor([layout.mirrored for layout in layouts])
     image[mirrored] = image[mirrored].flip(3)
     image *= torch.tensor([layout.brightness for layout in layouts])[:, None, None, None]
@@ -171,7 +171,7 @@ def _copies(spec: Spec, between) -> tuple[list[float], list[tuple[float, float]]
 
 
 @cache
-def _backgrounds() -> dict[str, Tensor]:
+def backgrounds() -> dict[str, Tensor]:
     """uint8 [BACKGROUNDS, 3, 64, 64] for each scene."""
 
     def background(scene: str, k: int) -> Tensor:

@@ -18,19 +18,21 @@ from .inversion import Inversion, invert
 Change = Callable[[list[Tensor]], list[Tensor]]
 
 
-def shift(right: float = 0.0, down: float = 0.0) -> Change:
-    """Move maps by a share of their side and pad with zeros: 0.25 moves a 4 x 4 map by one cell, an 8 x 8 map by two.
+def shift(right: float = 0.0, down: float = 0.0, border: bool = False) -> Change:
+    """Move maps by a share of their side: 0.25 moves a 4 x 4 map by one cell, an 8 x 8 map by two.
 
-    Raises ValueError for a share outside -1..1.
+    What comes in is zero, as in the thesis, or with border=True the edge again: zero is no background where maps stand before
+    their ReLU. Raises ValueError for a share outside -1..1.
     """
     if not (-1 <= right <= 1 and -1 <= down <= 1):
         raise ValueError(f"shares of the side are between -1 and 1, got {right} and {down}")
-    return lambda maps: [_moved(layer, round(right * layer.shape[3]), round(down * layer.shape[2])) for layer in maps]
+    mode = "replicate" if border else "constant"
+    return lambda maps: [_moved(layer, round(right * layer.shape[3]), round(down * layer.shape[2]), mode) for layer in maps]
 
 
-def _moved(maps: Tensor, right: int, down: int) -> Tensor:
+def _moved(maps: Tensor, right: int, down: int, mode: str) -> Tensor:
     h, w = maps.shape[2:]
-    padded = F.pad(maps, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)))
+    padded = F.pad(maps, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)), mode)
     return padded[:, :, max(-down, 0) : max(-down, 0) + h, max(-right, 0) : max(-right, 0) + w]
 
 
@@ -50,9 +52,12 @@ def zoom(factor: float = 2.0) -> Change:
     return change
 
 
-def copy_paste(share: float = 0.25) -> Change:
-    """Two of everything: the left half of the maps moved left by a share of their side, the right half of them moved right."""
-    left, right = shift(-share), shift(share)
+def copy_paste(share: float = 0.25, border: bool = False) -> Change:
+    """Two of everything: the left half of the maps moved left by a share of their side, the right half of them moved right.
+
+    border: as for `shift`.
+    """
+    left, right = shift(-share, border=border), shift(share, border=border)
 
     def change(maps: list[Tensor]) -> list[Tensor]:
         halves = zip(left(maps), right(maps))

@@ -41,7 +41,7 @@ def inversion_table(
     image.
     """
     found: Results = {name: {} for name in guided_by}
-    done = _Done(finished)
+    done = Done(finished)
     for rows in tqdm(torch.arange(len(images)).split(batch_size), desc="images"):
         targets, latents = images[rows].to(generator.device), tuple(part[rows] for part in start)
         loss = PerceptualDistance(seen_by, targets)
@@ -56,7 +56,7 @@ def inversion_table(
     return {name: {measure: torch.cat(parts) for measure, parts in measures.items()} for name, measures in found.items()}
 
 
-class _Done:
+class Done:
     """Runs parts of a long computation once, and keeps what they gave in a file if there is one."""
 
     def __init__(self, path: str | Path | None):
@@ -102,7 +102,7 @@ def edit_table(
     pairs: dict[str, Pairs],
     latents: tuple[Tensor, ...],
     changes: dict[str, Change],
-    judged: Judged,
+    judged: Callable[[Tensor], dict[str, Tensor]],
     pixels: bool = False,
     form: str = "distance",
     finished: str | Path | None = None,
@@ -120,14 +120,15 @@ def edit_table(
 
     def by_pixels(change: Change) -> dict[str, Tensor]:
         with torch.no_grad():
-            (target,) = change([generator(*latents)[0]])
+            drawn = generator(*latents)[0]
+        (target,) = change([drawn])
 
-        def error(images: Tensor) -> Tensor:
-            return (images - target).square().mean((1, 2, 3))
+        def error(images: Tensor) -> Tensor:  # in units of the pixels' variance, as maps are compared
+            return 0.5 * (images - target).square().mean((1, 2, 3)) / drawn.var()
 
         return judged(invert(generator, [], latents, error, origin=latents[0].to(generator.device), **options).images.cpu())
 
-    found, done = {}, _Done(finished)
+    found, done = {}, Done(finished)
     for name, change in tqdm(changes.items(), desc="edits"):
         ways = {units: partial(by_units, chosen, change) for units, chosen in pairs.items()}
         if pixels:

@@ -160,6 +160,22 @@ class Correlation:
                 result[rows, columns] = cross * scales[0][:, None] * scales[1]
         return result.clamp_(-1, 1)
 
+    def without_position(self, means_a: Sequence[Tensor], means_b: Sequence[Tensor]) -> "Correlation":
+        """The same with what depends on position alone taken out: every map less its mean over the images.
+
+        means_a, means_b: these means, for each layer [units, h, w]. What is left says whether two units go up and down together
+        at a place; that both prefer the middle no longer counts.
+        """
+        fixed = Correlation(self.a, self.b)
+        fixed.update([maps[None].double() for maps in means_a], [maps[None].double() for maps in means_b])
+        found = Correlation(self.a, self.b)
+        found.sums, found.count, found.dtype = {name: total.clone() for name, total in self.sums.items()}, self.count, self.dtype
+        found.sums["cross"] -= self.count * fixed.sums["cross"]
+        for side in ("squares_a", "squares_b"):
+            left = found.sums[side] - self.count * fixed.sums[side]
+            found.sums[side] = torch.where(left > CONSTANT * found.sums[side], left, 0)  # rounding alone would leave that much
+        return found
+
     def save(self, path: str | Path) -> None:
         """Write all sums as safetensors."""
         facts = {"a": asdict(self.a), "b": asdict(self.b), "count": self.count, "double": self.dtype == torch.float64}

@@ -41,6 +41,7 @@ def correlate(
     batch_size: int = 16,
     shuffled: bool = False,
     published: bool = False,
+    without_position: bool = False,
 ):
     """Correlate all units of two models in one pass (thesis, eqs. 4.1 and 4.2): a `Correlation`, or a list for several b.
 
@@ -48,9 +49,11 @@ def correlate(
     generator the latents that `a.sample(n, seed)` gave; then b sees what a draws, cut off at 0 and 1. b may be a itself.
     shuffled: b sees, for each image, another one of the batch: the control that shows what correlates without any content.
     published: as the published code does: the per-batch cosine, in two passes (see `PublishedCorrelation`), of images that are not
-    cut off at 0 and 1 and of maps with their margin around the image.
+    cut off at 0 and 1 and of maps with their margin around the image. without_position: of maps less their mean over images.
     Raises ValueError for no inputs, TypeError for a generator as b that is not a.
     """
+    if published and without_position:
+        raise ValueError("the published similarity is a cosine of maps as they are; choose published or without_position")
     several = isinstance(b, Sequence)
     others = list(b) if several else [b]
     for other in others:
@@ -95,5 +98,17 @@ def correlate(
 
         feed(a, dataset, [(means[key], mean(model)) for key, model in models.items()], batch_size=batch_size)
         found = [PublishedCorrelation(a.units, b.units, means[id(a)].mean, means[id(b)].mean) for b in others]
-    feed(a, dataset, [(statistic, pair(other)) for statistic, other in zip(found, others)], batch_size=batch_size)
+    wanted = [(statistic, pair(other)) for statistic, other in zip(found, others)]
+    if without_position:
+        models = {id(model): model for model in (a, *others)}
+        means = {key: [Moments() for _ in model.layers] for key, model in models.items()}
+
+        def layer_of(model, k):
+            return lambda batch: maps_of(model, batch)[k]
+
+        wanted += [(mean, layer_of(models[key], k)) for key, layers in means.items() for k, mean in enumerate(layers)]
+    feed(a, dataset, wanted, batch_size=batch_size)
+    if without_position:
+        fixed = {key: [mean.mean for mean in layers] for key, layers in means.items()}
+        found = [statistic.without_position(fixed[id(a)], fixed[id(b)]) for statistic, b in zip(found, others)]
     return found if several else found[0]

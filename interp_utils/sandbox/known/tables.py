@@ -1,0 +1,295 @@
+"""The long tables of chapter 4, measured on the known generator. Each goes on where it was stopped.
+
+    python -m interp_utils.sandbox.known.tables edits layout inversion buddies
+
+Every table is a function of how many images it takes, so that a test can make its first rows again. No model that guides an edit or
+an inversion judges it: places, sizes and kinds come from the reader, distances from the sandbox CLIP.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ... import rosetta
+from ...models import DATA, load_clip
+from ...rosetta.judging.experiments import Done, Results, edit_table, inversion_table, load_results
+from ..clip import MEAN, STD
+from ..render import restyle
+from .latents import KINDS, factors, picture, sample
+from .mining import SEEING, Judged, Mined, chosen, mine, with_objects
+from .reader import load_reader
+from .units import NAME, style, styles
+
+MOVES = {
+    "right": rosetta.shift(0.25, border=True), "up": rosetta.shift(down=-0.25, border=True), "zoom": rosetta.zoom(2),
+    "copy": rosetta.copy_paste(border=True),
+}  # fmt: skip
+IN_W = {"steps": 40, "lr": 0.05, "alpha": 8.0}  # edits of places and sizes, in the style
+IN_Z = {"steps": 80, "lr": 0.05, "alpha": 0.05}  # removal in the latent, which can draw nothing but images of this world
+OUT = {"steps": 40, "lr": 0.05, "alpha": 1.0}  # removal in the style, which can leave it
+LED = {"steps": 40, "lr": 0.1, "alpha": 0.1}  # inversion by maps alone, in the latent
+FEW = 2  # units by which an object is removed; the thesis takes one or two
+HELD = 0.2  # correlation with the object below which a unit counts as one of the background
+
+
+def unit_sets(mined: Mined, r: Tensor, blanks: list[Mined]) -> dict[str, Tensor]:
+    """Numbers of the units by which moves are made: Rosetta units, and as many of each control.
+
+    r: correlation of each unit with the object. "same correlation": no Rosetta units, each the one whose correlation is nearest
+    to that of a Rosetta unit; "untrained": the strongest in the dictionaries of untrained partners.
+    """
+    chosen, free = mined.dictionary.units, _free(mined)
+    sets = {"Rosetta": chosen}
+    for seed in range(3):
+        sets[f"random {seed}"] = free[torch.randperm(len(free), generator=torch.Generator().manual_seed(seed))[: len(chosen)]]
+    sets["same correlation"] = _nearest(r, chosen, free)
+    for seed, blank in enumerate(blanks):
+        strength = blank.dictionary.correlations.mean(1)
+        sets[f"untrained {seed}"] = blank.dictionary.units[strength.argsort(descending=True)[: len(chosen)]]
+    return sets
+
+
+def object_sets(mined: Mined, r: Tensor, blanks: list[Mined]) -> dict[str, Tensor]:
+    """Numbers of the few units by which an object is removed: the Rosetta units most correlated with it, and of each control."""
+    units, free = mined.dictionary.units, _free(mined)
+    best = units[r[units].argsort(descending=True)[:FEW]]
+    sets = {"Rosetta": best, "same correlation": _nearest(r, best, free)}
+    for seed in range(3):
+        sets[f"random {seed}"] = free[torch.randperm(len(free), generator=torch.Generator().manual_seed(10 + seed))[:FEW]]
+    for seed, blank in enumerate(blanks):
+        theirs = blank.dictionary.units
+        sets[f"untrained {seed}"] = theirs[r[theirs].argsort(descending=True)[:FEW]]
+    return sets
+
+
+def _free(mined: Mined) -> Tensor:
+    """Units that vary and are no Rosetta units."""
+    varies = mined.own.matrix.diagonal() > 0.99
+    varies[mined.dictionary.units] = False
+    return varies.nonzero()[:, 0]
+
+
+def _nearest(r: Tensor, wanted: Tensor, free: Tensor) -> Tensor:
+    left, found = free.tolist(), []
+    for unit in wanted.tolist():
+        best = min(left, key=lambda other: abs(r[other].item() - r[unit].item()))
+        left.remove(best)
+        found.append(best)
+    return torch.tensor(found)
+
+
+def edits(n: int = 20, first: int | None = None, only: tuple[str, ...] = (), finished: str | Path | None = None) -> Results:
+    """What edits did to n drawn images: "edit, units" -> measures [n] (see `mining.Judged`); "units, set" -> their numbers.
+
+    first: of how many of the n images; only: which rows, by default all. Moves, zooms and copies are asked for in w; "remove" by
+    two units, in z, in w, and in w while the Rosetta units of the background are held; "pixels": the image itself is
+    changed, and its pixels are matched.
+    """
+    mined = mine()
+    blanks = [mine(pretrained=False, seed=seed, own=mined.own) for seed in range(3)]
+    r, rosetta_units = with_objects(mined.generator), mined.dictionary.units
+    sets = {f"units, {name}": numbers for name, numbers in unit_sets(mined, r, blanks).items()}
+    sets |= {f"object unit, {name}": numbers for name, numbers in object_sets(mined, r, blanks).items()}
+    sets["background"] = rosetta_units[r[rosetta_units].abs() < HELD]
+    units = {name: {"numbers": numbers} for name, numbers in sets.items()}
+    return units | edits_by(mined.own, units, n, first, only, finished)
+
+
+def edits_by(own: rosetta.Correlation, units: Results, n: int, first=None, only: tuple[str, ...] = (), finished=None) -> Results:
+    """The rows of `edits` by units that are known already. own: the generator's correlation with itself."""
+    in_z = rosetta.load_unit_model(NAME)
+    in_w = styles(in_z)
+    z, c, _ = chosen(n)
+    z, c = z[:first], c[:first]
+    w = (style(in_z, z).cpu(), c)
+    judged = Judged(load_reader(), in_w(*w)[0])
+    numbers = {name: row["numbers"] for name, row in units.items() if "numbers" in row}
+    moving, removing = (
+        {name.removeprefix(what): each for name, each in numbers.items() if name.startswith(what)}
+        for what in ("units, ", "object unit, ")
+    )
+    background = numbers["background"]
+    found: Results = {}
+    rows = []
+    for edit, change in MOVES.items():
+        for name, numbers in {**moving, "pixels": None}.items():
+            rows.append((f"{edit}, {name}", in_w, w, numbers, change, IN_W))
+    for name, numbers in removing.items():
+        change = rosetta.set_units(in_z.units, numbers.tolist())
+        held = torch.cat([numbers, background[~torch.isin(background, numbers)]])
+        rows.append((f"remove, {name}", in_z, (z, c), numbers, change, IN_Z))
+        rows.append((f"remove, {name}, in w", in_w, w, numbers, change, OUT))
+        rows.append((f"remove, {name}, in w, background held", in_w, w, held, change, OUT))
+    for row, generator, latents, numbers, change, options in rows:
+        if not only or row in only:
+            edit, name = row.split(", ", 1)
+            pairs = {} if numbers is None else {name: rosetta.own_pairs(own, numbers)}
+            more = {"pixels": numbers is None, "finished": finished}
+            found |= edit_table(generator, pairs, latents, {edit: change}, judged, **more, **options)
+    return found
+
+
+def _background(mined: Mined, r: Tensor) -> Tensor:
+    """Rosetta units that do not follow the object."""
+    return mined.dictionary.units[r[mined.dictionary.units].abs() < HELD]
+
+
+def clip_maps() -> rosetta.UnitModel:
+    """The image tower of the sandbox CLIP as a judge of distances: the tokens after each of its blocks."""
+    clip = load_clip("sandbox", device="cpu")
+    layers = [f"transformer.resblocks.{k}" for k in range(clip.n_layers)]
+    as_map = partial(rosetta.tokens_to_map, prefix=1, grid=clip.grid)
+    return rosetta.UnitModel(clip.model.visual, layers, MEAN, STD, 64, as_map, "sandbox CLIP")
+
+
+def restyled(images: Tensor, style: str) -> Tensor:
+    """Images [B, 3, 64, 64] in 0..1 as a "sketch" or a "negative"."""
+    pixels = (images * 255).round().byte().movedim(1, 3).numpy()
+    return torch.from_numpy(np.stack([restyle(each, style) for each in pixels])).movedim(3, 1).float() / 255
+
+
+def layout(n: int = 100, first: int | None = None, only: tuple[str, ...] = (), finished: str | Path | None = None) -> Results:
+    """Inversion of images that the generator cannot draw, from maps alone: "target, guided by" -> measures [n].
+
+    Targets are n exact pictures of one object anywhere: as they are, as a sketch, in negative, and with another class asked for
+    than they show ("cross-class"). Measures: where the object is in the target and in what was drawn ("x", "y", "found x",
+    "found y", shares of the side, nan where none is found), and whether what was drawn reads as the class asked for ("named").
+    In z, so that what is found is an image of the generator's world. first, only: as for `edits`.
+    """
+    mined, done, reader = mine(), Done(finished), load_reader()
+    generator = rosetta.load_unit_model(NAME)
+    z, c, known = chosen(n, seed=1, size=(26, 40), across=(12, 52), down=(12, 52))
+    image, _ = picture(known, c.argmax(1))
+    start = generator.sample(n, seed=2)[0]
+    image, c, start, places = image[:first], c[:first], start[:first], known.places[:first, 0] / 64
+    targets = {"photo": (image, c), "sketch": (restyled(image, "sketch"), c), "negative": (restyled(image, "negative"), c)}
+    targets["cross-class"] = (image, c.roll(3, 1))
+
+    def measured(images: Tensor, asked: Tensor) -> dict[str, Tensor]:
+        read = reader.read(images)
+        middle, _ = rosetta.judges.places(read.masks > 0.5)
+        named = (read.object.argmax(1) == asked.argmax(1)).float()
+        return {"x": places[:, 0], "y": places[:, 1], "found x": middle[:, 0], "found y": middle[:, 1], "named": named}
+
+    def inverted(target: Tensor, asked: Tensor, models) -> dict[str, Tensor]:
+        guides = [rosetta.Guidance(pairs, model(target), "instance") for model, pairs in models]
+        return measured(rosetta.invert(generator, guides, (start, asked), **LED).images, asked)
+
+    found = {"start": done("start", lambda: measured(generator(start, c)[0], c))}
+    for by in ("trained", "untrained 0", "untrained 1", "untrained 2"):
+        rows = {f"{name}, {by}": goal for name, goal in targets.items() if not only or f"{name}, {by}" in only}
+        if rows:
+            models = mined.pairs if by == "trained" else mine(pretrained=False, seed=int(by[-1]), own=mined.own).pairs
+            for row, (target, asked) in rows.items():
+                found[row] = done(row, partial(inverted, target, asked, models))
+    return found
+
+
+def inversion(n: int = 24, first: int | None = None, only: tuple[str, ...] = (), finished: str | Path | None = None) -> Results:
+    """Table 4.1 on n exact pictures: "loss, steps" -> PSNR, SSIM and distance of each, after 80, 300 and 1,000 steps.
+
+    In w, from the mean style and the picture's class. Rows of the table beside pairs of untrained partners; what more steps give
+    without guidance stands in the same table. first, only: as for `edits`.
+    """
+    mined = mine()
+    guided = {
+        "perceptual loss": [],
+        "+ DINO ResNet": _matched(mined, "dino_resnet"),
+        "+ CLIP ResNet": _matched(mined, "clip_resnet"),
+    }
+    guided["+ all"] = mined.pairs
+    if not only or any("untrained" in row for row in only):
+        guided |= {f"+ all, untrained {seed}": mine(pretrained=False, seed=seed, own=mined.own).pairs for seed in range(3)}
+    z = sample(n, torch.Generator().manual_seed(11))[:first]
+    c = F.one_hot(torch.arange(len(z)) % len(KINDS), len(KINDS)).float()
+    target, _ = picture(factors(z), c.argmax(1))
+    mean = mined.generator.sample(2000, seed=12)[0].mean(0)
+    start, distance = (mean.expand(len(z), -1).clone(), c), rosetta.quality.perceptual(clip_maps())
+    seen_by = next(model for name, model in mined.models.items() if name.endswith("/resnet"))  # the supervised one
+    found: Results = {}
+    for steps in (80, 300, 1000):
+        rows = {f"{name}, {steps} steps": models for name, models in guided.items()}
+        rows = {row: models for row, models in rows.items() if not only or row in only}
+        options = {"steps": steps, "lr": 0.05, "alpha": 0.1, "origin": mean, "batch_size": 12, "finished": finished}
+        if rows:
+            found |= inversion_table(mined.generator, rows, target, start, seen_by, distance, **options)
+    return found
+
+
+def _matched(mined: Mined, ending: str) -> list[tuple[rosetta.UnitModel, rosetta.Pairs]]:
+    """The model whose name ends so, with its best buddies."""
+    place, model = next((k, model) for k, model in enumerate(mined.models.values()) if model.name.endswith(f"/{ending}"))
+    return [(model, rosetta.matched_pairs(mined.matches[place]))]
+
+
+def buddies(n: int = 96, names: tuple[str, ...] = SEEING, seeds: int = 3, finished: str | Path | None = None) -> Results:
+    """Best buddies above chance: "model, which, position" -> counts for draws of images.
+
+    which: "trained" or "untrained", position: "as it is" or "taken out". Each draw of n images goes with one untrained copy.
+    Measures: "pairs", their mean correlation "mean", and how many are "above" what one in twenty reaches on shuffled images.
+    """
+    generator, done = styles(rosetta.load_unit_model(NAME)), Done(finished)
+    found: Results = {}
+    for name in names:
+        for position in ("as it is", "taken out"):
+            for seed in range(seeds):
+
+                def run(name=name, position=position, seed=seed):
+                    models = [rosetta.load_unit_model(name, pretrained=flag, seed=seed) for flag in (True, False)]
+                    latents, out = generator.sample(n, seed=100 + seed), position == "taken out"
+                    seen, by_chance = (
+                        rosetta.correlate(generator, models, latents, batch_size=32, shuffled=shuffled, without_position=out)
+                        for shuffled in (False, True)
+                    )
+                    return {
+                        f"{which} {measure}": torch.tensor([value])
+                        for which, one, other in zip(("trained", "untrained"), seen, by_chance)
+                        for measure, value in above_chance(one.matrix, other.matrix).items()
+                    }
+
+                for measure, value in done(f"{name}, {position}, {seed}", run).items():
+                    which, measure = measure.split(" ", 1)
+                    found.setdefault(f"{name}, {which}, {position}", {}).setdefault(measure, []).append(value)
+    return {name: {measure: torch.cat(values) for measure, values in row.items()} for name, row in found.items()}
+
+
+def above_chance(seen: Tensor, shuffled: Tensor) -> dict[str, float]:
+    """Of correlations [A, C]: best buddies, their mean, and how many are above what one in twenty reaches on shuffled images."""
+    values, chance = (each[rosetta.best_buddies(each).unbind(1)] for each in (seen, shuffled))
+    return {"pairs": float(len(values)), "mean": values.mean().item(), "above": float((values > chance.quantile(0.95)).sum())}
+
+
+def saved(name: str) -> Results:
+    """A table as it ships. Raises FileNotFoundError where it has not been made yet."""
+    path = DATA / "sandbox" / f"known_{name}.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(f"no table at {path}; make it with: python -m interp_utils.sandbox.known.tables {name}")
+    return load_results(path)
+
+
+TABLES = {"edits": edits, "layout": layout, "inversion": inversion, "buddies": buddies}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="+", choices=TABLES)
+    parser.add_argument("--images", type=int, help="by default those of the saved tables")
+    parser.add_argument("--out", type=Path, default=DATA / "sandbox")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    for name in args.tables:
+        unfinished = args.out / f"known_{name}.unfinished.safetensors"
+        count = {} if args.images is None else {"n": args.images}
+        rosetta.experiments.save_results(TABLES[name](finished=unfinished, **count), args.out / f"known_{name}.safetensors")
+        unfinished.unlink(missing_ok=True)
+        print(name, "done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

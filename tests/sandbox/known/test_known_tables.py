@@ -1,0 +1,54 @@
+"""The long tables of chapter 4 compare what they say they do."""
+
+import pytest
+import torch
+
+from interp_utils.sandbox.known import mining, tables
+
+
+@pytest.fixture(scope="module")
+def mined():
+    return mining.mine(("sandbox/resnet", "sandbox/clip_resnet"), n=64)
+
+
+@pytest.fixture(scope="module")
+def r(mined):
+    return mining.with_objects(mined.generator, n=40)
+
+
+def test_controls_are_as_many_other_units(mined, r):
+    blank = mining.mine(("sandbox/resnet", "sandbox/clip_resnet"), n=32, pretrained=False, own=mined.own)
+    sets = tables.unit_sets(mined, r, [blank])
+    chosen = set(sets["Rosetta"].tolist())
+    assert set(sets) == {"Rosetta", "random 0", "random 1", "random 2", "same correlation", "untrained 0"}
+    for name in ("random 0", "random 1", "random 2", "same correlation"):
+        assert len(sets[name]) == len(set(sets[name].tolist())) == len(chosen) and not chosen & set(sets[name].tolist())
+    assert len(sets["untrained 0"]) <= len(chosen)
+    apart = {name: (r[sets[name]] - r[sets["Rosetta"]]).abs().mean() for name in ("same correlation", "random 0")}
+    assert apart["same correlation"] < 0.5 * apart["random 0"]
+    single = tables.object_sets(mined, r, [blank])
+    assert all(len(numbers) == tables.FEW for numbers in single.values())
+    assert r[single["Rosetta"][0]] == r[mined.dictionary.units].max() and not chosen & set(single["same correlation"].tolist())
+    assert (r[single["same correlation"]] - r[single["Rosetta"]]).abs().mean() < 0.2
+
+
+def test_a_dictionary_of_one_class_is_mined_on_that_class():
+    one, all_kinds = (mining.mine(("sandbox/resnet",), n=48, kind=kind) for kind in (1, None))
+    assert one.matches[0].count == 48
+    assert 0 < one.dictionary.overlap(all_kinds.dictionary)["units"] < 1
+
+
+def test_restyled_pictures_are_what_they_are_called():
+    image = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(tables.restyled(image, "negative"), 1 - image, atol=1 / 255, rtol=0)
+    sketch = tables.restyled(torch.full((1, 3, 64, 64), 0.3), "sketch")
+    assert sketch.min() == 1, "no edge, no line"
+
+
+def test_above_chance_counts_what_shuffled_images_do_not_reach():
+    seen, shuffled = 0.1 * torch.rand(20, 20), 0.1 * torch.rand(20, 20)
+    seen[3, 4] = seen[7, 2] = 0.9
+    found = tables.above_chance(seen, shuffled)
+    assert 2 <= found["above"] < found["pairs"]
+    same = tables.above_chance(shuffled, shuffled)
+    assert same["above"] <= 0.06 * same["pairs"]
