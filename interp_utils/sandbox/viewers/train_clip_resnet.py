@@ -39,7 +39,7 @@ def build() -> nn.Module:
     return model
 
 
-def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 500) -> nn.Module:
+def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 1000) -> nn.Module:
     """Train, from the checkpoint if there is one, for at most `steps` steps; the model in eval mode."""
     model, tokenize = build(), clip.tokenizer()
     optimizer = torch.optim.AdamW(model.visual.parameters(), lr=RATE, weight_decay=0.05)

@@ -5,18 +5,21 @@
 
 Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (2021): a student sees large and small crops of an
 image, its teacher (the student's moving average) the large ones; the student predicts the teacher's centred and sharpened
-output for another crop of the same image. No label is used. Backgrounds are what crops of an image share most plainly, and a
-model that tells images apart by them learns nothing of objects (Chen et al. 2021, "Intriguing properties of contrastive
-losses"); so colours are jittered strongly, crops turned, and each gets a share of the low frequencies of another image. Small
-crops are large enough to hold some of the object, and there are more prototypes than kinds of background.
+output for another crop of the same image. No label is used. What differs from the paper, for a start within minutes:
+1. Prototypes are random and stay so, and the head ends in batch norm. Prototypes that learn soon all point the same way here.
+2. What the head puts out is decorrelated, as in VICReg (Bardes et al. 2022). Backgrounds are what crops of an image share most
+   plainly, and a model that tells images apart by them alone has no reason to learn objects (Chen et al. 2021, "Intriguing
+   properties of contrastive losses"); decorrelated outputs must say something else as well.
+3. Each crop gets a share of the low frequencies of another image, and small crops are large enough to hold some of the object.
 """
 
+from functools import partial
 from pathlib import Path
 
+import timm.optim.muon
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from ..world import natural
@@ -27,12 +30,13 @@ from .curves import Curve
 from .data import drawn, training_batch
 from .models import BUILDERS
 
-STEPS, SIZE, RATE = {"vit": 6000, "resnet": 6000}, 64, {"vit": 1e-3, "resnet": 2e-3}
+STEPS, SIZE, RATE = {"vit": 20_000, "resnet": 20_000}, 64, {"vit": 2e-3, "resnet": 2e-3}
 LARGE, SMALL = (2, 48, (0.5, 1.0)), (4, 32, (0.25, 0.6))  # number of crops, side in pixels, share of the image's area
-PROTOTYPES = 4096
-JITTER, TURN = 0.6, 0.35  # strength of the colour jitter; radians to either side
-BLURRED, SOLARISED = 0.5, 0.2  # shares of the crops
+PROTOTYPES = 1024
+JITTER, TURN = 0.5, 0.35  # strength of the colour jitter; radians to either side
+EXCHANGED, BLURRED = 0.3, 0.3  # the largest share of low frequencies that are another image's; share of the crops
 KEEP_TEACHER = 0.99
+DECORRELATION = 0.2  # weight of that loss; with 1 the other one hardly falls at first
 HOLD = 0.75  # share of the run after which the rate falls
 
 
@@ -56,7 +60,7 @@ def exchange(pixels: Tensor) -> Tensor:
     """Move the low frequencies of each image [B, 3, h, w] towards those of another one of the batch by a random share."""
     factor = pixels.shape[-1] // 4
     low = F.avg_pool2d(pixels, factor)
-    change = torch.rand(len(pixels), 1, 1, 1) * (low[torch.randperm(len(pixels))] - low)
+    change = EXCHANGED * torch.rand(len(pixels), 1, 1, 1) * (low[torch.randperm(len(pixels))] - low)
     return (pixels + F.interpolate(change, scale_factor=factor, mode="bilinear")).clamp(-2, 2)
 
 
@@ -67,21 +71,14 @@ def blur(pixels: Tensor) -> Tensor:
     return torch.lerp(pixels, soft, amount)
 
 
-def solarise(pixels: Tensor) -> Tensor:
-    """Turn what is brighter than a random threshold dark, in a share of the images [B, 3, h, w]."""
-    threshold = torch.empty(len(pixels), 1, 1, 1).uniform_(-0.5, 1.5)
-    chosen = torch.rand(len(pixels), 1, 1, 1) < SOLARISED
-    return torch.where(chosen & (pixels > threshold), 2 * threshold - pixels, pixels)
-
-
 def views(pixels: Tensor, number: int, side: int, area: tuple[float, float]) -> Tensor:
     """Augmented crops of images [B, 3, 64, 64], one image after the other and then again: [number * B, 3, side, side]."""
-    found = [solarise(blur(exchange(jitter(crops(pixels, side, area), JITTER)))) for _ in range(number)]
+    found = [blur(exchange(jitter(crops(pixels, side, area), JITTER))) for _ in range(number)]
     return torch.cat(found).contiguous(memory_format=torch.channels_last)
 
 
 class Network(nn.Module):
-    """Backbone and DINO head: images [B, 3, h, w] -> scores of the prototypes [B, P]."""
+    """Backbone and DINO head: images [B, 3, h, w] -> what the head puts out [B, 64] and its scores of the prototypes [B, P]."""
 
     def __init__(self, backbone: nn.Module, hidden: int = 256, bottleneck: int = 64):
         super().__init__()
@@ -89,12 +86,19 @@ class Network(nn.Module):
         layers = []
         for width in (backbone.num_features, hidden):  # batch norm in the head: images differ from the start
             layers += [nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.GELU()]
-        self.head = nn.Sequential(*layers, nn.Linear(hidden, bottleneck))
-        self.prototypes = weight_norm(nn.Linear(bottleneck, PROTOTYPES, bias=False))
-        self.prototypes.parametrizations.weight.original0.requires_grad_(False).fill_(1)
+        self.head = nn.Sequential(*layers, nn.Linear(hidden, bottleneck), nn.BatchNorm1d(bottleneck, affine=False))
+        self.register_buffer("prototypes", F.normalize(torch.randn(PROTOTYPES, bottleneck), dim=1))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.prototypes(F.normalize(self.head(self.backbone(pixels)), dim=-1)).float()
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.head(self.backbone(pixels))
+        return found, (F.normalize(found, dim=1) @ self.prototypes.T).float()
+
+
+def correlation_loss(found: Tensor) -> Tensor:
+    """Sum of the squared correlations between different columns of [B, D], divided by D."""
+    found = found.float() - found.float().mean(0)
+    correlations = F.normalize(found, dim=0).T @ F.normalize(found, dim=0)
+    return (correlations.square().sum() - correlations.diag().square().sum()) / len(correlations)
 
 
 @torch.no_grad()
@@ -111,13 +115,25 @@ def settle(backbone: nn.Module, batches: int = 8) -> nn.Module:
     return ready.eval()
 
 
-def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 500) -> nn.Module:
+def optimizer_for(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """Muon for the matrices of a ViT's blocks, AdamW for everything else."""
+    timm.optim.muon.zeropower_via_newtonschulz = partial(_orthogonalise, dtype=torch.float32)  # bfloat16 is slow on most CPUs
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "blocks" in name]
+    rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": rest, "use_fallback": True, "weight_decay": 0.05}]
+    return timm.optim.muon.Muon([group for group in groups if group["params"]], lr=rate, momentum=0.95, nesterov=True)
+
+
+_orthogonalise = timm.optim.muon.zeropower_via_newtonschulz
+
+
+def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 1000) -> nn.Module:
     """Train, from the checkpoint if there is one, for at most `steps` steps; the teacher's backbone in eval mode."""
     torch.manual_seed(0)
     student = Network(BUILDERS[f"dino_{kind}"]()).to(memory_format=torch.channels_last)
     teacher, centre = frozen_copy(student), Centre(PROTOTYPES)
-    trained = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=RATE[kind], weight_decay=0.05)
+    trained = list(student.parameters())
+    optimizer = optimizer_for(student, RATE[kind])
     curve = Curve(out / f"dino_{kind}.csv", size)
 
     def update(step: int) -> dict[str, float]:
@@ -126,12 +142,13 @@ def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 500) ->
         large, small = views(pixels, *LARGE), views(pixels, *SMALL)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                scores = teacher.train()(large).unflatten(0, (-1, size))
-            guesses = torch.cat([student.train()(x).unflatten(0, (-1, size)) for x in (large, small)])
+                scores = teacher.train()(large)[1].unflatten(0, (-1, size))
+            (found, guesses), (_, more) = student.train()(large), student(small)
         targets = centre.targets(scores)
-        loss = dino_loss(guesses, targets)
+        loss = dino_loss(torch.cat([guesses, more]).unflatten(0, (-1, size)), targets)
+        correlated = correlation_loss(found)
         optimizer.zero_grad()
-        loss.backward()
+        (loss + DECORRELATION * correlated).backward()
         nn.utils.clip_grad_norm_(trained, 3.0)
         optimizer.step()
         speed = min(1.0, (1 - step / steps) / (1 - HOLD))  # the teacher slows down as the rate falls
@@ -139,6 +156,7 @@ def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 500) ->
         mean = targets.flatten(0, 1).mean(0)  # both entropies near log P or near 0 would mean collapse
         return {
             "loss": loss.item(),
+            "correlated": correlated.item(),
             "entropy": -torch.xlogy(targets, targets).sum(-1).mean().item(),
             "entropy of mean": -torch.xlogy(mean, mean).sum().item(),
         }

@@ -39,7 +39,7 @@ def error_report(encoder: nn.Module, decoder: nn.Module, n: int = 1000, seed: in
     }
 
 
-def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 500) -> tuple[nn.Module, nn.Module]:
+def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 3000) -> tuple[nn.Module, nn.Module]:
     """Train, from the checkpoint if there is one, for at most `steps` steps; encoder and decoder in eval mode."""
     torch.manual_seed(0)
     encoder, decoder = BUILDERS["mae_vit"](), BUILDERS["mae_decoder"]()
