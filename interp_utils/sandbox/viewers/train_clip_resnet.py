@@ -23,7 +23,7 @@ from .curves import Curve
 from .data import training_batch
 from .models import BUILDERS
 
-STEPS, SIZE, RATE = 2500, 128, 2e-3
+STEPS, SIZE, RATE = 6000, 128, 2e-3
 HOLD = 0.5  # share of the run after which the rate falls
 
 

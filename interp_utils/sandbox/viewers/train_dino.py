@@ -10,21 +10,22 @@ output for another crop of the same image. No label is used. What differs from t
 2. What the head puts out is decorrelated, as in VICReg (Bardes et al. 2022). Backgrounds are what crops of an image share most
    plainly, and a model that tells images apart by them alone has no reason to learn objects (Chen et al. 2021, "Intriguing
    properties of contrastive losses"); decorrelated outputs must say something else as well.
-3. Each crop gets a share of the low frequencies of another image, and small crops are large enough to hold some of the object.
+3. Hues turn all the way round, some crops are negatives, and each gets a share of the low frequencies of another image. Small
+   crops are large enough to hold some of the object.
 """
 
-from functools import partial
+import math
 from pathlib import Path
 
-import timm.optim.muon
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from ..train_clip import optimizer_for
 from ..world import natural
 from ..zoo.models import save
-from ..zoo.train_dino import Centre, dino_loss, jitter
+from ..zoo.train_dino import Centre, dino_loss
 from ..zoo.training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 from .curves import Curve
 from .data import drawn, training_batch
@@ -33,8 +34,11 @@ from .models import BUILDERS
 STEPS, SIZE, RATE = {"vit": 20_000, "resnet": 20_000}, 64, {"vit": 2e-3, "resnet": 2e-3}
 LARGE, SMALL = (2, 48, (0.5, 1.0)), (4, 32, (0.25, 0.6))  # number of crops, side in pixels, share of the image's area
 PROTOTYPES = 1024
-JITTER, TURN = 0.5, 0.35  # strength of the colour jitter; radians to either side
-EXCHANGED, BLURRED = 0.3, 0.3  # the largest share of low frequencies that are another image's; share of the crops
+TURN, BLURRED = 0.35, 0.3  # radians to either side; share of the crops
+CELLS = 8  # a side, of the coarse images whose differences are exchanged
+WEAK = {"hue": 0.6, "grey": 0.2, "negative": 0.0, "exchanged": 0.3}  # radians to either side; shares of the crops; largest share
+STRONG = {"hue": math.pi, "grey": 0.4, "negative": 0.25, "exchanged": 1.0}  # the same later on
+STRONGER = 300, 1000  # steps between which the augmentation grows from weak to strong; strong ones alone teach nothing at first
 KEEP_TEACHER = 0.99
 DECORRELATION = 0.2  # weight of that loss; with 1 the other one hardly falls at first
 HOLD = 0.75  # share of the run after which the rate falls
@@ -56,11 +60,26 @@ def crops(pixels: Tensor, side: int, area: tuple[float, float]) -> Tensor:
     return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
 
 
-def exchange(pixels: Tensor) -> Tensor:
+def recolour(pixels: Tensor, hue: float, grey: float, negative: float) -> Tensor:
+    """Random contrast, brightness, saturation and hue of each image [B, 3, h, w]; some without colour, some as negatives."""
+    n = len(pixels)
+    contrast, brightness = 1 + torch.empty(2, n).uniform_(-0.5, 0.5)
+    contrast = torch.where(torch.rand(n) < negative, -contrast, contrast)
+    saturation = torch.where(torch.rand(n) < grey, 0.0, 1 + torch.empty(n).uniform_(-0.5, 0.5))
+    angle = torch.empty(n).uniform_(-hue, hue)
+    mean = torch.full((3, 3), 1 / 3)
+    turn = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # turns colours about the grey axis
+    cos, sin, saturation = (x[:, None, None] for x in (angle.cos(), angle.sin(), saturation))
+    mix = mean + saturation * (cos * (torch.eye(3) - mean) + sin * turn)
+    mixed = torch.einsum("bij,bjhw->bihw", mix, pixels) * contrast[:, None, None, None] + 2 * (brightness - 1)[:, None, None, None]
+    return mixed.clamp(-2, 2)
+
+
+def exchange(pixels: Tensor, exchanged: float) -> Tensor:
     """Move the low frequencies of each image [B, 3, h, w] towards those of another one of the batch by a random share."""
-    factor = pixels.shape[-1] // 4
+    factor = pixels.shape[-1] // CELLS
     low = F.avg_pool2d(pixels, factor)
-    change = EXCHANGED * torch.rand(len(pixels), 1, 1, 1) * (low[torch.randperm(len(pixels))] - low)
+    change = exchanged * torch.rand(len(pixels), 1, 1, 1) * (low[torch.randperm(len(pixels))] - low)
     return (pixels + F.interpolate(change, scale_factor=factor, mode="bilinear")).clamp(-2, 2)
 
 
@@ -71,9 +90,11 @@ def blur(pixels: Tensor) -> Tensor:
     return torch.lerp(pixels, soft, amount)
 
 
-def views(pixels: Tensor, number: int, side: int, area: tuple[float, float]) -> Tensor:
+def views(pixels: Tensor, number: int, side: int, area: tuple[float, float], step: int) -> Tensor:
     """Augmented crops of images [B, 3, 64, 64], one image after the other and then again: [number * B, 3, side, side]."""
-    found = [blur(exchange(jitter(crops(pixels, side, area), JITTER))) for _ in range(number)]
+    grown = min(1.0, max(0.0, (step - STRONGER[0]) / (STRONGER[1] - STRONGER[0])))
+    hue, grey, negative, exchanged = (WEAK[key] + grown * (STRONG[key] - WEAK[key]) for key in WEAK)
+    found = [blur(exchange(recolour(crops(pixels, side, area), hue, grey, negative), exchanged)) for _ in range(number)]
     return torch.cat(found).contiguous(memory_format=torch.channels_last)
 
 
@@ -115,31 +136,19 @@ def settle(backbone: nn.Module, batches: int = 8) -> nn.Module:
     return ready.eval()
 
 
-def optimizer_for(model: nn.Module, rate: float) -> torch.optim.Optimizer:
-    """Muon for the matrices of a ViT's blocks, AdamW for everything else."""
-    timm.optim.muon.zeropower_via_newtonschulz = partial(_orthogonalise, dtype=torch.float32)  # bfloat16 is slow on most CPUs
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "blocks" in name]
-    rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": rest, "use_fallback": True, "weight_decay": 0.05}]
-    return timm.optim.muon.Muon([group for group in groups if group["params"]], lr=rate, momentum=0.95, nesterov=True)
-
-
-_orthogonalise = timm.optim.muon.zeropower_via_newtonschulz
-
-
 def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 1000) -> nn.Module:
     """Train, from the checkpoint if there is one, for at most `steps` steps; the teacher's backbone in eval mode."""
     torch.manual_seed(0)
     student = Network(BUILDERS[f"dino_{kind}"]()).to(memory_format=torch.channels_last)
     teacher, centre = frozen_copy(student), Centre(PROTOTYPES)
     trained = list(student.parameters())
-    optimizer = optimizer_for(student, RATE[kind])
+    optimizer = optimizer_for(student.backbone, student.head, RATE[kind])
     curve = Curve(out / f"dino_{kind}.csv", size)
 
     def update(step: int) -> dict[str, float]:
         set_rate(optimizer, RATE[kind], step, steps, warm=100, hold=HOLD)
         pixels, _ = training_batch(step, size)
-        large, small = views(pixels, *LARGE), views(pixels, *SMALL)
+        large, small = views(pixels, *LARGE, step), views(pixels, *SMALL, step)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 scores = teacher.train()(large)[1].unflatten(0, (-1, size))

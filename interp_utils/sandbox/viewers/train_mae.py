@@ -20,7 +20,7 @@ from .curves import Curve
 from .data import balanced_images, training_batch
 from .models import BUILDERS, PATCH
 
-STEPS, SIZE, RATE = 8000, 128, 1.5e-3
+STEPS, SIZE, RATE = 40_000, 128, 1.5e-3
 HOLD = 0.7  # share of the run after which the rate falls
 
 
@@ -39,7 +39,7 @@ def error_report(encoder: nn.Module, decoder: nn.Module, n: int = 1000, seed: in
     }
 
 
-def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 3000) -> tuple[nn.Module, nn.Module]:
+def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 1500) -> tuple[nn.Module, nn.Module]:
     """Train, from the checkpoint if there is one, for at most `steps` steps; encoder and decoder in eval mode."""
     torch.manual_seed(0)
     encoder, decoder = BUILDERS["mae_vit"](), BUILDERS["mae_decoder"]()

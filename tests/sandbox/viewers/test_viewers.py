@@ -1,5 +1,7 @@
 """The recipes of the viewers stop and go on, their parts do what they say, and files that are wrong are refused."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -117,14 +119,70 @@ def test_crops_turn_mirror_and_zoom():
     assert 0.2 < angle.quantile(0.9) < 0.6, "turned by up to a third of a radian and more where a crop is not square"
 
 
+def test_colours_that_are_jittered():
+    torch.manual_seed(0)
+    grey = train_dino.recolour(torch.full((400, 3, 2, 2), 0.5), math.pi, 0.2, 0.0)
+    torch.testing.assert_close(grey[:, 0], grey[:, 2], msg="grey has no colour to change")
+    red = torch.tensor([1.0, -1, -1])[:, None, None].expand(400, 3, 2, 2)
+    turned = train_dino.recolour(red, math.pi, 0.2, 0.0)[:, :, 0, 0]
+    assert 40 < (turned.std(1) < 1e-4).sum() < 120, "a fifth lose their colour"
+    shares = torch.bincount(turned[turned.std(1) > 1e-4].argmax(1), minlength=3) / 400
+    assert shares.min() > 0.15, "hues turn all the way round"
+    assert (train_dino.recolour(red, 0.3, 0.0, 0.0)[:, 0].mean() > 0) and train_dino.recolour(red, 0.3, 0.0, 0.0).argmax(
+        1
+    ).max() == 0
+    ramp = torch.linspace(-1, 1, 8).expand(400, 3, 8, 8)
+    falls = train_dino.recolour(ramp, 0.0, 0.0, 0.25)
+    assert 60 < (falls[..., -1].mean((1, 2)) < falls[..., 0].mean((1, 2))).sum() < 140, "a quarter are negatives"
+
+
 def test_low_frequencies_are_exchanged_and_high_ones_stay():
     torch.manual_seed(0)
     levels = torch.linspace(-1, 1, 32)[:, None, None, None].expand(-1, 3, 32, 32)
     checks = 0.5 * (torch.arange(32) % 2 - 0.5).expand(32, 32)
-    mixed = train_dino.exchange(levels + checks)
-    assert torch.corrcoef(torch.stack([mixed.mean((1, 2, 3)), levels.mean((1, 2, 3))]))[0, 1] < 0.9
+    mixed = train_dino.exchange(levels + checks, 0.3)
+    moved = (mixed - levels).mean((1, 2, 3)).abs()
+    assert 0.05 < moved.max() <= 0.3 * 2, "towards the other image, by no more than the largest share"
     rest = mixed - mixed.mean((1, 2, 3), keepdim=True)
     torch.testing.assert_close(rest, checks.expand_as(rest), atol=1e-5, rtol=0)
+
+
+def test_blur_takes_fine_detail_from_some():
+    torch.manual_seed(0)
+    checks = (torch.arange(32) % 2 - 0.5).expand(200, 3, 32, 32)
+    left = train_dino.blur(checks)[:, 0, 16, 10:20].std(1) / checks[0, 0, 16, 10:20].std()
+    sharp = (left > 0.999).float().mean()
+    assert abs(sharp - (1 - train_dino.BLURRED)) < 0.12 and left.min() < 0.3
+
+
+def test_correlation_loss_sees_columns_that_say_the_same():
+    torch.manual_seed(0)
+    x = torch.randn(2000, 8)
+    assert train_dino.correlation_loss(3 * x + 5) < 0.05, "scale and mean do not count"
+    assert train_dino.correlation_loss(x[:, :1].expand(-1, 8)).item() == pytest.approx(7, abs=1e-3)
+    assert train_dino.correlation_loss(torch.cat([x[:, :4], -x[:, :4]], 1)).item() == pytest.approx(1, abs=0.05)
+
+
+def test_settling_measures_batch_statistics_of_whole_images():
+    torch.manual_seed(0)
+    backbone = models.BUILDERS["dino_resnet"]()
+    pixels = data.training_batch(10**5, 100)[0]
+    ready, before = train_dino.settle(backbone, batches=2), training.frozen_copy(backbone).eval()
+    in_training = backbone.train()(pixels)
+    assert (ready(pixels) - in_training).abs().mean() < 0.3 * (before(pixels) - in_training).abs().mean()
+    torch.testing.assert_close(ready(pixels)[:1], ready(pixels[:1]), atol=1e-4, rtol=1e-3, msg="an image depends on its batch")
+
+
+def test_a_held_checkpoint_is_kept_for_a_longer_run(tmp_path):
+    seen = []
+    net = nn.Linear(1, 1)
+    for steps in (4, 8):
+        path = tmp_path / f"{steps}.pt"
+        if steps == 8:
+            (tmp_path / "4.held.pt").rename(path)
+        update = lambda step: seen.append(step) or {"loss": 0.0}  # noqa: E731
+        training.loop("x", training.Checkpoint(path, net=net), steps, update, keep=3)
+    assert seen == [0, 1, 2, 3] + [3, 4, 5, 6, 7], "it goes on from the last step of the full rate"
 
 
 def test_masked_error_of_what_is_hidden():
