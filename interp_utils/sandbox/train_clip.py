@@ -163,7 +163,7 @@ class Lessons(nn.Module):
 def optimizer_for(model, extra, rate: float):
     """Muon for the matrices of the blocks, AdamW for everything else."""
     timm.optim.muon.zeropower_via_newtonschulz = partial(_orthogonalise, dtype=torch.float32)  # bfloat16 is slow on most CPUs
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "resblocks" in name]
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "blocks" in name]
     chosen = {id(p) for p in matrices}
     rest = [p for p in [*model.parameters(), *extra.parameters()] if id(p) not in chosen]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": rest, "use_fallback": True}]

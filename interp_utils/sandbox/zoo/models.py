@@ -115,15 +115,13 @@ def save(model: nn.Module, path: str | Path, token_ids: Tensor | None = None) ->
     save_file(state, path)
 
 
-def read(name: str, path: str | Path) -> dict[str, Tensor]:
-    """The state dict in float32 that `save` wrote for the model of that name.
+def read(name: str, path: str | Path, recipe: str) -> dict[str, Tensor]:
+    """The state dict in float32 that `save` wrote for the model of that name; recipe: the module that trains it.
 
     Raises FileNotFoundError where there is no file, ValueError where it is truncated.
     """
     if not Path(path).exists():
-        raise FileNotFoundError(
-            f"no weights of {name} at {path}; train them with: python -m interp_utils.sandbox.zoo.{RECIPES[name]}"
-        )
+        raise FileNotFoundError(f"no weights of {name} at {path}; train them with: python -m {recipe}")
     try:
         with safe_open(path, "pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}
@@ -149,7 +147,7 @@ def load(name: str, path: str | Path | None = None) -> nn.Module:
         raise ValueError(f"unknown model {name!r}; choose one of {', '.join(BUILDERS)}")
     if path is None:
         path = DATA / "sandbox" / f"{name}.safetensors"
-    state, model = read(name, path), BUILDERS[name]()
+    state, model = read(name, path, f"interp_utils.sandbox.zoo.{RECIPES[name]}"), BUILDERS[name]()
     expected = {key: tensor.shape for key, tensor in model.state_dict().items() if key != "attn_mask"}
     if {key: tensor.shape for key, tensor in state.items()} != expected:
         raise ValueError(f"{path} does not hold the weights of {name}; restore it with: git checkout -- data")

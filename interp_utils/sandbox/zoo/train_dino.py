@@ -75,9 +75,9 @@ class Network(nn.Module):
 class Centre(nn.Module):
     """Running mean of the teacher's scores; taking it away keeps one prototype from winning everywhere."""
 
-    def __init__(self):
+    def __init__(self, prototypes: int = PROTOTYPES):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(PROTOTYPES))
+        self.register_buffer("mean", torch.zeros(prototypes))
 
     def targets(self, scores: Tensor) -> Tensor:
         """Teacher probabilities of scores [..., P]; then move the centre."""

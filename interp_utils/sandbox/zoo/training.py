@@ -3,6 +3,7 @@
 import argparse
 import copy
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,10 +45,13 @@ class Checkpoint:
         self.saved = time.time()
 
 
-def loop(name: str, checkpoint: Checkpoint, steps: int, update: Callable, report: Callable | None = None, every: int = 500) -> None:
+def loop(
+    name: str, checkpoint: Checkpoint, steps: int, update: Callable, report: Callable | None = None, every: int = 500, keep: int = 0
+) -> None:
     """Call update(step), which returns numbers to print, from the checkpoint's step to `steps`; report now and then.
 
-    Random numbers of a step depend on the step alone. Raises RuntimeError when a number is not finite.
+    keep: the step (of a rate that falls only afterwards) after which the checkpoint is also kept as NAME.held.pt; a longer run can
+    go on from a copy of it. Random numbers of a step depend on the step alone. Raises RuntimeError when a number is not finite.
     """
     start, began = checkpoint.resume(), time.time()
     for step in range(start, steps):
@@ -60,7 +64,9 @@ def loop(name: str, checkpoint: Checkpoint, steps: int, update: Callable, report
             print(f"{name} {step + 1}/{steps}", *(f"{k} {v:.3f}" for k, v in log.items()), f"{pace:.2f} s/step", flush=True)
         if report and (step + 1) % every == 0:
             print(name, step + 1, report(step + 1), flush=True)
-        checkpoint.save(step + 1, force=step + 1 == steps)
+        checkpoint.save(step + 1, force=step + 1 in (keep, steps))
+        if step + 1 == keep:
+            shutil.copy(checkpoint.path, checkpoint.path.with_suffix(".held.pt"))
 
 
 def arguments(doc: str, steps: int, **choices) -> argparse.Namespace:

@@ -1,0 +1,106 @@
+"""The viewers: architectures, weight files, and loading by name.
+
+Each is a small twin of a model of chapter 4 and an object of the ordinary class of timm or open_clip. All take images
+[B, 3, 64, 64] normalised as by `sandbox.to_pixels`.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import open_clip
+from timm.models.resnet import BasicBlock, ResNet
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ...models import DATA
+from .. import clip
+from ..world import OBJECTS
+from ..zoo.models import MaskedDecoder, read
+
+WIDTH, DEPTH, HEADS, PATCH = 128, 6, 4, 8  # of both ViTs
+
+
+def resnet(classes: int = 0) -> ResNet:
+    """timm's ResNet-10 with half the channels; without max pooling its stages end at 32, 16, 8 and 4 pixels."""
+    model = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=classes, stem_width=32, channels=(32, 64, 128, 256))
+    model.maxpool = nn.Identity()
+    return model
+
+
+class Stem(nn.Module):
+    """Patch embedding by three strided convolutions (Xiao et al. 2021, "Early convolutions help transformers see better")."""
+
+    def __init__(self, channels: tuple[int, ...] = (3, 32, 64, 128)):
+        super().__init__()
+        self.grid_size, layers = (64 // PATCH, 64 // PATCH), []
+        for a, b in zip(channels, channels[1:]):
+            layers += [nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], WIDTH, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.layers(pixels).movedim(1, 3)  # [B, h, w, D], as timm wants it where image sizes vary
+
+
+def vit(stem: bool = False) -> VisionTransformer:
+    """timm's ViT with 64 patches of 8 x 8 pixels; it also takes other image sizes (smaller crops in training).
+
+    stem: embed the patches by convolutions that overlap, not each by itself.
+    """
+    model = VisionTransformer(
+        img_size=64, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, num_classes=0, dynamic_img_size=True
+    )
+    for block in model.blocks:
+        block.attn.fused_attn = False  # on CPUs the plain products train twice as fast
+    if stem:
+        model.patch_embed = Stem()
+    return model
+
+
+def clip_resnet() -> open_clip.model.CLIP:
+    """An open_clip CLIP with a ModifiedResNet as image tower, beside a text tower shaped as the sandbox CLIP's.
+
+    The stem keeps its size instead of pooling, so that the stages end at 32, 16, 8 and 4 pixels, as those of `resnet`.
+    """
+    model = open_clip.model.CLIP(
+        embed_dim=clip.EMBED,
+        vision_cfg=open_clip.model.CLIPVisionCfg(layers=(1, 2, 2, 1), width=16, head_width=64, image_size=128),
+        text_cfg=open_clip.model.CLIPTextCfg(
+            context_length=clip.CONTEXT, width=clip.TEXT_WIDTH, heads=clip.TEXT_HEADS, layers=clip.TEXT_LAYERS
+        ),
+    )
+    model.visual.avgpool = nn.Identity()  # 128 / 32 = 4 positions a side at the end, which 64 pixels reach without this pool
+    model.visual.image_size = 64
+    return model
+
+
+BUILDERS = {
+    "resnet": partial(resnet, len(OBJECTS)),
+    "dino_resnet": resnet,
+    "dino_vit": partial(vit, stem=True),
+    "mae_vit": vit,
+    "mae_decoder": MaskedDecoder,
+    "clip_resnet": clip_resnet,
+}
+NAMES = tuple(name for name in BUILDERS if name != "mae_decoder")  # those that give features
+RECIPES = {
+    "resnet": "train_supervised", "dino_resnet": "train_dino resnet", "dino_vit": "train_dino vit", "mae_vit": "train_mae",
+    "mae_decoder": "train_mae", "clip_resnet": "train_clip_resnet",
+}  # fmt: skip
+
+
+def load(name: str, path: str | Path | None = None) -> nn.Module:
+    """A trained viewer, frozen and in eval mode, on the CPU.
+
+    name: one of BUILDERS. path: its weight file, by default the one that ships with the course.
+    Raises ValueError for an unknown name and for a file that is truncated or holds other tensors, FileNotFoundError
+    where there is none.
+    """
+    if name not in BUILDERS:
+        raise ValueError(f"unknown viewer {name!r}; choose one of {', '.join(BUILDERS)}")
+    path = Path(path or DATA / "sandbox" / "viewers" / f"{name}.safetensors")
+    state, model = read(name, path, f"interp_utils.sandbox.viewers.{RECIPES[name]}"), BUILDERS[name]()
+    expected = {key: tensor.shape for key, tensor in model.state_dict().items() if key != "attn_mask"}
+    if {key: tensor.shape for key, tensor in state.items()} != expected:
+        raise ValueError(f"{path} does not hold the weights of {name}; restore it with: git checkout -- data")
+    model.load_state_dict(state, strict=False)
+    return model.eval().requires_grad_(False)

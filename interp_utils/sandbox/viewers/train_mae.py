@@ -1,0 +1,74 @@
+"""Training recipe of the masked autoencoder among the viewers. Resumable: run the same command again after a stop.
+
+    python -m interp_utils.sandbox.viewers.train_mae
+
+He et al., "Masked Autoencoders Are Scalable Vision Learners" (2022): the encoder sees a quarter of the patches, a small
+decoder paints all of them, and the squared error of the hidden ones is the loss. Targets are pixels as they are: most of
+our patches are nearly flat, and normalising each by its own spread would ask for their faint texture above all.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..tasks import to_pixels
+from ..zoo.models import save
+from ..zoo.train_mae import MASKED, encode, masked_error, patches
+from ..zoo.training import Checkpoint, arguments, loop, set_rate
+from .curves import Curve
+from .data import balanced_images, training_batch
+from .models import BUILDERS, PATCH
+
+STEPS, SIZE, RATE = 40_000, 128, 1.5e-3
+HOLD = 0.7  # share of the run after which the rate falls
+
+
+@torch.no_grad()
+def error_report(encoder: nn.Module, decoder: nn.Module, n: int = 1000, seed: int = 3) -> dict[str, float]:
+    """Masked error on fresh balanced images, of the decoder and of guessing each image's mean visible pixel."""
+    torch.manual_seed(seed)
+    pixels = to_pixels(balanced_images(n, seed)[0])
+    target = patches(pixels)
+    tokens, kept = encode(encoder.eval(), pixels)
+    visible = target.gather(1, kept[..., None].expand(-1, -1, target.shape[2])).unflatten(2, (3, -1))
+    mean = visible.mean((1, 3))[:, None, :, None].expand(-1, target.shape[1], -1, PATCH**2).flatten(2)
+    return {
+        "masked error": masked_error(target, decoder.eval()(tokens, kept), kept).item(),
+        "mean-pixel error": masked_error(target, mean, kept).item(),
+    }
+
+
+def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 1500) -> tuple[nn.Module, nn.Module]:
+    """Train, from the checkpoint if there is one, for at most `steps` steps; encoder and decoder in eval mode."""
+    torch.manual_seed(0)
+    encoder, decoder = BUILDERS["mae_vit"](), BUILDERS["mae_decoder"]()
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()], lr=RATE, betas=(0.9, 0.95), weight_decay=0.05)
+    curve = Curve(out / "mae_vit.csv", size)
+
+    def update(step: int) -> dict[str, float]:
+        set_rate(optimizer, RATE, step, steps, warm=200, hold=HOLD)
+        pixels, _ = training_batch(step, size)
+        with torch.autocast("cpu", torch.bfloat16):
+            tokens, kept = encode(encoder.train(), pixels, MASKED)
+            painted = decoder.train()(tokens, kept)
+        loss = masked_error(patches(pixels), painted.float(), kept)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.item()}
+
+    checkpoint = Checkpoint(out / "mae.pt", encoder=encoder, decoder=decoder, optimizer=optimizer, curve=curve)
+    loop("mae", checkpoint, steps, update, lambda step: curve.report(step, encoder), every, int(HOLD * steps))
+    return encoder.eval(), decoder.eval()
+
+
+def main():
+    args = arguments(__doc__, STEPS)
+    encoder, decoder = run(args.out, args.steps)
+    save(encoder, args.out / "mae_vit.safetensors")
+    save(decoder, args.out / "mae_decoder.safetensors")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The recipes of the viewers stop and go on, their parts do what they say, and files that are wrong are refused."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import interp_utils as iu
+from interp_utils.sandbox import viewers
+from interp_utils.sandbox.known import KINDS
+from interp_utils.sandbox.viewers import (
+    curves,
+    data,
+    models,
+    probes,
+    train_clip_resnet,
+    train_dino,
+    train_mae,
+    train_supervised,
+)
+from interp_utils.sandbox.world import OBJECTS
+from interp_utils.sandbox.zoo import training
+from interp_utils.sandbox.zoo.models import save
+
+RECIPES = {  # module, run(out)
+    "supervised": (train_supervised, lambda out: [train_supervised.run(out, 3, 4)]),
+    "mae": (train_mae, lambda out: train_mae.run(out, 3, 4)),
+    "clip_resnet": (train_clip_resnet, lambda out: [train_clip_resnet.run(out, 3, 4).visual]),
+    "dino_vit": (train_dino, lambda out: [train_dino.run("vit", out, 3, 4)]),
+    "dino_resnet": (train_dino, lambda out: [train_dino.run("resnet", out, 3, 4)]),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the recipes run; more would only wait for each other on such small batches."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_stopped_recipe_goes_on_as_if_it_had_not_been(recipe, tmp_path, monkeypatch):
+    module, run = RECIPES[recipe]
+    draw, drawn = module.training_batch, []
+    monkeypatch.setattr(training.Checkpoint, "every_seconds", 0)
+    monkeypatch.setattr(train_dino, "settle", lambda backbone: backbone.eval())
+
+    def batch(k, size):
+        drawn.append(k)
+        if len(drawn) == 6:
+            raise Stop
+        return draw(k, size)
+
+    monkeypatch.setattr(module, "training_batch", batch)
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Stop):
+        run(tmp_path / "parts")
+    parts = run(tmp_path / "parts")
+    assert drawn == [0, 1, 2] + [0, 1, 2] + [2], "two steps were done and kept, the third is done again"
+    for a, b in zip(whole, parts, strict=True):
+        start = a.state_dict()
+        assert all(torch.equal(tensor, start[key]) for key, tensor in b.state_dict().items())
+    assert run(tmp_path / "parts")[0].training is False and len(drawn) == 7, "a finished run is loaded, not trained again"
+
+
+def test_a_curve_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "probe", lambda *args: {"object": 0.25})
+    curve = curves.Curve(tmp_path / "x.csv", 64)
+    curve.load_state_dict({"minutes": 30.0})
+    curve.report(10, nn.Identity())
+    again = curves.Curve(tmp_path / "x.csv", 64)
+    again.load_state_dict(curve.state_dict())
+    again.report(20, nn.Identity())
+    rows = (tmp_path / "x.csv").read_text().split()
+    assert rows == ["images,minutes,object", "640,30.0,0.250", "1280,30.0,0.250"]
+
+
+def test_images_and_labels():
+    images, labels = data.balanced_images(40, 5, KINDS)
+    assert images.shape == (40, 3, 64, 64) and images.dtype == torch.uint8
+    assert [OBJECTS[k] for k in labels["object"]] == list(KINDS) * 4
+    images, labels = data.balanced_images(300, 5)
+    assert len(set(labels["object"])) > 100, "all kinds without a choice"
+    assert {len(set(labels[factor])) for factor in ("texture", "light")} == {4, 3}
+    pixels, specs = data.training_batch(2, 200)
+    assert torch.equal(pixels, data.training_batch(2, 200)[0]) and not torch.equal(pixels, data.training_batch(3, 200)[0])
+    named = data.object_labels(specs)
+    assert [k == -1 for k in named] == [bool(spec.others) for spec in specs] and 20 < (named == -1).sum() < 90
+    assert all(OBJECTS[k] == spec.object for k, spec in zip(named, specs) if k >= 0)
+
+
+def test_a_linear_probe_tests_on_images_that_it_did_not_train_on():
+    rng = np.random.default_rng(0)
+    x, noise = rng.standard_normal((600, 40)), rng.integers(4, size=600)
+    assert probes.linear_probe(x, noise, 300) < 0.4, "labels that have nothing to do with the features are not learned"
+    signs = np.where(x[:, 0] > 0, 2, 1)
+    assert probes.linear_probe(x, signs, 300) > 0.85
+    hidden = np.where(np.arange(600) % 2 == 0, -1, signs)  # what is hidden counts neither in training nor in the test
+    assert probes.linear_probe(np.where(hidden[:, None] == -1, -100 * x, x), hidden, 300) > 0.8
+
+
+def test_crops_turn_mirror_and_zoom():
+    torch.manual_seed(0)
+    ramp = torch.linspace(-1, 1, 64).expand(200, 3, 64, 64).contiguous()
+    small = train_dino.crops(ramp, 32, (0.1, 0.4))
+    width = (small[:, 0, 16, -1] - small[:, 0, 16, 0]).abs() / 2 * 32 / 31
+    assert small.shape == (200, 3, 32, 32) and 0.2 < width.median() < 0.7
+    assert 60 < (small[:, 0, 16, -1] < small[:, 0, 16, 0]).sum() < 140, "half are mirrored"
+    slope = (small[:, 0, -1, 16] - small[:, 0, 0, 16]) / (small[:, 0, 16, -1] - small[:, 0, 16, 0])
+    angle = slope.atan().abs()
+    assert 0.2 < angle.quantile(0.9) < 0.6, "turned by up to a third of a radian and more where a crop is not square"
+
+
+def test_colours_that_are_jittered():
+    torch.manual_seed(0)
+    grey = train_dino.recolour(torch.full((400, 3, 2, 2), 0.5), math.pi, 0.2, 0.0)
+    torch.testing.assert_close(grey[:, 0], grey[:, 2], msg="grey has no colour to change")
+    red = torch.tensor([1.0, -1, -1])[:, None, None].expand(400, 3, 2, 2)
+    turned = train_dino.recolour(red, math.pi, 0.2, 0.0)[:, :, 0, 0]
+    assert 40 < (turned.std(1) < 1e-4).sum() < 120, "a fifth lose their colour"
+    shares = torch.bincount(turned[turned.std(1) > 1e-4].argmax(1), minlength=3) / 400
+    assert shares.min() > 0.15, "hues turn all the way round"
+    assert (train_dino.recolour(red, 0.3, 0.0, 0.0)[:, 0].mean() > 0) and train_dino.recolour(red, 0.3, 0.0, 0.0).argmax(
+        1
+    ).max() == 0
+    ramp = torch.linspace(-1, 1, 8).expand(400, 3, 8, 8)
+    falls = train_dino.recolour(ramp, 0.0, 0.0, 0.25)
+    assert 60 < (falls[..., -1].mean((1, 2)) < falls[..., 0].mean((1, 2))).sum() < 140, "a quarter are negatives"
+
+
+def test_low_frequencies_are_exchanged_and_high_ones_stay():
+    torch.manual_seed(0)
+    levels = torch.linspace(-1, 1, 32)[:, None, None, None].expand(-1, 3, 32, 32)
+    checks = 0.5 * (torch.arange(32) % 2 - 0.5).expand(32, 32)
+    mixed = train_dino.exchange(levels + checks, 0.3)
+    moved = (mixed - levels).mean((1, 2, 3)).abs()
+    assert 0.05 < moved.max() <= 0.3 * 2, "towards the other image, by no more than the largest share"
+    rest = mixed - mixed.mean((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(rest, checks.expand_as(rest), atol=1e-5, rtol=0)
+
+
+def test_blur_takes_fine_detail_from_some():
+    torch.manual_seed(0)
+    checks = (torch.arange(32) % 2 - 0.5).expand(200, 3, 32, 32)
+    left = train_dino.blur(checks)[:, 0, 16, 10:20].std(1) / checks[0, 0, 16, 10:20].std()
+    sharp = (left > 0.999).float().mean()
+    assert abs(sharp - (1 - train_dino.BLURRED)) < 0.12 and left.min() < 0.3
+
+
+def test_correlation_loss_sees_columns_that_say_the_same():
+    torch.manual_seed(0)
+    x = torch.randn(2000, 8)
+    assert train_dino.correlation_loss(3 * x + 5) < 0.05, "scale and mean do not count"
+    assert train_dino.correlation_loss(x[:, :1].expand(-1, 8)).item() == pytest.approx(7, abs=1e-3)
+    assert train_dino.correlation_loss(torch.cat([x[:, :4], -x[:, :4]], 1)).item() == pytest.approx(1, abs=0.05)
+
+
+def test_settling_measures_batch_statistics_of_whole_images():
+    torch.manual_seed(0)
+    backbone = models.BUILDERS["dino_resnet"]()
+    pixels = data.training_batch(10**5, 100)[0]
+    ready, before = train_dino.settle(backbone, batches=2), training.frozen_copy(backbone).eval()
+    in_training = backbone.train()(pixels)
+    assert (ready(pixels) - in_training).abs().mean() < 0.3 * (before(pixels) - in_training).abs().mean()
+    torch.testing.assert_close(ready(pixels)[:1], ready(pixels[:1]), atol=1e-4, rtol=1e-3, msg="an image depends on its batch")
+
+
+def test_a_held_checkpoint_is_kept_for_a_longer_run(tmp_path):
+    seen = []
+    net = nn.Linear(1, 1)
+    for steps in (4, 8):
+        path = tmp_path / f"{steps}.pt"
+        if steps == 8:
+            (tmp_path / "4.held.pt").rename(path)
+        update = lambda step: seen.append(step) or {"loss": 0.0}  # noqa: E731
+        training.loop("x", training.Checkpoint(path, net=net), steps, update, keep=3)
+    assert seen == [0, 1, 2, 3] + [3, 4, 5, 6, 7], "it goes on from the last step of the full rate"
+
+
+def test_masked_error_of_what_is_hidden():
+    torch.manual_seed(0)
+    encoder, decoder = models.BUILDERS["mae_vit"](), models.BUILDERS["mae_decoder"]()
+    errors = train_mae.error_report(encoder, decoder, 20)
+    assert errors["masked error"] > errors["mean-pixel error"] > 0.1, "an untrained one does worse than the mean colour"
+
+
+def test_viewers_are_known_to_chapter_4():
+    for name in models.NAMES:
+        model = iu.rosetta.load_unit_model(f"sandbox/viewers/{name}", device="cpu", pretrained=False)
+        assert len(model.sizes if hasattr(model, "sizes") else model.layers) > 0
+
+
+def test_wrong_weight_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="unknown viewer 'vgg'; choose one of resnet"):
+        viewers.load("vgg")
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"viewers\.train_dino vit"):
+        viewers.load("dino_vit", path)
+    save(models.BUILDERS["mae_decoder"](), path)
+    assert viewers.load("mae_decoder", path).training is False
+    with pytest.raises(ValueError, match="does not hold the weights of mae_vit"):
+        viewers.load("mae_vit", path)
