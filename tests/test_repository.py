@@ -73,10 +73,11 @@ def test_a_section_ends_in_a_verdict(path):
     assert sum("*Thesis, " in text for text in prose) >= 3
 
 
-def test_readme_links_lead_somewhere():
-    readme = (ROOT / "README.md").read_text()
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", readme)
-    assert links and all((ROOT / link).exists() for link in links), links
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text()
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", text) + re.findall(r"^\[\w+\]: (\S+)$", text, re.M)
+    assert all((page.parent / link).exists() for link in links), links
 
 
 def test_a_public_name_of_chapters_2_and_3_means_one_thing():
