@@ -160,10 +160,10 @@ class Lessons(nn.Module):
         return images, 2 * at_class + (self.patches(middle).float() - wanted).square().mean()
 
 
-def optimizer_for(model, extra, rate: float):
-    """Muon for the matrices of the blocks, AdamW for everything else."""
+def optimizer_for(model, extra, rate: float, inside: str = "blocks"):
+    """Muon for the matrices and kernels of the blocks (`inside`: what their names hold), AdamW for everything else."""
     timm.optim.muon.zeropower_via_newtonschulz = partial(_orthogonalise, dtype=torch.float32)  # bfloat16 is slow on most CPUs
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "blocks" in name]
+    matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and inside in name]
     chosen = {id(p) for p in matrices}
     rest = [p for p in [*model.parameters(), *extra.parameters()] if id(p) not in chosen]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": rest, "use_fallback": True}]

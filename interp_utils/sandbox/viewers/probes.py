@@ -1,6 +1,6 @@
 """What the viewers tell apart, measured: linear probes on frozen features, and zero-shot answers of the CLIP.
 
-python -m interp_utils.sandbox.viewers.probes    the tables of the data card for all shipped weights, untrained copies beside
+python -m interp_utils.sandbox.viewers.probes    the tables of the data card for the weights that are there, untrained copies beside
 """
 
 import numpy as np
@@ -77,12 +77,19 @@ def main():
     torch.set_num_threads(1)
     print("| | " + " | ".join([TEN, *FACTORS]) + " |")
     for name in NAMES:
+        try:
+            trained = load(name)
+        except FileNotFoundError as error:
+            print(error)
+            continue
         torch.manual_seed(0)
-        for kind, model in (("", load(name)), (", untrained", BUILDERS[name]())):
+        for kind, model in (("", trained), (", untrained", BUILDERS[name]())):
             found = probe(model)
             print(f"| `{name}`{kind} | " + " | ".join(f"{found[factor]:.3f}" for factor in (TEN, *FACTORS)) + " |", flush=True)
-    print("clip_resnet, zero-shot:", {factor: round(share, 3) for factor, share in zero_shot(load("clip_resnet")).items()})
-    print("mae, squared error:", error_report(load("mae_vit"), load("mae_decoder")))
+        if name == "clip_resnet":
+            print("zero-shot:", {factor: round(share, 3) for factor, share in zero_shot(trained).items()})
+        if name == "mae_vit":
+            print("squared error:", error_report(trained, load("mae_decoder")))
 
 
 if __name__ == "__main__":

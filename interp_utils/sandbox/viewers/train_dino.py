@@ -142,7 +142,7 @@ def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 1000) -
     student = Network(BUILDERS[f"dino_{kind}"]()).to(memory_format=torch.channels_last)
     teacher, centre = frozen_copy(student), Centre(PROTOTYPES)
     trained = list(student.parameters())
-    optimizer = optimizer_for(student.backbone, student.head, RATE[kind])
+    optimizer = optimizer_for(student.backbone, student.head, RATE[kind], {"vit": "blocks", "resnet": "layer"}[kind])
     curve = Curve(out / f"dino_{kind}.csv", size)
 
     def update(step: int) -> dict[str, float]:

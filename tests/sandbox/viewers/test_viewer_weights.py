@@ -1,0 +1,19 @@
+"""The shipped viewers reach, with a margin, what the data card says of them."""
+
+import torch
+
+from interp_utils.sandbox.known import KINDS
+from interp_utils.sandbox.tasks import to_pixels
+from interp_utils.sandbox.viewers import load
+from interp_utils.sandbox.viewers.data import balanced_images
+from interp_utils.sandbox.viewers.models import BUILDERS
+
+
+def test_supervised_resnet_names_objects():
+    for kinds, floor in ((None, 0.65), (KINDS, 0.62)):
+        images, labels = balanced_images(300, 11, kinds)
+        guess = load("resnet")(to_pixels(images)).argmax(1).numpy()
+        assert (guess == labels["object"]).mean() > floor, kinds
+    torch.manual_seed(0)
+    untrained = BUILDERS["resnet"]().eval()(to_pixels(images)).argmax(1).numpy()
+    assert (untrained == labels["object"]).mean() < 0.1
