@@ -34,7 +34,7 @@ IN_Z = {"steps": 80, "lr": 0.05, "alpha": 0.05}  # removal in the latent, which 
 OUT = {"steps": 40, "lr": 0.05, "alpha": 1.0}  # removal in the style, which can leave it
 LED = {"steps": 40, "lr": 0.1, "alpha": 0.1}  # inversion by maps alone, in the latent
 FEW = 2  # units by which an object is removed; the thesis takes one or two
-HELD = 0.2  # correlation with the object below which a unit counts as one of the background
+HELD = 4  # Rosetta units that follow the object least: those of the background. More of them would outweigh the few
 
 
 def unit_sets(mined: Mined, r: Tensor, blanks: list[Mined]) -> dict[str, Tensor]:
@@ -87,7 +87,7 @@ def edits(n: int = 20, first: int | None = None, only: tuple[str, ...] = (), fin
     """What edits did to n drawn images: "edit, units" -> measures [n] (see `mining.Judged`); "units, set" -> their numbers.
 
     first: of how many of the n images; only: which rows, by default all. Moves, zooms and copies are asked for in w; "remove" by
-    two units, in z, in w, and in w while the Rosetta units of the background are held; "pixels": the image itself is
+    two units, in z, in w, and in w while Rosetta units of the background are held; "pixels": the image itself is
     changed, and its pixels are matched.
     """
     mined = mine()
@@ -95,7 +95,7 @@ def edits(n: int = 20, first: int | None = None, only: tuple[str, ...] = (), fin
     r, rosetta_units = with_objects(mined.generator), mined.dictionary.units
     sets = {f"units, {name}": numbers for name, numbers in unit_sets(mined, r, blanks).items()}
     sets |= {f"object unit, {name}": numbers for name, numbers in object_sets(mined, r, blanks).items()}
-    sets["background"] = rosetta_units[r[rosetta_units].abs() < HELD]
+    sets["background"] = rosetta_units[r[rosetta_units].abs().argsort()[:HELD]]
     units = {name: {"numbers": numbers} for name, numbers in sets.items()}
     return units | edits_by(mined.own, units, n, first, only, finished)
 
@@ -132,11 +132,6 @@ def edits_by(own: rosetta.Correlation, units: Results, n: int, first=None, only:
             more = {"pixels": numbers is None, "finished": finished}
             found |= edit_table(generator, pairs, latents, {edit: change}, judged, **more, **options)
     return found
-
-
-def _background(mined: Mined, r: Tensor) -> Tensor:
-    """Rosetta units that do not follow the object."""
-    return mined.dictionary.units[r[mined.dictionary.units].abs() < HELD]
 
 
 def clip_maps() -> rosetta.UnitModel:
