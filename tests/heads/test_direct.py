@@ -8,7 +8,7 @@ from interp_utils.heads import direct_effects
 from interp_utils.hooks import edited_blocks, edited_neurons, forward_hooks
 from interp_utils.hooks.interventions import extra_token
 
-REAL = {"ViT-B-32-quickgelu": 12, "ViT-B-16": 12, "ViT-L-14": 8, "ViT-H-14": 2}  # layers that are built, of 24 and 32
+REAL = {"ViT-B-32-quickgelu": 12, "ViT-B-16": 4, "ViT-L-14": 4, "ViT-H-14": 2}  # layers that are built, of 12, 24 and 32
 
 
 def relative(a, b):
