@@ -6,10 +6,11 @@
 Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (2021): a student sees large and small crops of an
 image, its teacher (the student's moving average) the large ones; the student predicts the teacher's centred and sharpened
 output for another crop of the same image. No label is used. What differs from the paper, for a start within minutes:
-1. Prototypes are random and stay so, and the head ends in batch norm. Prototypes that learn soon all point the same way here.
-2. What the head puts out is decorrelated, as in VICReg (Bardes et al. 2022). Backgrounds are what crops of an image share most
-   plainly, and a model that tells images apart by them alone has no reason to learn objects (Chen et al. 2021, "Intriguing
-   properties of contrastive losses"); decorrelated outputs must say something else as well.
+1. Prototypes are random and stay so, and the head ends in batch norm. In short runs with learned ones the teacher's answers
+   stayed near uniform.
+2. What the head puts out is decorrelated, as in VICReg (Bardes et al. 2022). Crops of one image share its background, and a
+   model that tells images apart by backgrounds alone need not learn objects (Chen et al. 2021, "Intriguing properties of
+   contrastive losses"). That this helps here is a hope: no run has been long enough to tell.
 3. Hues turn all the way round, some crops are negatives, and each gets a share of the low frequencies of another image. Small
    crops are large enough to hold some of the object.
 """
