@@ -6,6 +6,8 @@
 # make notebooks / make book    execute the notebooks in place / render them as HTML into build/book
 PYTHON ?= python3
 BIN := .venv/bin
+# One more than cores: a notebook waits now and then for its kernel.
+WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 
 .PHONY: lab test rehearse student solutions grade-test notebooks book benchmarks clean
 
@@ -15,7 +17,7 @@ lab: .venv/.lab
 test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 rehearse: .venv/.test
 	$(BIN)/python tests/rehearsal/rehearse.py laptop
