@@ -6,8 +6,8 @@
 # make notebooks / make book    execute the notebooks in place / render them as HTML into build/book
 PYTHON ?= python3
 BIN := .venv/bin
-# One more than cores: a notebook waits now and then for its kernel.
-WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
+# One more than cores, for a notebook waits now and then for its kernel; at most four.
+WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n + 1 : 4 )))
 
 .PHONY: lab test rehearse student solutions grade-test notebooks book benchmarks clean
 
