@@ -6,8 +6,6 @@
 # make notebooks / make book    execute the notebooks in place / render them as HTML into build/book
 PYTHON ?= python3
 BIN := .venv/bin
-# One more than cores, for a notebook waits now and then for its kernel; at most four.
-WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n + 1 : 4 )))
 
 .PHONY: lab test rehearse student solutions grade-test notebooks book benchmarks clean
 
@@ -17,7 +15,7 @@ lab: .venv/.lab
 test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 rehearse: .venv/.test
 	$(BIN)/python tests/rehearsal/rehearse.py laptop

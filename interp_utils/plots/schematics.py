@@ -139,7 +139,7 @@ def schematic(name: str) -> Picture:
         raise ValueError(f"no schematic {name!r}; choose one of {', '.join(DRAWINGS)}")
     drawing = DRAWINGS[name]
     width, height = drawing.size
-    figure = Picture(figsize=(0.72 * width, 0.72 * height))
+    figure = Picture(figsize=(0.72 * width, 0.72 * height), layout="none")
     figure.alt = drawing.says
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     axis.set_axis_off()
