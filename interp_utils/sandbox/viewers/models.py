@@ -49,10 +49,18 @@ def vit(stem: bool = False) -> VisionTransformer:
     model = VisionTransformer(
         img_size=64, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, num_classes=0, dynamic_img_size=True
     )
-    for block in model.blocks:
-        block.attn.fused_attn = False  # on CPUs the plain products train twice as fast
     if stem:
         model.patch_embed = Stem()
+    return _plain_attention(model)
+
+
+def mae_decoder() -> MaskedDecoder:
+    return _plain_attention(MaskedDecoder())
+
+
+def _plain_attention(model: nn.Module) -> nn.Module:
+    for block in model.blocks:
+        block.attn.fused_attn = False  # on CPUs the plain products train twice as fast
     return model
 
 
@@ -78,7 +86,7 @@ BUILDERS = {
     "dino_resnet": resnet,
     "dino_vit": partial(vit, stem=True),
     "mae_vit": vit,
-    "mae_decoder": MaskedDecoder,
+    "mae_decoder": mae_decoder,
     "clip_resnet": clip_resnet,
 }
 NAMES = tuple(name for name in BUILDERS if name != "mae_decoder")  # those that give features
