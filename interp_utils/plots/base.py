@@ -7,7 +7,6 @@ import textwrap
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from torch import Tensor
 
@@ -22,9 +21,6 @@ class Picture(Figure):
     def draw(self, renderer) -> None:
         for text in self.findobj(Text):
             text.set_parse_math(False)
-        for image in self.findobj(AxesImage):
-            if image.get_interpolation() in ("auto", "antialiased"):
-                image.set_interpolation("nearest")  # pixels as they are, and a third of the bytes
         with matplotlib.rc_context({"text.parse_math": False}):  # for texts that are only made while drawing
             super().draw(renderer)
 
