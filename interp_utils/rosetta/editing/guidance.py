@@ -1,6 +1,6 @@
 """Matched units as a goal: how well a generator's maps agree with given maps of their partners (thesis, eq. 4.6)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,15 @@ class Pairs:
     def __getitem__(self, chosen) -> "Pairs":
         """The pairs at some places: a slice, a list or a tensor of integers or booleans."""
         return Pairs(self.a, self.b, self.numbers[chosen], self.means[chosen], self.stds[chosen])
+
+    def by_layers(self) -> Iterator[tuple[int, int, Tensor, Tensor, Tensor]]:
+        """For two layers that have pairs: the layers, the units within either [p], and which of the pairs they are [p]."""
+        a, b = self.numbers.T
+        for i, rows in enumerate(self.a.slices):
+            for j, columns in enumerate(self.b.slices):
+                members = ((rows.start <= a) & (a < rows.stop) & (columns.start <= b) & (b < columns.stop)).nonzero()[:, 0]
+                if len(members):
+                    yield i, j, a[members] - rows.start, b[members] - columns.start, members
 
 
 def matched_pairs(match: Correlation, numbers: Tensor | None = None, k: int = 5, rule: str = "mutual") -> Pairs:
@@ -91,13 +100,8 @@ class Guidance:
         if counts != list(pairs.b.counts):
             raise ValueError(f"need maps of {dict(zip(pairs.b.layers, pairs.b.counts))}, got {counts} units a layer")
         self.pairs, self.form, self.parts, self.normalised = pairs, form, [], {}
-        for i, rows in enumerate(pairs.a.slices):
-            for j, columns in enumerate(pairs.b.slices):
-                a, b = pairs.numbers.T
-                members = ((rows.start <= a) & (a < rows.stop) & (columns.start <= b) & (b < columns.stop)).nonzero()[:, 0]
-                if len(members):
-                    maps = targets[j].detach()[:, b[members] - columns.start]
-                    self.parts.append((i, a[members] - rows.start, members, maps))
+        for i, j, rows, columns, members in pairs.by_layers():
+            self.parts.append((i, rows, members, targets[j].detach()[:, columns]))
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -115,8 +119,8 @@ class Guidance:
             ours = maps[layer][:, rows]
             size = tuple(max(pair) for pair in zip(ours.shape[2:], raw.shape[2:]))
             if (k, size, ours.device) not in self.normalised:  # the targets stay the same from step to step
-                self.normalised[k, size, ours.device] = self._normalised(_resized(raw.to(ours), size), members, 1)
-            target, ours = self.normalised[k, size, ours.device], self._normalised(_resized(ours, size), members, 0)
+                self.normalised[k, size, ours.device] = self._normalised(resized(raw.to(ours), size), members, 1)
+            target, ours = self.normalised[k, size, ours.device], self._normalised(resized(ours, size), members, 0)
             if self.form == "instance":
                 found.append(F.cosine_similarity(ours.flatten(2), target.flatten(2).expand(len(ours), -1, -1), dim=2))
             elif self.form == "distance":
@@ -131,7 +135,7 @@ class Guidance:
         return (maps - mean) / std
 
 
-def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     if tuple(maps.shape[2:]) == size:
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .guidance import Pairs, _resized
+from .guidance import Pairs, resized
 
 
 def similarities(pairs: Pairs, queries: Sequence[Tensor], collection: Sequence[Tensor]) -> Tensor:
@@ -22,16 +22,12 @@ def similarities(pairs: Pairs, queries: Sequence[Tensor], collection: Sequence[T
     if not len(pairs):
         raise ValueError(f"no pairs of {pairs.a.model} and {pairs.b.model} to compare by")
     total = 0
-    for i, rows in enumerate(pairs.a.slices):
-        for j, columns in enumerate(pairs.b.slices):
-            a, b = pairs.numbers.T
-            members = ((rows.start <= a) & (a < rows.stop) & (columns.start <= b) & (b < columns.stop)).nonzero()[:, 0]
-            if len(members):
-                sides = queries[i][:, a[members] - rows.start], collection[j][:, b[members] - columns.start]
-                size = tuple(max(pair) for pair in zip(sides[0].shape[2:], sides[1].shape[2:]))
-                ours, theirs = (
-                    F.normalize((_resized(maps, size) - pairs.means[members, side].to(maps)[:, None, None]).flatten(2), dim=2)
-                    for side, maps in enumerate(sides)
-                )
-                total = total + torch.einsum("qpx,npx->qn", ours, theirs.to(ours))
+    for i, j, rows, columns, members in pairs.by_layers():
+        sides = queries[i][:, rows], collection[j][:, columns]
+        size = tuple(max(pair) for pair in zip(sides[0].shape[2:], sides[1].shape[2:]))
+        ours, theirs = (
+            F.normalize((resized(maps, size) - pairs.means[members, side].to(maps)[:, None, None]).flatten(2), dim=2)
+            for side, maps in enumerate(sides)
+        )
+        total = total + torch.einsum("qpx,npx->qn", ours, theirs.to(ours))
     return total / len(pairs)
