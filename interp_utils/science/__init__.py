@@ -1,5 +1,6 @@
 """Chapter 5: from describing units to a science of them: hypotheses that are tested, circuits that are cut out."""
 
+from . import seeds
 from .aligned import RidgeMap, align, alignment_r2, from_timm, ridge_map
 from .attention_effects import AttentionEffects, attention_effects
 from .circuits import (
@@ -45,6 +46,6 @@ __all__ = [
     "fact_differences", "faithfulness", "from_timm", "head_units", "interaction_row", "investigate", "masked", "measure",
     "n_nodes", "neuron_units", "node_means", "node_name", "one_or_two_things", "painted_pairs", "pair_interaction",
     "paired_statistics", "parts_named", "patching_scores", "photo_task", "phrases", "plant_outliers", "prune",
-    "register_neurons", "register_token", "retrieved_pairs", "ridge_map", "run_circuits", "sandbox_task", "score_claims",
+    "register_neurons", "register_token", "retrieved_pairs", "ridge_map", "run_circuits", "sandbox_task", "score_claims", "seeds",
     "single_things", "spread", "token_norms", "top_masks", "weight_moments",
 ]  # fmt: skip

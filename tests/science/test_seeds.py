@@ -1,0 +1,39 @@
+"""The saved findings of other trainings come out again, on fewer images."""
+
+import pytest
+import torch
+
+import interp_utils as iu
+from interp_utils.science import seeds
+
+
+@pytest.fixture(scope="module")
+def other():
+    return iu.load_clip("sandbox-1")
+
+
+def test_heads_have_the_saved_factors_and_names(other):
+    pool = iu.texts.understood(iu.load_clip("sandbox"), iu.texts.load_pool("sandbox"))
+    names, shares = seeds.name_heads(other, pool, 400, 200)
+    saved_names, saved_shares = seeds.saved_names()["sandbox-1"]
+    late = slice(other.n_heads * (other.n_layers - 4), None)
+    both = torch.stack([shares[:, late].flatten(), saved_shares[:, late].flatten()])
+    assert both.corrcoef()[0, 1] > 0.9
+    same = torch.tensor([a == b for a, b in zip(names[late], saved_names[late])])
+    assert same.double().mean() > 0.6
+    blank = seeds.saved_names()[seeds.UNTRAINED][1]
+    assert saved_shares.amax(1).gt(blank.amax(1)).double().mean() > 0.7
+
+
+def test_neurons_have_the_saved_numbers(other):
+    found, saved = seeds.neuron_findings(other, 100, 150, 600), seeds.saved_neurons()["sandbox-1"]
+    for factor in ("light", "category", "object"):
+        (lost, half), (lost_then, half_then) = found[factor], saved[factor]
+        assert abs(lost - lost_then) < 2 * (half**2 + half_then**2) ** 0.5 + 0.01, factor
+    assert abs(found["in one direction"] - saved["in one direction"]) < 0.15
+    assert found["right"] > found["by chance"]
+
+
+def test_a_missing_file_says_how_to_get_it_back(tmp_path):
+    with pytest.raises(FileNotFoundError, match="git checkout"):
+        seeds._read(tmp_path / "seeds.json")
