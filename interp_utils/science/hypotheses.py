@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ..heads.direct import head_basis
 from ..heads.textspan import Head
@@ -100,7 +101,37 @@ def painted_pairs(text: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return to_pixels(np.stack(true)), to_pixels(np.stack(twins))
 
 
-def retrieved_pairs(clip: Clip, images, reference: Sequence[str], **options) -> Draw:
+@dataclass(frozen=True)
+class RetrievedPairs:
+    """Pairs from a set of images, see `retrieved_pairs`: called as `painted_pairs` is, or asked for the numbers of the images."""
+
+    clip: Clip
+    images: Dataset  # of (pixels, target)
+    features: Tensor  # [B, E], representations
+    places: Tensor  # [B], numbers in the dataset
+    average: Tensor  # [E], mean of the reference texts
+
+    def numbers(self, text: str, n: int, seed: int = 0) -> Tensor:
+        """Numbers of n images that match a text, and of their twins: [2, n]. Raises ValueError for fewer than 4 n images."""
+        if 4 * n > len(self.features):
+            raise ValueError(f"need at least {4 * n} images for {n} pairs, got {len(self.features)}")
+        direction = torch.nn.functional.normalize(self.clip.encode_text([text])[0].cpu() - self.average, dim=0)
+        match = self.features @ direction
+        rest = self.features - match[:, None] * direction
+        best = match.topk(2 * n).indices[torch.randperm(2 * n, generator=torch.Generator().manual_seed(seed))[:n]]
+        low = match.argsort()[: len(match) // 2]
+        twins = low[linear_sum_assignment(torch.cdist(rest[best], rest[low]))[1]]
+        return self.places[torch.stack([best, twins])]
+
+    def pixels(self, numbers: Tensor) -> Tensor:
+        return torch.stack([pixels_and_target(self.images[k], self.clip.preprocess)[0] for k in numbers.tolist()])
+
+    def __call__(self, text: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        on, off = map(self.pixels, self.numbers(text, n, seed))
+        return on, off
+
+
+def retrieved_pairs(clip: Clip, images: Dataset, reference: Sequence[str], **options) -> RetrievedPairs:
     """Pairs for models without a renderer: images that match a text most, each beside its nearest neighbour that matches little.
 
     "Match" is CLIP's similarity with the text less the mean of the `reference` texts; "nearest" is by the representation without
@@ -110,21 +141,7 @@ def retrieved_pairs(clip: Clip, images, reference: Sequence[str], **options) -> 
     """
     rows = Rows()
     feed(clip, images, [(rows, lambda batch: (batch.representation, batch.numbers))], **options)
-    features, places, average = rows.rows, rows.numbers, clip.encode_text(list(reference)).mean(0).cpu()
-
-    def draw(text: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-        if 4 * n > len(features):
-            raise ValueError(f"need at least {4 * n} images for {n} pairs, got {len(features)}")
-        direction = torch.nn.functional.normalize(clip.encode_text([text])[0].cpu() - average, dim=0)
-        match = features @ direction
-        rest = features - match[:, None] * direction
-        best = match.topk(2 * n).indices[torch.randperm(2 * n, generator=torch.Generator().manual_seed(seed))[:n]]
-        low = match.argsort()[: len(match) // 2]
-        twins = low[linear_sum_assignment(torch.cdist(rest[best], rest[low]))[1]]
-        chosen = ([pixels_and_target(images[k], clip.preprocess)[0] for k in places[rows].tolist()] for rows in (best, twins))
-        return tuple(torch.stack(pixels) for pixels in chosen)
-
-    return draw
+    return RetrievedPairs(clip, images, rows.rows, rows.numbers, clip.encode_text(list(reference)).mean(0).cpu())
 
 
 @torch.no_grad()
@@ -132,23 +149,39 @@ def measure(units: Sequence[Units], draw: Draw, texts: dict[str, Tensor], n: int
     """Answers of all units to pairs of images, for each text: [2, n, U], the images of which it is true first.
 
     texts: the vector [E] of each. Pairs depend on the text alone, so every unit is measured on every text: controls cost nothing.
+    No image of `retrieved_pairs` is run twice, however many texts ask for it.
     Raises ValueError where there is no unit or no text.
     """
     if not units or not texts:
         raise ValueError(f"need units and texts to measure, got {len(units)} kinds of units and {len(texts)} texts")
-    clip, found, names = units[0].clip, {}, list(texts)
+    found, names = {}, list(texts)
+    if isinstance(draw, RetrievedPairs):
+        distinct, which = torch.stack([draw.numbers(text, n, seed) for text in names]).unique(return_inverse=True)
+        runs = [_vectors(units, draw.pixels(few)) for few in distinct.split(64)]
+        vectors = [torch.cat(parts) for parts in zip(*runs)]
+        return {text: _along(units, [v[rows] for v in vectors], texts[text]) for text, rows in zip(names, which)}
     portion = max(1, 64 // n)  # texts that share a run of the model
     for start in range(0, len(names), portion):
         few = names[start : start + portion]
-        pixels = torch.cat([torch.cat(draw(text, n, seed)) for text in few]).to(clip.device)
-        batch = Batch(clip, pixels, None, torch.arange(len(pixels)), "centered")
-        if layers := [each.layer for each in units if each.layer is not None]:
-            share_run(batch, layers)
-        vectors = [each.vectors(batch).unflatten(0, (len(few), 2 * n)) for each in units]
-        for k, text in enumerate(few):
-            along = [torch.einsum("buw,uw->bu", v[k], each.directions(texts[text])) for v, each in zip(vectors, units)]
-            found[text] = torch.cat(along, 1).unflatten(0, (2, n)).cpu()
+        vectors = _vectors(units, torch.cat([torch.cat(draw(text, n, seed)) for text in few]))
+        rows = torch.arange(2 * n * len(few)).view(-1, 2, n)
+        found |= {text: _along(units, [v[rows[k]] for v in vectors], texts[text]) for k, text in enumerate(few)}
     return found
+
+
+def _vectors(units: Sequence[Units], pixels: Tensor) -> list[Tensor]:
+    """Answers of each kind of units to images, [B, U, W], from one run of the model."""
+    clip = units[0].clip
+    batch = Batch(clip, pixels.to(clip.device), None, torch.arange(len(pixels)), "centered")
+    if layers := [each.layer for each in units if each.layer is not None]:
+        share_run(batch, layers)
+    return [each.vectors(batch) for each in units]
+
+
+def _along(units: Sequence[Units], vectors: Sequence[Tensor], text: Tensor) -> Tensor:
+    """Answers [2, n, U, W] of each kind of units, along a text's vector [E]: [2, n, all units]."""
+    along = [torch.einsum("pnuw,uw->pnu", v, each.directions(text)) for v, each in zip(vectors, units)]
+    return torch.cat(along, 2).cpu()
 
 
 def effects(measured: dict[str, Tensor], spread: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -27,21 +28,23 @@ def prepare(folder: Path, images: int) -> None:
     startup.write_text(STARTUP.format(folder=str(folder / "configs")))
 
 
-def execute(path: Path, preset: str, verbose: bool) -> int:
-    """How many cells failed; each is printed when it does, with the last line of its error."""
+def execute(path: Path, preset: str, verbose: bool, images: int | None = None) -> int:
+    """How many cells failed; each is printed when it does, with the last line of its error. Then the time of a processor."""
     import nbformat
+    import psutil
     from nbclient import NotebookClient
 
-    os.environ["INTERP_PRESET"] = preset
-    failed, started = [], time.monotonic()
+    failed, name, used = [], f"{preset} {path.name[:3].rstrip('_')}", [0.0]
 
     def after(cell, cell_index, execute_reply):
         answer = execute_reply["content"]
+        now = psutil.Process(client.km.provisioner.pid).cpu_times()
+        before, used[0] = used[0], now.user + now.system
         if verbose:
-            print(f"  {cell.id}  {time.monotonic() - started:.0f} s", flush=True)
+            print(f"{name} {cell.id}  {used[0] - before:.0f} s", flush=True)
         if answer["status"] == "error":
             failed.append(cell.id)
-            print(f"  {cell.id}  {answer['ename']}: {answer['evalue']}"[:400], flush=True)
+            print(f"{name} {cell.id}  {answer['ename']}: {answer['evalue']}"[:400], flush=True)
             if verbose:
                 print("\n".join(answer["traceback"][-4:]), flush=True)
 
@@ -54,7 +57,9 @@ def execute(path: Path, preset: str, verbose: bool) -> int:
         on_cell_executed=after,
         resources={"metadata": {"path": str(path.parent)}},
     )
-    client.execute()
+    cut = {"INTERP_IMAGES": str(images)} if images else {}
+    client.execute(env={**os.environ, "INTERP_PRESET": preset, **cut})
+    print(f"{name}: {len(failed)} cells failed, {used[0]:.0f} s of a processor", flush=True)
     return len(failed)
 
 
@@ -65,9 +70,9 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=24, help="of each set, as INTERP_IMAGES")
     parser.add_argument("--narrow", action="store_true", help="image towers a quarter as wide, for slow machines")
     parser.add_argument("--folder", type=Path, help="keep the stand-ins there, for another run with as many images")
-    parser.add_argument("-v", action="store_true", help="print the time after each cell, and whole errors")
+    parser.add_argument("--jobs", type=int, default=1, help="so many notebooks at a time")
+    parser.add_argument("-v", action="store_true", help="print the time of each cell, and whole errors")
     asked = parser.parse_args()
-    failures = 0
     with tempfile.TemporaryDirectory(prefix="rehearsal") as temporary:
         folder = asked.folder or temporary
         prepare(Path(folder).resolve(), asked.images)
@@ -81,14 +86,10 @@ def main() -> int:
             started = time.monotonic()
             stand_ins.write(PRESETS[preset], asked.images)
             print(f"{preset}: stand-ins made in {time.monotonic() - started:.0f} s", flush=True)
-            for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-                if not path.name.startswith(tuple(asked.notebooks)):
-                    continue
-                print(f"{preset}, {path.name}", flush=True)
-                started, failed = time.monotonic(), execute(path, preset, asked.v)
-                failures += failed
-                print(f"{preset}, {path.name}: {failed} cells failed, {time.monotonic() - started:.0f} s", flush=True)
-    return int(failures > 0)
+        paths = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.name.startswith(tuple(asked.notebooks))]
+        todo = [(path, preset, asked.v) for preset in asked.presets for path in paths]
+        with ThreadPoolExecutor(asked.jobs) as pool:
+            return int(any(pool.map(execute, *zip(*todo))))
 
 
 if __name__ == "__main__":

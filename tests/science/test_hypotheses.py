@@ -278,3 +278,17 @@ def test_retrieved_pairs_put_similar_images_side_by_side(sandbox):
     assert torch.equal(draw("a beach", 6, 0)[0], on) and not torch.equal(draw("a beach", 6, 1)[0], on)
     with pytest.raises(ValueError, match="need at least 400 images"):
         draw("a beach", 100)
+
+
+def test_no_image_of_searched_pairs_is_run_twice(sandbox):
+    items = [(pixels, 0) for pixels in torch.cat(science.painted_pairs("a beach", 16))]
+    draw = science.retrieved_pairs(sandbox, items, ["a beach", "a dog", "a star"])
+    units = [science.head_units(sandbox, [(3, 0), (5, 1)])]
+    texts = {text: sandbox.encode_text([text])[0] for text in ("a beach", "a red dog", "two stars")}
+    expected = science.measure(units, lambda *asked: draw(*asked), texts, n=8)  # pair by pair
+    seen = []
+    hook = sandbox.visual.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    found = science.measure(units, draw, texts, n=8)
+    hook.remove()
+    assert 0 < sum(seen) <= 32 and list(found) == list(texts)
+    assert all(torch.allclose(found[text], expected[text], atol=1e-5) for text in texts)
