@@ -51,7 +51,7 @@ def head_units(clip: Clip, heads: Sequence[Head]) -> Units:
     def directions(text: Tensor) -> Tensor:
         if onto is None:
             return torch.nn.functional.normalize(text, dim=-1).expand(len(layers), -1)
-        inside = torch.einsum("uEd,ued,e->uE", onto, onto, text.to(onto))
+        inside = torch.einsum("uEd,ud->uE", onto, torch.einsum("uEd,E->ud", onto, text.to(onto)))  # in one, E x E would be built
         return torch.nn.functional.normalize(inside, dim=-1)
 
     return Units(clip, [f"L{layer}H{head}" for layer, head in heads], lambda batch: batch.heads[:, layers, numbers], directions)

@@ -30,6 +30,8 @@ def photo_task(clip: Clip, images: Labelled, first: int, second: int, n: int, st
         pixels, label = images.images[k]
         if label in found:
             found[label].append(pixels)
+        if min(map(len, found.values())) >= n + start:
+            break  # the rest of a large set need not be read
     chosen = [rows[start::2][: n // 2] for rows in found.values()]
     if not (count := min(map(len, chosen))):
         raise ValueError(f"no photographs of class {first} or {second} among {len(images.images)}, every other one from {start} on")

@@ -1,45 +1,50 @@
 """Execute the notebooks under the presets for real models, on stand-ins of all that these download.
 
-python tests/rehearsal/rehearse.py [laptop ...] [--notebooks 01 04] [--images 24] [--narrow] [--folder kept]
+python tests/rehearsal/rehearse.py [laptop ...] [--notebooks 01 04] [--size narrow] [--images 24] [--folder kept]
 
-What is rehearsed is all but the meaning: names, shapes, sizes, formats and memory are those of the real thing, weights and
-images are random. Every cell runs, also after one that failed; the exit code is 1 where one did.
+What is rehearsed is all but the meaning: names, shapes, formats and memory are those of the real thing, weights and images are
+random. Every cell runs, also after one that failed; the exit code is 1 where one did.
 """
 
 import argparse
+import hashlib
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import nbformat
+import psutil
+from nbclient import NotebookClient
+
 ROOT = Path(__file__).parents[2]
-STARTUP = "import open_clip\nopen_clip.add_model_config({folder!r})\n"  # see stand_ins.configure
+PATHS = (ROOT, ROOT / "tests", ROOT / "tests" / "rehearsal")
+STARTUP = "import sizes\nfrom pathlib import Path\nsizes.use({size!r}, Path({folder!r}))\ndel sizes, Path\n"
+PLAN = {}
+BIG_GAN = "torch/hub/checkpoints/biggan-deep-256-pytorch_model.bin"
 
 
-def prepare(folder: Path, images: int) -> None:
-    """Caches of the rehearsal's own, for this process and the kernels that it starts; to be called before the first import."""
-    caches = {"HF_HOME": "hf", "TORCH_HOME": "torch", "INTERP_DATA": "data", "IPYTHONDIR": "ipython"}
-    os.environ.update({variable: str(folder / name) for variable, name in caches.items()})
-    os.environ.update({"HF_HUB_OFFLINE": "1", "INTERP_IMAGES": str(images), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"})
-    startup = folder / "ipython" / "profile_default" / "startup" / "00-configurations.py"
+def environment(folder: Path, size: str) -> dict[str, str]:
+    """Variables for processes that make or load stand-ins of a size: caches of the rehearsal's own, and no network."""
+    own = folder / size
+    startup = own / "ipython" / "profile_default" / "startup" / "00-sizes.py"
     startup.parent.mkdir(parents=True, exist_ok=True)
-    startup.write_text(STARTUP.format(folder=str(folder / "configs")))
+    startup.write_text(STARTUP.format(size=size, folder=str(own)))
+    caches = {"HF_HOME": own / "hf", "TORCH_HOME": own / "torch", "IPYTHONDIR": own / "ipython", "INTERP_DATA": folder / "data"}
+    paths = os.pathsep.join(map(str, PATHS))
+    return {**os.environ, **{k: str(v) for k, v in caches.items()}, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 
 
-def execute(path: Path, preset: str, verbose: bool, images: int | None = None) -> int:
-    """How many cells failed; each is printed when it does, with the last line of its error. Then the time of a processor."""
-    import nbformat
-    import psutil
-    from nbclient import NotebookClient
-
-    failed, name, used = [], f"{preset} {path.name[:3].rstrip('_')}", [0.0]
+def execute(path: Path, preset: str, size: str, images: int, folder: Path, verbose: bool = False) -> int:
+    """How many cells failed; each is printed when it does, with the last line of its error."""
+    failed, name, used, started = [], f"{preset} {path.name.split('_')[0]}", [0.0], time.monotonic()
 
     def after(cell, cell_index, execute_reply):
-        answer = execute_reply["content"]
-        now = psutil.Process(client.km.provisioner.pid).cpu_times()
-        before, used[0] = used[0], now.user + now.system
+        answer, times = execute_reply["content"], psutil.Process(client.km.provisioner.pid).cpu_times()
+        before, used[0] = used[0], times.user + times.system
         if verbose:
             print(f"{name} {cell.id}  {used[0] - before:.0f} s", flush=True)
         if answer["status"] == "error":
@@ -53,43 +58,48 @@ def execute(path: Path, preset: str, verbose: bool, images: int | None = None) -
         timeout=1800,
         startup_timeout=600,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],
         allow_errors=True,
         on_cell_executed=after,
         resources={"metadata": {"path": str(path.parent)}},
     )
-    cut = {"INTERP_IMAGES": str(images)} if images else {}
-    client.execute(env={**os.environ, "INTERP_PRESET": preset, **cut})
-    print(f"{name}: {len(failed)} cells failed, {used[0]:.0f} s of a processor", flush=True)
+    variables = {"INTERP_PRESET": preset, "INTERP_IMAGES": str(images)}
+    if path.name.startswith("04") and (big_gan := folder / size / BIG_GAN).exists():
+        variables["REHEARSED_BIGGAN"] = hashlib.sha256(big_gan.read_bytes()).hexdigest()
+    client.execute(env=environment(folder, size) | variables)
+    times = f"{used[0]:.0f} s of a processor, {time.monotonic() - started:.0f} s in all"
+    print(f"{name}, {size}, {images} images: {len(failed)} cells failed; {times}", flush=True)
     return len(failed)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("presets", nargs="*", default=["laptop"])
+    parser.add_argument("presets", nargs="*", default=["laptop", "colab", "paper"])
     parser.add_argument("--notebooks", nargs="*", default=[""], help="how their names begin")
-    parser.add_argument("--images", type=int, default=24, help="of each set, as INTERP_IMAGES")
-    parser.add_argument("--narrow", action="store_true", help="image towers a quarter as wide, for slow machines")
-    parser.add_argument("--folder", type=Path, help="keep the stand-ins there, for another run with as many images")
-    parser.add_argument("--jobs", type=int, default=1, help="so many notebooks at a time")
+    parser.add_argument("--size", help="of all image towers, see sizes.SIZES")
+    parser.add_argument("--images", type=int, help="of each set, as INTERP_IMAGES")
+    parser.add_argument("--folder", type=Path, help="keep the stand-ins there, for another run")
+    parser.add_argument("--jobs", type=int, default=2, help="so many notebooks at a time")
     parser.add_argument("-v", action="store_true", help="print the time of each cell, and whole errors")
     asked = parser.parse_args()
+    todo, started = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rehearsal") as temporary:
-        folder = asked.folder or temporary
-        prepare(Path(folder).resolve(), asked.images)
-        sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "rehearsal")]
-        import stand_ins
-
-        from interp_utils.presets import PRESETS
-
-        stand_ins.configure(Path(folder).resolve() / "configs", asked.narrow)
+        folder = (asked.folder or Path(temporary)).resolve()
         for preset in asked.presets:
-            started = time.monotonic()
-            stand_ins.write(PRESETS[preset], asked.images)
-            print(f"{preset}: stand-ins made in {time.monotonic() - started:.0f} s", flush=True)
-        paths = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.name.startswith(tuple(asked.notebooks))]
-        todo = [(path, preset, asked.v) for preset in asked.presets for path in paths]
+            for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+                if path.name.startswith(tuple(asked.notebooks)):
+                    size, images = PLAN.get(preset, {}).get(path.name.split("_")[0], ("narrow", 24))
+                    todo.append((path, preset, asked.size or size, asked.images or images, folder, asked.v))
+        most = max(images for *_, images, _, _ in todo)
+        for size in dict.fromkeys(size for _, _, size, *_ in todo):
+            presets = dict.fromkeys(preset for _, preset, own, *_ in todo if own == size)
+            script = [sys.executable, PATHS[-1] / "stand_ins.py", size, folder / size, str(most), *presets]
+            subprocess.run(script, env=environment(folder, size), check=True)
+        print(f"stand-ins made in {time.monotonic() - started:.0f} s", flush=True)
         with ThreadPoolExecutor(asked.jobs) as pool:
-            return int(any(pool.map(execute, *zip(*todo))))
+            failures = sum(pool.map(execute, *zip(*todo)))
+    print(f"{failures} cells failed, {(time.monotonic() - started) / 60:.1f} minutes")
+    return int(failures > 0)
 
 
 if __name__ == "__main__":

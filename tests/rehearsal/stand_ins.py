@@ -1,14 +1,15 @@
 """What the presets download, made up: random weights and images in the real formats, where the libraries look for them.
 
-Image towers, and the models of chapter 4, are built as they really are. Text towers are cut to one layer, by a configuration
-that OpenCLIP is given (`configure`): nothing takes them apart, and pools of thousands of texts would fill the time.
+python tests/rehearsal/stand_ins.py SIZE FOLDER IMAGES PRESET ...    (called by rehearse.py, which sets the caches)
 """
 
-import json
+import logging
+import sys
 from pathlib import Path
 
 import numpy as np
 import open_clip
+import sizes
 import timm
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
@@ -24,25 +25,6 @@ from interp_utils.rosetta.generators.big_gan import BigGAN
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 IMAGENETTE = "n01440764 n02102040 n02979186 n03000684 n03028079 n03394916 n03417042 n03425413 n03445777 n03888257".split()
 BREEDS = ["Abyssinian", "american_bulldog", "Bengal", "boxer", "Ragdoll", "yorkshire_terrier"]
-
-
-def configure(folder: Path, narrow: bool) -> None:
-    """Configurations for `open_clip.add_model_config`: those of the presets, with one layer of the text tower.
-
-    narrow: heads of the image tower a quarter as wide, for slow machines; layers, heads, tokens and joint space stay.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    names = {name.split("/")[0] for preset in PRESETS.values() for name in (*preset.clips, preset.neurons_clip) if "/" in name}
-    for name in (*names, "RN50-quickgelu"):
-        config = open_clip.get_model_config(name)
-        vision, text = config["vision_cfg"], config["text_cfg"]
-        text["layers"] = 1
-        if narrow and isinstance(vision["layers"], int):
-            wide = vision.get("head_width", 64)
-            vision.update(width=vision["width"] // wide * (wide // 4), head_width=wide // 4)
-            text.update(width=64, heads=1)
-        (folder / f"{name}.json").write_text(json.dumps(config))
-    open_clip.add_model_config(folder)
 
 
 def write(preset: Preset, n: int) -> None:
@@ -112,9 +94,8 @@ def write_images(download: downloads.Download, n: int) -> None:
             for k in range(n):
                 _save_picture(folder / IMAGENETTE[k % 10] / f"{IMAGENETTE[k % 10]}_{k}.JPEG", n * part + k)
     elif download.name.startswith("imagenet") and download.name != "imagenet-segmentation":
-        ids = wordnet_ids[:200] if download.name == "imagenet-r" else wordnet_ids
-        for k in range(n):
-            _save_picture(places[0] / ids[7 * k % len(ids)] / f"image_{k}.JPEG", k)
+        for k in range(n):  # of the first ten classes, so that there are several of each
+            _save_picture(places[0] / wordnet_ids[k % 10] / f"image_{k}.JPEG", k)
     elif download.name == "pets":
         _pets(places[0].parent, n)
     elif download.name == "waterbirds":
@@ -153,3 +134,17 @@ def _waterbirds(base: Path, n: int) -> None:
         _save_picture(base / name, k)
         lines.append(f"{k},{name},{k // 3 % 2},{k % 3},{k // 6 % 2},/o/ocean/{k}.jpg")
     (base / "metadata.csv").write_text("\n".join(lines) + "\n")
+
+
+def main(size: str, folder: Path, n: int, names: list[str]) -> None:
+    logging.disable(logging.WARNING)  # that weights are random
+    presets = [PRESETS[name] for name in names]
+    clips = {clip.split("/")[0] for preset in presets for clip in (*preset.clips, preset.neurons_clip)}
+    sizes.write_configs(size, folder, {*clips, "RN50-quickgelu"})
+    sizes.use(size, folder)
+    for preset in presets:
+        write(preset, n)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

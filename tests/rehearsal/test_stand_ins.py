@@ -5,13 +5,16 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import open_clip
 import pytest
+import timm
 
 import interp_utils as iu
 from interp_utils import downloads
 
 sys.path.insert(0, str(Path(__file__).parent))
 import rehearse
+import sizes
 import stand_ins
 
 
@@ -64,9 +67,23 @@ def test_images_are_cut_by_the_variable_and_the_notebook_says_so(monkeypatch, ca
 
 def test_a_rehearsal_goes_on_after_a_cell_that_failed_and_counts_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("INTERP_PRESET", "sandbox")
-    cells = ["import os", "1 / 0", "open('seen', 'w').write(os.environ['INTERP_PRESET'])", "assert False, 'no such thing'"]
+    seen = ("INTERP_PRESET", "INTERP_IMAGES", "HF_HUB_OFFLINE", "HF_HOME")
+    cells = ["import os", "1 / 0", f"open('seen', 'w').write(' '.join(os.environ[k] for k in {seen}))", "assert False, 'no such thing'"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbformat.write(notebook, tmp_path / "own.ipynb")
-    assert rehearse.execute(tmp_path / "own.ipynb", "colab", verbose=False) == 2
-    assert (tmp_path / "seen").read_text() == "colab"
+    assert rehearse.execute(tmp_path / "own.ipynb", "colab", "narrow", 8, tmp_path) == 2
+    assert (tmp_path / "seen").read_text() == f"colab 8 1 {tmp_path / 'narrow' / 'hf'}"
     assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_smaller_towers_keep_their_tokens_heads_and_joint_space(tmp_path, monkeypatch):
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [*open_clip.factory._MODEL_CONFIG_PATHS])
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
+    monkeypatch.setattr(sizes._registry, "_model_entrypoints", dict(sizes._registry._model_entrypoints))
+    real = open_clip.get_model_config("ViT-B-32")
+    sizes.write_configs("shallow", tmp_path, {"ViT-B-32"})
+    sizes.use("shallow", tmp_path)
+    cut = iu.Clip(open_clip.create_model("ViT-B-32"))
+    assert (cut.n_heads, cut.grid, cut.d_embed) == (12, (7, 7), real["embed_dim"]) and (cut.n_layers, cut.d_model) == (8, 192)
+    vit = timm.create_model("vit_base_patch16_224.dino", num_classes=0)
+    assert len(vit.blocks) == 8 and vit.blocks[0].attn.num_heads == 12 and vit.num_features == 192

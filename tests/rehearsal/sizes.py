@@ -1,0 +1,45 @@
+"""Architectures of the rehearsal, for the process that makes the stand-ins and for every kernel that loads them."""
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import open_clip
+from timm.models import _registry
+
+SIZES = {  # how the image towers differ from the real ones; tokens, number of heads and joint space are always theirs
+    "real": "as they are",
+    "narrow": "heads a quarter as wide",
+    "shallow": "heads a quarter as wide, and 8 layers",
+}
+VITS = ("vit_base_patch16_224",)  # of timm
+
+
+def use(size: str, folder: Path) -> None:
+    """From here on, OpenCLIP and timm build models of this size by the usual names."""
+    open_clip.add_model_config(folder / "configs")
+    if size != "real":
+        depth = {"depth": 8} if size == "shallow" else {}
+        for name in VITS:  # as their constructors take it: keywords override what the name stands for
+            _registry._model_entrypoints[name] = partial(_registry._model_entrypoints[name], embed_dim=12 * 16, **depth)
+    if "REHEARSED_BIGGAN" in os.environ:  # its file has a published hash, which no stand-in has
+        from interp_utils.rosetta.generators import registry
+
+        registry.BIG_GAN_SHA256 = os.environ["REHEARSED_BIGGAN"]
+
+
+def write_configs(size: str, folder: Path, names: set[str]) -> None:
+    """OpenCLIP's configurations of these names, with one layer of the text tower, which nothing takes apart."""
+    (folder / "configs").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        config = open_clip.get_model_config(name)
+        vision, text = config["vision_cfg"], config["text_cfg"]
+        text["layers"] = 1
+        if size != "real" and isinstance(vision["layers"], int):
+            wide = vision.get("head_width", 64)
+            vision.update(width=vision["width"] // wide * (wide // 4), head_width=wide // 4)
+            text.update(width=64, heads=1)
+            if size == "shallow":
+                vision["layers"] = min(8, vision["layers"])
+        (folder / "configs" / f"{name}.json").write_text(json.dumps(config))
