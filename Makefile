@@ -18,7 +18,7 @@ test: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 rehearse: .venv/.test
-	$(BIN)/python tests/rehearsal/rehearse.py laptop
+	OMP_NUM_THREADS=1 $(BIN)/python tests/rehearsal/rehearse.py
 
 student solutions: .venv/.test
 	$(BIN)/python notebooks/copies.py $@

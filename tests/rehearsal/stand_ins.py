@@ -74,10 +74,11 @@ def _save(model: torch.nn.Module, download: downloads.Download) -> None:
 
 
 def picture(k: int, size: tuple[int, int] | None = None) -> Image.Image:
-    """Soft spots of colour, an image of its own for every k; every seventh is grey."""
+    """Soft spots of colour, an image of its own for every k, and a colour that every tenth shares; every seventh is grey."""
     rng = np.random.default_rng(k)
     width, height = size or (320, 240 + 8 * (k % 5))
     spots = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    spots = Image.blend(spots, Image.new("RGB", spots.size, f"hsv({36 * (k % 10)}, 100%, 80%)"), 0.5)
     return spots.convert("L") if k % 7 == 6 else spots
 
 
