@@ -23,7 +23,11 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[2]
 PATHS = (ROOT, ROOT / "tests", ROOT / "tests" / "rehearsal")
 STARTUP = "import sizes\nfrom pathlib import Path\nsizes.use({size!r}, Path({folder!r}))\ndel sizes, Path\n"
-PLAN = {}
+PLAN = {  # size of the image towers and images of a set; all three presets take at most 25 minutes on two cores
+    "laptop": {"01": ("real", 16), "05a": ("narrow", 72), "05b": ("narrow", 72)},
+    "colab": {"01": ("narrow", 12), "02": ("narrow", 12), "05a": ("shallow", 72), "05b": ("shallow", 40)},
+    "paper": {"01": ("shallow", 16), "02": ("narrow", 12), "05a": ("shallow", 72), "05b": ("shallow", 40), "05c": ("shallow", 24)},
+}
 BIG_GAN = "torch/hub/checkpoints/biggan-deep-256-pytorch_model.bin"
 
 
