@@ -2,8 +2,10 @@
 
 python tests/rehearsal/rehearse.py [laptop ...] [--notebooks 01 04] [--size narrow] [--images 24] [--folder kept]
 
-What is rehearsed is all but the meaning: names, shapes, formats and memory are those of the real thing, weights and images are
-random. Every cell runs, also after one that failed; the exit code is 1 where one did.
+What is rehearsed is all but the meaning: names, shapes, formats and files are those of the real thing, weights and images are
+random. Image towers keep their patches, heads and joint space; their width is cut, and where a notebook runs a model thousands
+of times its depth (`PLAN`, `sizes.SIZES`). Every preset has notebooks on towers of full depth. Every cell runs, also after one
+that failed; the exit code is 1 where one did.
 """
 
 import argparse
@@ -18,28 +20,43 @@ from pathlib import Path
 
 import nbformat
 import psutil
+import sizes
 from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 ROOT = Path(__file__).parents[2]
 PATHS = (ROOT, ROOT / "tests", ROOT / "tests" / "rehearsal")
 STARTUP = "import sizes\nfrom pathlib import Path\nsizes.use({size!r}, Path({folder!r}))\ndel sizes, Path\n"
-PLAN = {  # size of the image towers and images of a set; all three presets take at most 25 minutes on two cores
-    "laptop": {"01": ("real", 16), "05a": ("narrow", 72), "05b": ("narrow", 72)},
-    "colab": {"01": ("narrow", 12), "02": ("narrow", 12), "05a": ("shallow", 72), "05b": ("shallow", 40)},
-    "paper": {"01": ("shallow", 16), "02": ("narrow", 12), "05a": ("shallow", 72), "05b": ("shallow", 40), "05c": ("shallow", 24)},
-}
+PLAN = {  # of each notebook: size of the image towers, images of a set; at most 25 minutes in all on two cores
+    "laptop": {
+        "01": ("real", 16), "02": ("narrow", 24), "03": ("narrow", 24),
+        "05a": ("narrow", 72), "05b": ("narrow", 72), "05c": ("narrow", 24),
+    },
+    "colab": {
+        "01": ("narrow", 16), "02": ("narrow", 16), "03": ("shallow", 24),
+        "05a": ("shallow", 72), "05b": ("shallow", 40), "05c": ("shallow", 24),
+    },
+    "paper": {
+        "01": ("shallow", 16), "02": ("narrow", 16), "03": ("narrow", 24),
+        "05a": ("shallow", 72), "05b": ("shallow", 40), "05c": ("shallow", 24),
+    },
+}  # fmt: skip
 BIG_GAN = "torch/hub/checkpoints/biggan-deep-256-pytorch_model.bin"
 
 
 def environment(folder: Path, size: str) -> dict[str, str]:
     """Variables for processes that make or load stand-ins of a size: caches of the rehearsal's own, and no network."""
-    own = folder / size
-    startup = own / "ipython" / "profile_default" / "startup" / "00-sizes.py"
+    caches = {"HF_HOME": "hf", "TORCH_HOME": "torch", "IPYTHONDIR": "ipython", "INTERP_DATA": "../data"}
+    offline = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(map(str, PATHS)), "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, **offline, **{variable: str(folder / size / name) for variable, name in caches.items()}}
+
+
+def make_stand_ins(folder: Path, size: str, images: int, presets: list[str]) -> None:
+    startup = folder / size / "ipython" / "profile_default" / "startup" / "00-sizes.py"
     startup.parent.mkdir(parents=True, exist_ok=True)
-    startup.write_text(STARTUP.format(size=size, folder=str(own)))
-    caches = {"HF_HOME": own / "hf", "TORCH_HOME": own / "torch", "IPYTHONDIR": own / "ipython", "INTERP_DATA": folder / "data"}
-    paths = os.pathsep.join(map(str, PATHS))
-    return {**os.environ, **{k: str(v) for k, v in caches.items()}, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+    startup.write_text(STARTUP.format(size=size, folder=str(folder / size)))
+    script = [sys.executable, PATHS[-1] / "stand_ins.py", size, folder / size, str(images), *presets]
+    subprocess.run(script, env=environment(folder, size), check=True)
 
 
 def execute(path: Path, preset: str, size: str, images: int, folder: Path, verbose: bool = False) -> int:
@@ -70,7 +87,11 @@ def execute(path: Path, preset: str, size: str, images: int, folder: Path, verbo
     variables = {"INTERP_PRESET": preset, "INTERP_IMAGES": str(images)}
     if path.name.startswith("04") and (big_gan := folder / size / BIG_GAN).exists():
         variables["REHEARSED_BIGGAN"] = hashlib.sha256(big_gan.read_bytes()).hexdigest()
-    client.execute(env=environment(folder, size) | variables)
+    try:
+        client.execute(env=environment(folder, size) | variables)
+    except (DeadKernelError, CellTimeoutError) as error:
+        failed.append("kernel")
+        print(f"{name}: {error}"[:400], flush=True)
     times = f"{used[0]:.0f} s of a processor, {time.monotonic() - started:.0f} s in all"
     print(f"{name}, {size}, {images} images: {len(failed)} cells failed; {times}", flush=True)
     return len(failed)
@@ -78,31 +99,39 @@ def execute(path: Path, preset: str, size: str, images: int, folder: Path, verbo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("presets", nargs="*", default=["laptop", "colab", "paper"])
-    parser.add_argument("--notebooks", nargs="*", default=[""], help="how their names begin")
-    parser.add_argument("--size", help="of all image towers, see sizes.SIZES")
+    parser.add_argument("presets", nargs="*", default=[*PLAN], help="laptop, colab, paper; by default all")
+    parser.add_argument("--notebooks", nargs="*", help="how their names begin; by default all that have a plan")
+    parser.add_argument("--size", choices=sizes.SIZES, help="of all image towers")
     parser.add_argument("--images", type=int, help="of each set, as INTERP_IMAGES")
     parser.add_argument("--folder", type=Path, help="keep the stand-ins there, for another run")
     parser.add_argument("--jobs", type=int, default=2, help="so many notebooks at a time")
     parser.add_argument("-v", action="store_true", help="print the time of each cell, and whole errors")
     asked = parser.parse_args()
-    todo, started = [], time.monotonic()
+    if unknown := set(asked.presets) - set(PLAN):
+        parser.error(f"no plan for {', '.join(unknown)}; there are {', '.join(PLAN)}")
+    todo, left_out, started = [], set(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rehearsal") as temporary:
         folder = (asked.folder or Path(temporary)).resolve()
         for preset in asked.presets:
             for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-                if path.name.startswith(tuple(asked.notebooks)):
-                    size, images = PLAN.get(preset, {}).get(path.name.split("_")[0], ("narrow", 24))
+                plan = PLAN[preset].get(path.name.split("_")[0])
+                if path.name.startswith(tuple(asked.notebooks)) if asked.notebooks else plan:
+                    size, images = plan or ("narrow", 24)
                     todo.append((path, preset, asked.size or size, asked.images or images, folder, asked.v))
+                elif not asked.notebooks:
+                    left_out.add(path.name)
+        if not todo:
+            parser.error(f"no notebook begins with {' or '.join(asked.notebooks)}")
         most = max(images for *_, images, _, _ in todo)
         for size in dict.fromkeys(size for _, _, size, *_ in todo):
             presets = dict.fromkeys(preset for _, preset, own, *_ in todo if own == size)
-            script = [sys.executable, PATHS[-1] / "stand_ins.py", size, folder / size, str(most), *presets]
-            subprocess.run(script, env=environment(folder, size), check=True)
+            make_stand_ins(folder, size, most, presets)
         print(f"stand-ins made in {time.monotonic() - started:.0f} s", flush=True)
         with ThreadPoolExecutor(asked.jobs) as pool:
             failures = sum(pool.map(execute, *zip(*todo)))
     print(f"{failures} cells failed, {(time.monotonic() - started) / 60:.1f} minutes")
+    if left_out:
+        print(f"not rehearsed, unless --notebooks asks for it: {', '.join(sorted(left_out))}")
     return int(failures > 0)
 
 

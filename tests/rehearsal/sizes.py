@@ -10,8 +10,8 @@ from timm.models import _registry
 
 SIZES = {  # how the image towers differ from the real ones; tokens, number of heads and joint space are always theirs
     "real": "as they are",
-    "narrow": "heads a quarter as wide",
-    "shallow": "heads a quarter as wide, and 8 layers",
+    "narrow": "heads an eighth as wide",
+    "shallow": "heads an eighth as wide, and 8 layers",
 }
 VITS = ("vit_base_patch16_224",)  # of timm
 
@@ -22,7 +22,7 @@ def use(size: str, folder: Path) -> None:
     if size != "real":
         depth = {"depth": 8} if size == "shallow" else {}
         for name in VITS:  # as their constructors take it: keywords override what the name stands for
-            _registry._model_entrypoints[name] = partial(_registry._model_entrypoints[name], embed_dim=12 * 16, **depth)
+            _registry._model_entrypoints[name] = partial(_registry._model_entrypoints[name], embed_dim=12 * 8, **depth)
     if "REHEARSED_BIGGAN" in os.environ:  # its file has a published hash, which no stand-in has
         from interp_utils.rosetta.generators import registry
 
@@ -38,7 +38,7 @@ def write_configs(size: str, folder: Path, names: set[str]) -> None:
         text["layers"] = 1
         if size != "real" and isinstance(vision["layers"], int):
             wide = vision.get("head_width", 64)
-            vision.update(width=vision["width"] // wide * (wide // 4), head_width=wide // 4)
+            vision.update(width=vision["width"] // wide * (wide // 8), head_width=wide // 8)
             text.update(width=64, heads=1)
             if size == "shallow":
                 vision["layers"] = min(8, vision["layers"])
