@@ -41,18 +41,20 @@ class AttentionEffects:
 
 @torch.no_grad()
 def attention_effects(
-    clip: Clip, pixels: Tensor, layer: int, means: Tensor, neurons: Sequence[int], chunk: int = 16
+    clip: Clip, pixels: Tensor, layer: int, means: Tensor, neurons: Sequence[int], chunk: int | None = None
 ) -> AttentionEffects:
     """Split the effect of mean-ablating single neurons into values and attention (the open question of thesis section 3.6).
 
-    means: [N, M] as `neurons.token_means` gives them; chunk: so many neurons run together. Raises ValueError for the last
-    layer, after which there is no attention.
+    means: [N, M] as `neurons.token_means` gives them; chunk: so many neurons run together, by default at most 16 and so
+    many that their attention patterns take 1 GB. Raises ValueError for the last layer, after which there is no attention.
     """
     if not 0 <= layer < clip.n_layers - 1:
         raise ValueError(f"need a layer with attention after it, 0 to {clip.n_layers - 2}, got {layer}")
     activations, stream = stream_after(clip, clip.pixels(pixels), layer)
     weights, alone = neuron_weights(clip, layer), clip.tower.final is not None
     base, patterns = run_with_attention(clip, layer + 1, stream)
+    if chunk is None:  # each neuron has patterns of its own, old and new: with ViT-L/14 gigabytes
+        chunk = min(16, max(1, 2**30 // sum(2 * pattern.nbytes for pattern in patterns)))
     total, frozen, moved = [], [], []
     for start in range(0, len(neurons), chunk):
         few = list(neurons[start : start + chunk])
