@@ -63,10 +63,14 @@ def score(
             return heatmap_fn(batch.pixels.to(clip.device)), batch.targets
 
     feed(clip, prepare(masks, clip, protocol), [(scores, view)], batch_size)
+    _warn_of_left_out(scores)
+    return scores
+
+
+def _warn_of_left_out(scores: SegmentationScores) -> None:
     if scores.left_out:
         missed = f"{scores.left_out} of {scores.count} images left out"
-        warnings.warn(f"{missed}: no pixel of their object is in the crop", stacklevel=3)
-    return scores
+        warnings.warn(f"{missed}: no pixel of their object is in the crop", stacklevel=4)
 
 
 def score_all(
@@ -74,9 +78,12 @@ def score_all(
 ) -> dict[tuple[str, str | float], SegmentationScores]:
     """`score` for many heat maps and thresholds in one pass: {(name, threshold): scores}.
 
-    Negatives are set to zero for the threshold "mean", as in table 2.4, and kept for a number, as in table 3.4.
+    Negatives are set to zero for the threshold "mean", as in table 2.4, and kept for a number, as in table 3.4. Warns and raises
+    as `score` does; ValueError where there is no map.
     """
     scores = {(name, each): SegmentationScores(each, each == "mean") for name in maps for each in thresholds}
+    if not scores:
+        raise ValueError("need at least one heat map and one threshold")
 
     def view(name):
         def heat(batch):
@@ -86,6 +93,7 @@ def score_all(
         return heat
 
     feed(clip, prepare(masks, clip), [(each, view(name)) for (name, _), each in scores.items()], batch_size)
+    _warn_of_left_out(next(iter(scores.values())))
     return scores
 
 
