@@ -45,9 +45,8 @@ class Interval(NamedTuple):
     half: float
 
     def __format__(self, spec: str) -> str:
-        if spec.endswith("%"):
-            return f"{100 * self.mean:{spec[:-1]}f} ± {100 * self.half:{spec[:-1]}f}%"
-        return f"{self.mean:{spec}} ± {self.half:{spec}}"
+        scale, spec, unit = (100, spec[:-1] + "f", "%") if spec.endswith("%") else (1, spec, "")
+        return f"{scale * self.mean:{spec}} ± {scale * self.half:{spec.lstrip('+')}}{unit}"
 
     def above(self, value: float) -> bool:
         """Whether the mean is more than three standard errors above a value."""

@@ -64,6 +64,7 @@ def test_a_mean_with_its_interval_formats_both_and_knows_three_standard_errors()
     half = 1.96 / 3**0.5
     assert tuple(found) == pytest.approx((2, half)) and (found.mean, found.half) == tuple(found)
     assert f"{found:.1f}" == "2.0 ± 1.1" and f"{mean_interval([0.1, 0.2, 0.3]):.0%}" == "20 ± 11%"
+    assert f"{found:+.1f}" == "+2.0 ± 1.1", "half a width has no sign"
     edge = 2 - 3 / 3**0.5
     assert found.above(edge - 0.01) and not found.above(edge + 0.01)
     assert found.below(4 - edge + 0.01) and not found.below(4 - edge - 0.01)
