@@ -32,10 +32,7 @@ def test_notebook_is_saved_as_one_clean_run(path):
     assert not re.search(r"^[A-Z_]+[0-9]*$|TODO|FIXME", prose, re.M), "a place that waits for its text"
 
 
-OTHERS = [path for path in NOTEBOOKS if path.stem[:2] != "04"]
-
-
-@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_says_where_it_stands(path):
     """Links to the one before and the next, what a reader needs, the times, which the README repeats; references."""
     prose = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
@@ -48,7 +45,7 @@ def test_a_notebook_says_where_it_stands(path):
     assert any("**References.** [Thesis](http" in text for text in prose)
 
 
-@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_can_be_read_in_one_sitting(path):
     cells = nbformat.read(path, as_version=4).cells
     prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
