@@ -39,6 +39,16 @@ class Preset:
         """The CLIP whose neurons chapter 3 reads."""
         return self.neurons or self.clip
 
+    def finding(self, what: str, holds: bool) -> None:
+        """Assert what was measured in the sandbox; on another model say whether it holds there too, and go on.
+
+        what: the finding, in words. Raises AssertionError where it does not hold in the sandbox.
+        """
+        if self.name != "sandbox":
+            print(f"{'on this model too' if holds else 'not on this model'}: {what}")
+        elif not holds:
+            raise AssertionError(f"not as it was measured: {what}")
+
 
 _PLACES = ("setting", "location")
 

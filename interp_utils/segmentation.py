@@ -1,7 +1,7 @@
 """How well heat maps find objects: pixel accuracy, mIoU and mAP against masks (thesis, tables 2.4 and 3.4)."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision import transforms, tv_tensors
 from torchvision.transforms import v2
 
+from . import explainers
 from .datasets import MaskTask
 from .heads import direct_effects
 from .hooks import compute_dtype
@@ -62,9 +63,37 @@ def score(
             return heatmap_fn(batch.pixels.to(clip.device)), batch.targets
 
     feed(clip, prepare(masks, clip, protocol), [(scores, view)], batch_size)
+    _warn_of_left_out(scores)
+    return scores
+
+
+def _warn_of_left_out(scores: SegmentationScores) -> None:
     if scores.left_out:
         missed = f"{scores.left_out} of {scores.count} images left out"
-        warnings.warn(f"{missed}: no pixel of their object is in the crop", stacklevel=3)
+        warnings.warn(f"{missed}: no pixel of their object is in the crop", stacklevel=4)
+
+
+def score_all(
+    maps: dict[str, Heatmap], masks, clip: Clip, thresholds: Sequence[str | float] = ("mean",), batch_size: int = 16
+) -> dict[tuple[str, str | float], SegmentationScores]:
+    """`score` for many heat maps and thresholds in one pass: {(name, threshold): scores}.
+
+    Negatives are set to zero for the threshold "mean", as in table 2.4, and kept for a number, as in table 3.4. Warns and raises
+    as `score` does; ValueError where there is no map.
+    """
+    scores = {(name, each): SegmentationScores(each, each == "mean") for name in maps for each in thresholds}
+    if not scores:
+        raise ValueError("need at least one heat map and one threshold")
+
+    def view(name):
+        def heat(batch):
+            with torch.enable_grad():  # some explainers need gradients
+                return batch.once(name, lambda: maps[name](batch.pixels.to(clip.device)).detach()), batch.targets
+
+        return heat
+
+    feed(clip, prepare(masks, clip), [(each, view(name)) for (name, _), each in scores.items()], batch_size)
+    _warn_of_left_out(next(iter(scores.values())))
     return scores
 
 
@@ -190,3 +219,16 @@ def for_predicted_class(clip: Clip, explainer, classifier: Tensor) -> Heatmap:
         return explainer(clip, pixels, vectors[best])
 
     return heatmap_fn
+
+
+def explainer_maps(clip: Clip, classifier: Tensor) -> dict[str, Heatmap]:
+    """The baselines of tables 2.4 and 3.4 by the names they have there, each `for_predicted_class`; errors are those."""
+    methods = {
+        "LRP": explainers.lrp,
+        "partial LRP": explainers.partial_lrp,
+        "rollout": explainers.rollout,
+        "raw attention": explainers.raw_attention,
+        "GradCAM": explainers.grad_cam,
+        "Chefer et al.": explainers.chefer,
+    }
+    return {name: for_predicted_class(clip, method, classifier) for name, method in methods.items()}

@@ -101,6 +101,11 @@ class SegmentationScores(Statistic):
 
         return dict(zip(METRICS, interval(metrics, len(mine), resamples, seed).T.tolist()))
 
+    def said(self, resamples: int = 500) -> list[str]:
+        """The three metrics, each with its `interval`: "57.4 (56.0 to 58.8)"."""
+        found, spread = self.result(), self.interval(resamples=resamples)
+        return ["{:.1f} ({:.1f} to {:.1f})".format(found[name], *spread[name]) for name in METRICS]
+
 
 class _Image(NamedTuple):
     """What is kept of an image: numbers of pixels, off and on the object, and the average precision of its map."""

@@ -1,6 +1,7 @@
 """Tests and intervals that chapters share."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,7 +38,26 @@ def interval(statistic: Callable[[np.ndarray], ArrayLike], n: int, resamples: in
     return np.nanquantile(drawn, [0.025, 0.975], axis=0)
 
 
-def mean_interval(values: ArrayLike) -> tuple[float, float]:
+class Interval(NamedTuple):
+    """A mean and half the width of its 95 percent interval; a format for numbers gives both: f"{found:.1f}" is "79.1 ± 3.8"."""
+
+    mean: float
+    half: float
+
+    def __format__(self, spec: str) -> str:
+        scale, spec, unit = (100, spec[:-1] + "f", "%") if spec.endswith("%") else (1, spec, "")
+        return f"{scale * self.mean:{spec}} ± {scale * self.half:{spec.lstrip('+')}}{unit}"
+
+    def above(self, value: float) -> bool:
+        """Whether the mean is more than three standard errors above a value."""
+        return self.mean - 3 / 1.96 * self.half > value
+
+    def below(self, value: float) -> bool:
+        """Whether the mean is more than three standard errors below a value."""
+        return self.mean + 3 / 1.96 * self.half < value
+
+
+def mean_interval(values: ArrayLike) -> Interval:
     """Mean of values [n] and half the width of its 95 percent interval, 1.96 standard errors.
 
     Raises ValueError for fewer than 3 values, and for values that are not finite.
@@ -45,7 +65,7 @@ def mean_interval(values: ArrayLike) -> tuple[float, float]:
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) < 3 or not np.isfinite(values).all():
         raise ValueError(f"need at least 3 numbers, all finite; got an array of shape {list(values.shape)}")
-    return float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5)
+    return Interval(float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from .heads.direct import DirectEffects, direct_effects
 from .images import read_image
 from .models import Clip
+from .moments import Rows
 
 _PIXELS, _TARGETS = ("pixel_values", "image"), ("label", "labels")  # of items that are dictionaries, as Hugging Face names them
 
@@ -224,3 +225,28 @@ def feed(
         reasons = "".join(f"\n  number {number}: {why}" for number, why in skipped)
         warnings.warn(f"skipped {len(skipped)} of {done + len(skipped)} images:{reasons}", stacklevel=3)
     return skipped
+
+
+class _Kept:
+    """The rows of each tensor that a view gives."""
+
+    def update(self, numbers: Tensor, *values: Tensor) -> None:
+        self.parts = getattr(self, "parts", [Rows() for _ in values])
+        for part, each in zip(self.parts, values, strict=True):
+            part.update(each, numbers)
+
+
+def collect(clip: Clip, images: Sequence | Iterable, view: Callable[[Batch], object], **options) -> Tensor | list[Tensor]:
+    """What a function of the `Batch` gives for all images, by their numbers: [K, ...] on the CPU, or a list of such for a tuple.
+
+    For what is small for each image; else feed a statistic. options and errors: those of `feed`.
+    """
+    kept = _Kept()
+
+    def numbered(batch: Batch) -> tuple:
+        seen = view(batch)
+        return batch.numbers, *(seen if isinstance(seen, tuple) else (seen,))
+
+    feed(clip, images, [(kept, numbered)], **options)
+    rows = [part.rows for part in kept.parts]
+    return rows if len(rows) > 1 else rows[0]

@@ -43,6 +43,13 @@ WATERBIRDS = {
     "ViT-H-14/laion2b_s32b_b79k": Waterbirds((77.0, 84.1), (37.2, 37.0, 43.3), (96.4, 71.0, 37.2, 69.8), (98.0, 87.9, 43.3, 62.3)),
 }
 
+ABLATIONS = {  # tables 2.1 and A.1, ImageNet accuracy in percent of ViT-B-16, ViT-L-14 and ViT-H-14 without some direct effects
+    "nothing": (70.22, 75.25, 77.95),
+    "MLPs": (67.04, 74.12, 76.30),
+    "class token": (69.37, 74.38, 76.89),
+    "class token and MLPs": (67.32, 73.87, 76.29),
+}
+
 SEGMENTATION = {  # table 2.4, ImageNet-Segmentation, of a model that is not named: pixel accuracy, mIoU and mAP in percent
     "LRP": (52.81, 33.57, 54.37),
     "partial LRP": (61.49, 40.71, 72.29),
@@ -51,6 +58,17 @@ SEGMENTATION = {  # table 2.4, ImageNet-Segmentation, of a model that is not nam
     "GradCAM": (70.27, 44.50, 70.30),
     "Chefer et al.": (69.21, 47.47, 78.29),
     "token decomposition": (75.21, 54.50, 81.61),
+}
+
+NEURON_SEGMENTATION = {  # table 3.4, the same of ViT-B-32, with the ensemble of neurons in the last row
+    "partial LRP": (55.0, 35.5, 66.9),
+    "rollout": (61.8, 42.6, 74.0),
+    "LRP": (62.9, 35.8, 68.5),
+    "GradCAM": (67.3, 39.3, 61.9),
+    "Chefer et al.": (68.9, 49.1, 79.7),
+    "raw attention": (69.6, 49.8, 80.0),
+    "token decomposition": (76.5, 58.1, 84.1),
+    "neurons": (78.1, 59.0, 84.9),
 }
 
 INVERSION = {  # table 4.1, StyleGAN-XL, 5,000 ImageNet images: PSNR, SSIM, LPIPS

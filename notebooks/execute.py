@@ -1,9 +1,12 @@
 """Execute notebooks in place, top to bottom, and write them so that two runs give identical bytes.
 
+Prints how long each took: its first cell says so to the reader, and README repeats that.
+
 python notebooks/execute.py [NAME.ipynb ...]
 """
 
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -45,5 +48,7 @@ def execute(path: Path) -> None:
 
 if __name__ == "__main__":
     for path in [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb")):
-        print(path.name, flush=True)
+        print(path.name, end=": ", flush=True)
+        started = time.monotonic()
         execute(path)
+        print(f"{(time.monotonic() - started) / 60:.1f} minutes", flush=True)

@@ -305,3 +305,12 @@ def test_pets_from_a_local_folder_in_the_real_layout(tmp_path):
     image, mask = task.images[2]
     assert image.mode == "RGB" and image.size == (12, 8)
     assert mask.dtype == bool and mask.shape == (8, 12) and mask.sum() == 4 * 6 and mask[2, 2] and mask[3, 3]
+
+
+def test_some_images_are_taken_as_one_batch():
+    images = load_task("sandbox", None, 12).images
+    for source, numbers in ((images, (7, 2)), (torch.utils.data.Subset(images, [0, 7, 2]), range(1, 3)), (list(images), (7, 2))):
+        pixels, labels = iu.datasets.take(source, numbers)
+        assert torch.equal(pixels, torch.stack([images[7][0], images[2][0]])) and labels.tolist() == [images[7][1], images[2][1]]
+    pixels, (labels, groups) = iu.datasets.take(load_groups("sandbox", None, "test", 8).images, range(8))
+    assert len(pixels) == len(labels) == len(groups) == 8

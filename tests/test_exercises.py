@@ -14,19 +14,6 @@ import interp_utils as iu
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 WRONG = {  # answers that a reader may well give
-    "unit_correlation": [
-        "rows = [torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] for a, b in zip(first, second)]\n"
-        "    return torch.stack(rows).mean().item()",
-        "a, b = first.flatten(), second.flatten()\n    return (a @ b / (a.norm() * b.norm())).item()",
-    ],
-    "mutual_neighbours": [
-        "return {(a, c) for a, row in enumerate(corr.topk(k, dim=1).indices.tolist()) for c in row}",
-        "return {(a, int(corr[a].argmax())) for a in range(len(corr)) if corr[:, corr[a].argmax()].argmax() == a}",
-    ],
-    "resizing_matrix": [
-        "return torch.nn.functional.interpolate(torch.eye(m)[None], size=n, mode='linear', align_corners=True)[0].T",
-        "return torch.nn.functional.interpolate(torch.eye(m)[None], size=n, mode='linear', align_corners=False)[0]",
-    ],
     "sign_flip_p": [
         "return ((flips * change).mean(1).abs() >= change.mean().abs()).float().mean().item()",
         "return ((flips * change).mean(1) > 0).float().mean().item()",
@@ -51,18 +38,6 @@ WRONG = {  # answers that a reader may well give
         "    moved[:, 1:-1, neurons] = 0\n    return moved",
         "activations[:, -1, neurons] = activations[:, 1:-1, neurons].amax(1)\n    activations[:, 1:-1, neurons] = 0\n"
         "    return activations",
-    ],
-    "pair_score": [
-        "a, b = ours - ours.mean((1, 2), keepdim=True), target - target.mean()\n"
-        "    return (a * b).mean((1, 2)) / (ours.std((1, 2)) * target.std())",
-        "return ((ours - means[0]) * (target - means[1])).mean((1, 2))",
-        "return ((ours - means[0]) / stds[0] * (target - means[1]) / stds[1]).sum((1, 2))",
-    ],
-    "shifted_right": [
-        "return torch.roll(maps, round(share * maps.shape[-1]), -1)",
-        "moved = torch.zeros_like(maps)\n    moved[..., 1:] = maps[..., :-1]\n    return moved",
-        "cells = round(share * maps.shape[-2])\n    moved = torch.zeros_like(maps)\n"
-        "    moved[..., cells:, :] = maps[..., : maps.shape[-2] - cells, :]\n    return moved",
     ],
 }
 

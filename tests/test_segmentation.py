@@ -17,7 +17,16 @@ from torchvision import transforms
 import interp_utils as iu
 from interp_utils.datasets import MaskTask, load_masks
 from interp_utils.moments import Moments
-from interp_utils.segmentation import SegmentationScores, evaluate, for_predicted_class, prepare, score, token_decomposition
+from interp_utils.segmentation import (
+    SegmentationScores,
+    evaluate,
+    explainer_maps,
+    for_predicted_class,
+    prepare,
+    score,
+    score_all,
+    token_decomposition,
+)
 from interp_utils.segmentation_scores import average_precision, normalised
 from interp_utils.stream import feed
 
@@ -435,3 +444,26 @@ def test_intervals_are_a_bootstrap_over_images(clip):
 def test_score_and_evaluate_agree(clip):
     masks = drawn_masks([(32, 32)] * 5)
     assert score(lambda pixels: pixels.mean(1), masks, clip).result() == evaluate(lambda pixels: pixels.mean(1), masks, clip)
+
+
+def test_many_maps_are_scored_in_one_pass_as_one_by_one(sandbox):
+    masks = load_masks("sandbox", 3)
+    classifier = sandbox.encode_text(masks.classes, masks.templates)
+    drawn = []
+    maps = explainer_maps(sandbox, classifier)
+    assert set(maps) == set(iu.thesis.SEGMENTATION) - {"token decomposition"}
+    maps = {name: maps[name] for name in ("GradCAM",)}
+    counted = maps | {"counted": lambda pixels: drawn.append(len(pixels)) or pixels.mean(1)}
+    found = score_all(counted, masks, sandbox, ("mean", 0.5), batch_size=2)
+    assert drawn == [2, 1] and len(found) == 4
+    for name, heat in maps.items():
+        assert found[name, "mean"].result() == pytest.approx(evaluate(heat, masks, sandbox), abs=0.05)
+        assert found[name, 0.5].result() == pytest.approx(evaluate(heat, masks, sandbox, "aligned", 0.5, False), abs=0.05)
+
+
+def test_scores_are_said_with_their_intervals():
+    masks = torch.zeros(4, 8, 8, dtype=torch.bool)
+    masks[:, 2:6, 2:6] = True
+    scores = SegmentationScores()
+    scores.update(torch.zeros(4, 8, 8), masks)
+    assert scores.said(20) == ["75.0 (75.0 to 75.0)", "37.5 (37.5 to 37.5)", "50.0 (50.0 to 50.0)"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test, ttest_1samp
 
-from interp_utils.statistics import holm, interval, sign_flip_p
+from interp_utils.statistics import holm, interval, mean_interval, sign_flip_p
 
 
 @pytest.mark.parametrize("n", [3, 8, 13])
@@ -57,3 +57,14 @@ def test_an_interval_covers_what_was_sampled():
     assert np.isfinite(interval(lambda rows: values[rows].sum(), 4)).all(), "a draw without a value does not count"
     with pytest.raises(ValueError, match="at least 3 of what was sampled"):
         interval(np.mean, 2)
+
+
+def test_a_mean_with_its_interval_formats_both_and_knows_three_standard_errors():
+    found = mean_interval([1.0, 2.0, 3.0])
+    half = 1.96 / 3**0.5
+    assert tuple(found) == pytest.approx((2, half)) and (found.mean, found.half) == tuple(found)
+    assert f"{found:.1f}" == "2.0 ± 1.1" and f"{mean_interval([0.1, 0.2, 0.3]):.0%}" == "20 ± 11%"
+    assert f"{found:+.1f}" == "+2.0 ± 1.1", "half a width has no sign"
+    edge = 2 - 3 / 3**0.5
+    assert found.above(edge - 0.01) and not found.above(edge + 0.01)
+    assert found.below(4 - edge + 0.01) and not found.below(4 - edge - 0.01)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import interp_utils as iu
 from interp_utils.heads import head_features, neighbours
 from interp_utils.moments import Moments, Rows
-from interp_utils.stream import feed, pixels_and_target
+from interp_utils.stream import collect, feed, pixels_and_target
 
 
 def dataset(clip, n=7):
@@ -285,3 +285,13 @@ def test_damaged_files_are_skipped_by_spawned_workers(tmp_path, sandbox):
     assert numbers.tolist() == [0, 1] and rest.tolist() == [3] and targets.tolist() == [-1, -1]
     assert torch.equal(pixels[1], images[1][0]) and [number for number, _ in skipped] == [2]
     assert f"cannot read the image {tmp_path / '2.png'}" in skipped[0][1]
+
+
+def test_what_a_view_gives_is_collected_for_all_images(tiny):
+    images = dataset(tiny)
+    unit = torch.nn.functional.normalize(tiny.encode_image(noise(tiny, 7)), dim=-1)
+    vectors, targets = collect(tiny, images, lambda batch: (batch.representation, batch.targets), batch_size=3)
+    torch.testing.assert_close(vectors, unit)
+    assert targets.tolist() == list(range(7))
+    one = collect(tiny, images, lambda batch: batch.representation, numbers=[5, 2])
+    torch.testing.assert_close(one, unit[[2, 5]])

@@ -1,9 +1,11 @@
 """What all image sets share."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch.utils.data import default_collate
 
 from .. import sandbox
 from ..checks import checked_count
@@ -35,6 +37,13 @@ def spread(images, n: int | None):
     if wanted >= len(images):
         return images
     return torch.utils.data.Subset(images, torch.linspace(0, len(images) - 1, wanted).long().tolist())
+
+
+def take(images, numbers: Iterable[int]) -> list:
+    """Some items (pixels, target) of a dataset, by their places, as one batch: [pixels [B, 3, H, W], targets [B]]."""
+    numbers = list(numbers)
+    items = images.__getitems__(numbers) if hasattr(images, "__getitems__") else [images[number] for number in numbers]
+    return default_collate(items)
 
 
 def sandbox_templates(factor: str, world=sandbox) -> list:

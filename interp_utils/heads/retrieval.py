@@ -55,3 +55,12 @@ def shared_factors(specs: Sequence[Spec], query: int, found: Sequence[int]) -> d
         same = sum(getattr(spec, factor) == getattr(specs[query], factor) for spec in seen)
         shared[factor] = same / len(seen) if seen else float("nan")
     return shared
+
+
+def shared_by_neighbours(features: Tensor, specs: Sequence[Spec], factor: str, queries: Sequence[int], k: int = 8) -> list[float]:
+    """For each query, the share of its k `neighbours` among sandbox images that agree with it in a factor.
+
+    Queries for which that is not to be seen are left out.
+    """
+    shares = [shared_factors(specs, query, neighbours(features, query, k))[factor] for query in queries]
+    return [share for share in shares if share == share]

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from ..checks import checked_count
 from ..models import Clip
+from ..texts import Pool
 from .ablation import Ablation, Accuracy, ablate_attention, ablate_heads, ablate_mlps, accuracy_under
-from .textspan import Head
+from .naming import heads_about
+from .textspan import Head, head_moments, textspan
 
 LAST_LAYERS, TRIALS = 4, 5  # heads are drawn from so many layers, so many times
 
@@ -53,6 +55,17 @@ def compare_with_author(clip: Clip, heads: Sequence[Head]) -> Agreement:
 
 def _late_heads(clip: Clip) -> list[Head]:
     return [(layer, head) for layer in range(max(clip.n_layers - LAST_LAYERS, 0), clip.n_layers) for head in range(clip.n_heads)]
+
+
+def late_heads_about(clip: Clip, images: Sequence, pool: Pool, wanted: Sequence[str], ln: str = "centered", **rule) -> list[Head]:
+    """Heads of the last four layers that are about some kinds of text: `textspan` on the images, then `heads_about`.
+
+    pool: texts and their kinds; rule: `share` and `size` of `heads_about`. Raises what those do.
+    """
+    vectors, layers = clip.encode_text(pool.texts), sorted({layer for layer, _ in _late_heads(clip)})
+    moments = head_moments(clip, images, layers, ln=ln)
+    spans = {head: textspan(each, vectors, pool.texts, rule.get("size", 10)) for head, each in moments.items()}
+    return heads_about(spans, pool.kinds, wanted, **rule)
 
 
 def draw_heads(clip: Clip, count: int, draws: int, seed: int = 0) -> list[list[Head]]:

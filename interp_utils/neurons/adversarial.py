@@ -166,6 +166,15 @@ def success(attacks: Sequence[Attack]) -> Success:
     return Success(rates.mean().item(), rates.std(correction=0).item(), error, dropped, drawn)
 
 
+def most_fooling(attacks: Sequence[Attack]) -> tuple[Image.Image, str] | None:
+    """The image of some attacks that fools the classifier most, and its description; None where none does."""
+    scores = torch.cat([attack.scores for attack in attacks])
+    if len(scores) == 0 or scores.max() <= 0:
+        return None
+    images = [pair for attack in attacks for pair in zip(attack.images, attack.descriptions)]
+    return images[scores.argmax()]
+
+
 @torch.no_grad()
 def attack(
     clip: Clip,

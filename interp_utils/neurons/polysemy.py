@@ -1,5 +1,6 @@
 """Which facts drive a neuron, and whether its texts name them: polysemy measured against the sandbox's truth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +9,9 @@ from torch import Tensor
 
 from ..checks import checked_count
 from ..moments import Rows
-from ..sandbox import FACTS, SandboxImages, balanced, factor_labels, facts_of, prompts
+from ..sandbox import FACTS, SandboxImages, Spec, balanced, factor_labels, facts_of, prompts
 from ..sandbox.world import CATEGORY_OF, FAMILY_OF
+from ..statistics import interval
 from ..stream import feed
 from .rank_one import batch_effects
 from .second_order import SecondOrder
@@ -98,3 +100,27 @@ def named_facts(texts: SparseTexts, k: int = 4) -> Tensor:
         facts = [numbers[indices[j]] for j in best.tolist() if weights[j] > 0]
         row[[fact for fact in facts if fact >= 0]] = True
     return named
+
+
+def naming_interval(drives: Drives, named: Tensor, resamples: int = 1000) -> tuple[float, float]:
+    """95 percent interval of the precision of `naming_score`, by bootstrap over neurons."""
+    right, count = (named & drives.driven).sum(1).numpy(), named.sum(1).numpy()
+    low, high = interval(lambda rows: right[rows].sum() / max(count[rows].sum(), 1), len(named), resamples)
+    return float(low), float(high)
+
+
+def shares_true(texts: Sequence[Sequence[str]], specs: Sequence[Spec]) -> tuple[Tensor, Tensor]:
+    """For each sandbox image, the share of its own texts that are true of it, and of all images on average, [K] each.
+
+    texts: of each image some prompts of the sandbox's facts; without any, both are 0. Raises ValueError for another number of
+    lists than of images, and for a text that is no prompt.
+    """
+    if len(texts) != len(specs):
+        raise ValueError(f"need a list of texts for each image, got {len(texts)} lists and {len(specs)} images")
+    fact_of = {text.casefold(): fact for fact in FACTS for text in prompts(*fact)}
+    if strange := [text for row in texts for text in row if text.casefold() not in fact_of]:
+        raise ValueError(f"{strange[0]!r} is no prompt of the sandbox; see sandbox.prompts")
+    holds = [set(facts_of(spec)) for spec in specs]
+    facts = [[fact_of[text.casefold()] for text in row] for row in texts]
+    hits = torch.tensor([[sum(fact in held for fact in row) / max(len(row), 1) for held in holds] for row in facts])
+    return hits.diagonal(), hits.mean(1)

@@ -114,6 +114,10 @@ class SparseTexts:
             rebuilt.append(torch.einsum("nEs,ns->nE", basis, along))
         return torch.cat(rebuilt)
 
+    def cosine(self, size: int | None = None) -> float:
+        """Mean cosine of the directions with what `reconstruct` makes of them."""
+        return torch.cosine_similarity(self.directions, self.reconstruct(size)).mean().item()
+
 
 def sparse_texts(
     directions: Tensor, text_features: Tensor, texts: Sequence[str], size: int = 128, scaling: str = "unit"

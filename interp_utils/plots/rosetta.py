@@ -18,7 +18,7 @@ def show_image(axis, image: Tensor, title: str = "") -> None:
 def image_rows(rows: dict[str, Tensor], titles: Sequence[str] = ()) -> Picture:
     """One row a name, each of images [B, 3, H, W] in 0..1, the name to the left; titles: one above each column."""
     columns = max(map(len, rows.values()))
-    figure = Picture(figsize=(0.9 * columns + 1.5, 0.92 * len(rows) + 0.2 * bool(titles)), layout="constrained")
+    figure = Picture(figsize=(0.74 * columns + 1.5, 0.76 * len(rows) + 0.2 * bool(titles)), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row, (name, images) in enumerate(rows.items()):
         for column, axis in enumerate(axes[row]):
@@ -44,10 +44,10 @@ def edit_row(images: list[Tensor], maps: list[Tensor], titles: list[str]) -> Pic
     return figure
 
 
-def concept_sheet(image: Tensor, maps: Sequence[Tensor], titles: Sequence[str], columns: int = 6) -> Picture:
+def concept_sheet(image: Tensor, maps: Sequence[Tensor], titles: Sequence[str], columns: int = 10) -> Picture:
     """One image [3, H, W] in 0..1, then a map [h, w] over it for each concept (thesis, figures 4.1, C.7 to C.11)."""
     rows = -(-(len(maps) + 1) // columns)
-    figure = Picture(figsize=(1.5 * columns, 1.75 * rows), layout="constrained")
+    figure = Picture(figsize=(0.9 * columns, 1.1 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     show_image(axes[0], image, "the image")
     for axis, each, title in zip(axes[1:], maps, titles):

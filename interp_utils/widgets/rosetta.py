@@ -14,6 +14,11 @@ Inputs = Tensor | tuple[Tensor, ...]  # images in 0..1, or the latents that a ge
 _STYLE = {"style": {"description_width": "60px"}}
 
 
+def short(name: str) -> str:
+    """A model's name without the folders it stands in: "sandbox/viewers/resnet" is "resnet"."""
+    return name.rsplit("/", 1)[-1]
+
+
 def standardised(maps: Tensor) -> Tensor:
     """Maps less their mean, divided by their standard deviation over all of them; zeros where they do not vary."""
     mean, std = maps.mean(), maps.std()
@@ -33,7 +38,7 @@ def draw_units(reference: Reference, models: dict[str, UnitModel], inputs: Input
         source, seen = (reference, own) if name == reference.name else (models[name], models[name](images))
         chosen = unit_map(seen, source.units, number).float().cpu()
         unit = source.units.names[number].replace(".mlp.act", "")
-        maps[f"{name.removeprefix('sandbox/')} {unit}"] = standardised(chosen)
+        maps[f"{short(name)} {unit}"] = standardised(chosen)
     return plots.method_maps(list(images.cpu()), maps)
 
 
@@ -57,7 +62,7 @@ def draw_concept(
     place = dictionary.units.tolist().index(chosen.number)
     units = {reference.name: chosen.number} | dict(zip(dictionary.models, dictionary.partners[place].tolist()))
     figure = draw_units(reference, models, inputs, units)
-    said = ", ".join(f"{name.removeprefix('sandbox/')} {chosen.correlations[name]:.2f}" for name in dictionary.models)
+    said = ", ".join(f"{short(name)} {chosen.correlations[name]:.2f}" for name in dictionary.models)
     return figure, f"concept {concept}, {len(entries)} units; {chosen.unit} correlates with its partners: {said}"
 
 
@@ -99,10 +104,10 @@ def draw_partners(
     parts = []
     for name, each in corr.items():
         buddies = (best_buddies(each) == torch.tensor([through, units[name]])).all(1).any().item()
-        said = f"{name.removeprefix('sandbox/')} {matches[name].b.names[units[name]]} {each[through, units[name]]:.2f}"
+        said = f"{short(name)} {matches[name].b.names[units[name]]} {each[through, units[name]]:.2f}"
         parts.append(said if buddies else f"{said} (no best buddies)")
     figure = draw_units(reference, models, inputs, units)
-    return figure, f"through {matches[model].a.names[through]} of {reference.name.removeprefix('sandbox/')}: " + ", ".join(parts)
+    return figure, f"through {matches[model].a.names[through]} of {short(reference.name)}: " + ", ".join(parts)
 
 
 def unit_explorer(

@@ -153,6 +153,62 @@ WRONG = {
         "values = weights * (directions @ v)[:, None] / len(v)\n"
         "return torch.zeros(n_texts).to(v).index_add_(0, indices.flatten(), values.flatten())",
     ],
+    "unit_correlation": [
+        "pairs = [torch.stack([a.flatten(), b.flatten()]) for a, b in zip(first, second)]\n"
+        "return torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs]).mean().item()",
+        "a, b = first.flatten(), second.flatten()\nreturn (a @ b / (a.norm() * b.norm())).item()",
+        "a, b = (m - m.mean((1, 2), keepdim=True) for m in (first, second))\n"
+        "return ((a * b).sum() / (a.norm() * b.norm())).item()",
+        "a, b = first - first.mean(), second - second.mean()\nreturn (a * b).mean().item()",
+        "first -= first.mean()\nsecond -= second.mean()\nreturn ((first * second).sum() / (first.norm() * second.norm())).item()",
+    ],
+    "resizing_matrix": [
+        "return torch.nn.functional.interpolate(torch.eye(m)[None], size=n, mode='linear', align_corners=True)[0].T",
+        "return torch.nn.functional.interpolate(torch.eye(m)[None], size=n, mode='linear', align_corners=False)[0]",
+        "return torch.nn.functional.interpolate(torch.eye(m)[None], size=n)[0].T",
+        "return torch.nn.functional.interpolate(torch.eye(n)[None], size=m, mode='linear')[0]",
+    ],
+    "mutual_neighbours": [
+        "return {(a, c) for a, row in enumerate(corr.topk(k, dim=1).indices.tolist()) for c in row}",
+        "return {(a, int(corr[a].argmax())) for a in range(len(corr)) if corr[:, corr[a].argmax()].argmax() == a}",
+        "rows = corr >= corr.topk(k, dim=1).values[:, -1:]\ncolumns = corr >= corr.topk(k, dim=0).values[-1:]\n"
+        "return {tuple(pair) for pair in (rows | columns).nonzero().tolist()}",
+        "corr = corr.abs()\nrows = corr >= corr.topk(k, dim=1).values[:, -1:]\ncolumns = corr >= corr.topk(k, dim=0).values[-1:]\n"
+        "return {tuple(pair) for pair in (rows & columns).nonzero().tolist()}",
+        "rows = corr >= corr.topk(5, dim=1).values[:, -1:]\ncolumns = corr >= corr.topk(5, dim=0).values[-1:]\n"
+        "return {tuple(pair) for pair in (rows & columns).nonzero().tolist()}",
+        "return (corr >= corr.topk(k, dim=1).values[:, -1:]) & (corr >= corr.topk(k, dim=0).values[-1:])",
+    ],
+    "without_position": [
+        "a, b = first.flatten() - first.mean(), second.flatten() - second.mean()\nreturn (a @ b / (a.norm() * b.norm())).item()",
+        "a, b = ((m - m.mean((1, 2), keepdim=True)).flatten() for m in (first, second))\n"
+        "return (a @ b / (a.norm() * b.norm())).item()",
+        "a, b = (first - first.mean(0)).flatten(), (second - first.mean(0)).flatten()\n"
+        "return torch.corrcoef(torch.stack([a, b]))[0, 1].item()",
+        "a, b = (m.mean(0).flatten() for m in (first, second))\nreturn torch.corrcoef(torch.stack([a, b]))[0, 1].item()",
+        "first -= first.mean(0)\nsecond -= second.mean(0)\n"
+        "return ((first * second).sum() / (first.norm() * second.norm())).item()",
+    ],
+    "pair_score": [
+        "a, b = ours - ours.mean((1, 2), keepdim=True), target - target.mean()\n"
+        "return (a * b).sum((1, 2)) / (a.norm(dim=(1, 2)) * b.norm())",
+        "return ((ours - means[0]) * (target - means[1])).mean((1, 2))",
+        "return ((ours - means[0]) / stds[0] * (target - means[1]) / stds[1]).sum((1, 2))",
+        "return ((ours - means[1]) / stds[1] * (target - means[0]) / stds[0]).mean((1, 2))",
+        "return ((ours - means[0]) / stds[0] * (target - means[1]) / stds[1]).mean()",
+    ],
+    "shifted_right": [
+        "cells = int(share * maps.shape[-1])\nmoved = torch.zeros_like(maps)\n"
+        "moved[..., cells:] = maps[..., : maps.shape[-1] - cells]\nreturn moved",
+        "return torch.roll(maps, round(share * maps.shape[-1]), -1)",
+        "moved = torch.zeros_like(maps)\nmoved[..., 1:] = maps[..., :-1]\nreturn moved",
+        "cells = round(share * maps.shape[-2])\nmoved = torch.zeros_like(maps)\n"
+        "moved[..., cells:, :] = maps[..., : maps.shape[-2] - cells, :]\nreturn moved",
+        "cells = round(share * maps.shape[-1])\nmoved = torch.zeros_like(maps)\n"
+        "moved[..., cells:] = maps[..., :-cells]\nreturn moved",
+        "cells = round(share * maps.shape[-1])\nmaps[..., cells:] = maps[..., : maps.shape[-1] - cells].clone()\n"
+        "maps[..., :cells] = 0\nreturn maps",
+    ],
 }  # fmt: skip
 
 CHEATS = {  # a constant, or the result of this package; `cheats` adds those that fit any exercise
@@ -184,6 +240,38 @@ CHEATS = {  # a constant, or the result of this package; `cheats` adds those tha
         "return list(range(size))",
     ],
     "contribution": ["return torch.tensor([-3.0, -2.0, 4.5, -1.0, 0.0])", "return torch.zeros(n_texts).to(v)"],
+    "unit_correlation": [
+        "return iu.rosetta.correlate_maps([(first[:, None], second[:, None])]).item()",
+        "return 1.0",
+        "return 0.0",
+    ],
+    "resizing_matrix": [
+        "return iu.rosetta.matching.resizing.resizing_matrix(m, n).float()",
+        "return torch.full((n, m), 1 / m)",
+        "return torch.eye(n, m)",
+    ],
+    "mutual_neighbours": [
+        "return {tuple(pair) for pair in iu.rosetta.best_buddies(corr, k).tolist()}",
+        "return {(0, 0)}",
+        "return set()",
+    ],
+    "without_position": [
+        "maps = [(m - m.mean(0))[:, None] for m in (first, second)]\nreturn iu.rosetta.correlate_maps([maps]).item()",
+        "return 0.0",
+        "return 0.4",
+    ],
+    "pair_score": [
+        "units = [iu.rosetta.Units(name, ('x',), (1,)) for name in 'ab']\n"
+        "pairs = iu.rosetta.Pairs(*units, torch.tensor([[0, 0]]), torch.tensor([[*means]]), torch.tensor([[*stds]]))\n"
+        "return iu.rosetta.Guidance(pairs, [target[None, None]]).scores([ours[:, None]])[:, 0]",
+        "return torch.zeros(len(ours)).to(ours)",
+        "return torch.ones(len(ours)).to(ours)",
+    ],
+    "shifted_right": [
+        "return iu.rosetta.shift(share)([maps[None]])[0][0]",
+        "return torch.zeros_like(maps)",
+        "return maps",
+    ],
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from interp_utils.neurons import (
     class_direction,
     drawable,
     drop_synonyms,
+    most_fooling,
     sandbox_painter,
     similar_words,
     spurious_words,
@@ -373,3 +374,11 @@ def test_a_colour_belongs_to_the_object_that_comes_next():
     for text in ("a red blue dog", "two dogs and a cat"):
         with pytest.raises(ValueError, match="names"):
             paint(text)
+
+
+def test_the_image_that_fools_most_comes_with_its_description():
+    def made(scores):
+        return Attack([f"text {score}" for score in scores], [f"image {score}" for score in scores], torch.tensor(scores), [])
+
+    assert most_fooling([made([-1.0, 0.2]), made([0.5, 0.1])]) == ("image 0.5", "text 0.5")
+    assert most_fooling([made([-1.0])]) is None and most_fooling([Attack([], [], torch.empty(0), ["a dog"])]) is None

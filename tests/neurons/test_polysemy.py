@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from interp_utils.neurons import Drives, SparseTexts, drives, named_facts, naming_score, polysemy, second_order, with_hypernyms
+from interp_utils.neurons import (
+    Drives,
+    SparseTexts,
+    drives,
+    named_facts,
+    naming_interval,
+    naming_score,
+    polysemy,
+    second_order,
+    shares_true,
+    with_hypernyms,
+)
 from interp_utils.sandbox import FACTS, balanced, facts_of, prompts
 
 
@@ -151,3 +162,25 @@ def test_named_facts_take_the_texts_of_largest_positive_weight():
 def test_an_unfitted_layer_is_refused(sandbox):
     with pytest.raises(RuntimeError, match="call fit"):
         drives(second_order(sandbox, 3), n_images=4)
+
+
+def test_the_interval_of_a_precision_is_over_neurons():
+    rng = np.random.default_rng(0)
+    named, driven = (torch.from_numpy(rng.random((200, 30)) < share) for share in (0.1, 0.3))
+    table = Drives(driven.float(), driven)
+    low, high = naming_interval(table, named, 300)
+    assert low < naming_score(table, named).precision < high and high - low < 0.15
+    none = torch.zeros_like(named)
+    assert naming_interval(table, none, 20) == (0, 0), "where nothing is named"
+
+
+def test_texts_are_held_against_their_own_image_and_all():
+    specs = [balanced(5, object="dog", scene="sea"), balanced(6, object="cat", scene="sea")]
+    sea, dog = prompts("scene", "sea")[0], prompts("object", "dog")[-1].upper()
+    own, every = shares_true([[sea, dog], [dog]], specs)
+    assert own.tolist() == [1, 0] and every.tolist() == [0.75, 0.5]
+    assert shares_true([[], [sea]], specs)[0].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="got 1 lists and 2 images"):
+        shares_true([[sea]], specs)
+    with pytest.raises(ValueError, match="'zebra crossing' is no prompt"):
+        shares_true([["zebra crossing"], []], specs)

@@ -224,3 +224,13 @@ def test_bad_input():
         sparse_texts(targets, atoms, ["text"] * 39, 4)
     with pytest.raises(ValueError, match="got 0 texts, 0 features"):
         sparse_texts(targets, atoms[:0], [], 4)
+
+
+def test_the_cosine_is_that_of_the_directions_with_what_is_rebuilt():
+    generator = torch.Generator().manual_seed(0)
+    directions, atoms = torch.randn(9, 6, generator=generator), torch.randn(20, 6, generator=generator)
+    coded = sparse_texts(directions, F.normalize(atoms, dim=1), [str(k) for k in range(20)], 6)
+    for size in (1, 3):
+        same = [(a @ b / a.norm() / b.norm()).item() for a, b in zip(directions, coded.reconstruct(size))]
+        assert coded.cosine(size) == pytest.approx(sum(same) / 9, abs=1e-5)
+    assert coded.cosine() == pytest.approx(1, abs=1e-4) and coded.cosine(1) < coded.cosine(3) < 1

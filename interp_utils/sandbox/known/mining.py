@@ -12,7 +12,7 @@ from .latents import KINDS, Factors, factors, picture, sample
 from .reader import Reader
 from .units import NAME, styles
 
-SEEING = tuple(f"sandbox/{name}" for name in ("resnet", "dino_resnet", "clip_resnet", "dino_vit", "mae_vit"))
+SEEING = tuple(f"sandbox/viewers/{name}" for name in ("resnet", "dino_resnet", "clip_resnet", "dino_vit"))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..render import draw
+from ..render import backgrounds, draw
 from ..tasks import EVALUATION, HIDDEN, factor_label, to_pixels
 from ..world import FACTORS, OBJECTS, Spec, balanced, natural
 
@@ -18,6 +18,18 @@ def training_batch(k: int, size: int) -> tuple[Tensor, list[Spec]]:
     """Batch k of the distribution that the sandbox CLIP saw: normalised images [B, 3, 64, 64], and their specs."""
     specs = [natural(k * size + i) for i in range(size)]
     return drawn(specs), specs
+
+
+def cut_out_batch(k: int, size: int) -> tuple[Tensor, Tensor]:
+    """As `training_batch`, with where any object is seen instead of the specs: bool [B, 1, 64, 64]."""
+    pixels, seen = draw([natural(k * size + i) for i in range(size)], masks=True)
+    return to_pixels(pixels).contiguous(memory_format=torch.channels_last), seen.any(1, keepdim=True)
+
+
+def empty_scenes(n: int) -> Tensor:
+    """Backgrounds without an object, by torch's random numbers: normalised [n, 3, 64, 64]."""
+    scenes = torch.stack(list(backgrounds().values())).flatten(0, 1)
+    return to_pixels(scenes[torch.randint(len(scenes), (n,))])
 
 
 def balanced_images(n: int, seed: int, kinds: tuple[str, ...] | None = None) -> tuple[Tensor, dict[str, np.ndarray]]:

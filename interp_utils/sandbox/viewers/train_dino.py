@@ -5,14 +5,17 @@
 
 Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (2021): a student sees large and small crops of an
 image, its teacher (the student's moving average) the large ones; the student predicts the teacher's centred and sharpened
-output for another crop of the same image. No label is used. What differs from the paper, for a start within minutes:
-1. Prototypes are random and stay so, and the head ends in batch norm. In short runs with learned ones the teacher's answers
-   stayed near uniform.
-2. What the head puts out is decorrelated, as in VICReg (Bardes et al. 2022). Crops of one image share its background, and a
-   model that tells images apart by backgrounds alone need not learn objects (Chen et al. 2021, "Intriguing properties of
-   contrastive losses"). That this helps here is a hope: no run has been long enough to tell.
-3. Hues turn all the way round, some crops are negatives, and each gets a share of the low frequencies of another image. Small
-   crops are large enough to hold some of the object.
+output for another crop of the same image. No label is used.
+What differs from the paper, for models that learn within an hour of one core:
+1. The first half of the run is a warm start by contrast (SimCLR, Chen et al. 2020): a fresh teacher knows nothing that a student
+   could learn from it. What the head puts out is decorrelated a little all the time, as in VICReg (Bardes et al. 2022).
+2. Objects are put into other scenes: crops of one image share its background, and a model that can tell images apart by
+   backgrounds need not learn objects. Ryali et al. (2021, "Characterizing and Improving the Robustness of Self-Supervised Learning
+   through Background Augmentations") find the object by a saliency model; here the renderer says where it is. Every crop
+   holds some of the object. So where objects are is given to these models, and what they are is not.
+3. Hues turn further and further, in the end all the way round, as colours would be the next thing to hold on to.
+4. Prototypes are random and stay so, the head ends in batch norm, and the teacher uses all prototypes equally often, by Sinkhorn
+   normalisation as in SwAV and DINOv2 (Caron et al. 2020, Oquab et al. 2023).
 """
 
 import math
@@ -26,46 +29,51 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from ..train_clip import optimizer_for
 from ..world import natural
 from ..zoo.models import save
-from ..zoo.train_dino import Centre, dino_loss
+from ..zoo.train_dino import dino_loss
 from ..zoo.training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 from .curves import Curve
-from .data import drawn, training_batch
+from .data import cut_out_batch, drawn, empty_scenes
 from .models import BUILDERS
 
-STEPS, SIZE, RATE = {"vit": 20_000, "resnet": 20_000}, 64, {"vit": 2e-3, "resnet": 2e-3}
+STEPS, WARM = {"vit": 4000, "resnet": 6000}, {"vit": 2000, "resnet": 3000}  # WARM: of contrast
+SIZE, RATE = 64, 2e-3
 LARGE, SMALL = (2, 48, (0.5, 1.0)), (4, 32, (0.25, 0.6))  # number of crops, side in pixels, share of the image's area
-PROTOTYPES = 1024
+PROTOTYPES = 512
 TURN, BLURRED = 0.35, 0.3  # radians to either side; share of the crops
-CELLS = 8  # a side, of the coarse images whose differences are exchanged
-WEAK = {"hue": 0.6, "grey": 0.2, "negative": 0.0, "exchanged": 0.3}  # radians to either side; shares of the crops; largest share
-STRONG = {"hue": math.pi, "grey": 0.4, "negative": 0.25, "exchanged": 1.0}  # the same later on
-STRONGER = 300, 1000  # steps between which the augmentation grows from weak to strong; strong ones alone teach nothing at first
+SWAPPED, WITHIN = 0.8, 0.7  # share of the crops in another scene; of half a crop, how far the object's point is from its middle
+HARDER = 200, 2000  # steps between which turns, hues and grey crops grow: the hardest alone teach nothing at first
 KEEP_TEACHER = 0.99
-DECORRELATION = 0.2  # weight of that loss; with 1 the other one hardly falls at first
+DECORRELATION = 0.05  # weight of that loss
 HOLD = 0.75  # share of the run after which the rate falls
 
 
-def crops(pixels: Tensor, side: int, area: tuple[float, float]) -> Tensor:
-    """One random crop of each image [B, 3, 64, 64], turned, resized to [B, 3, side, side]; half of them are mirrored."""
-    n = len(pixels)
+def crops(pixels: Tensor, seen: Tensor, side: int, area: tuple[float, float], turn: float) -> Tensor:
+    """One random crop of each image [B, 3, 64, 64], turned, resized to [B, 3, side, side]; half of them are mirrored.
+
+    Each holds some point of what is seen of the objects, bool [B, 1, 64, 64], as a photograph holds what it was taken of.
+    """
+    n, width = len(pixels), pixels.shape[-1]
+    point = torch.multinomial(seen.flatten(1).float() + 1e-6, 1)[:, 0]
+    point = (torch.stack([point % width, point // width], 1) + 0.5) / width * 2 - 1  # x, y from -1 to 1
     share = torch.empty(n, 1).uniform_(*area).sqrt()
     ratio = torch.empty(n, 1).uniform_(-0.25, 0.25).exp()  # of width to height, before the square root
     scale = torch.cat([share * ratio.sqrt(), share / ratio.sqrt()], 1).clamp(max=1)
     mirror = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
-    angle = torch.empty(n).uniform_(-TURN, TURN)
+    angle = torch.empty(n).uniform_(-turn, turn)
     theta = torch.empty(n, 2, 3)
     theta[:, 0, 0], theta[:, 0, 1] = scale[:, 0] * mirror * angle.cos(), -scale[:, 1] * angle.sin()
     theta[:, 1, 0], theta[:, 1, 1] = scale[:, 0] * mirror * angle.sin(), scale[:, 1] * angle.cos()
-    theta[:, :, 2] = (1 - scale) * torch.empty(n, 2).uniform_(-1, 1)
+    reach = WITHIN * scale
+    middle = torch.lerp(point - reach, point + reach, torch.rand(n, 2))
+    theta[:, :, 2] = torch.maximum(torch.minimum(middle, 1 - scale), scale - 1)
     grid = F.affine_grid(theta, [n, 3, side, side], align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
 
 
-def recolour(pixels: Tensor, hue: float, grey: float, negative: float) -> Tensor:
-    """Random contrast, brightness, saturation and hue of each image [B, 3, h, w]; some without colour, some as negatives."""
+def recolour(pixels: Tensor, hue: float, grey: float) -> Tensor:
+    """Random contrast, brightness, saturation and hue of each image [B, 3, h, w]; some without colour."""
     n = len(pixels)
     contrast, brightness = 1 + torch.empty(2, n).uniform_(-0.5, 0.5)
-    contrast = torch.where(torch.rand(n) < negative, -contrast, contrast)
     saturation = torch.where(torch.rand(n) < grey, 0.0, 1 + torch.empty(n).uniform_(-0.5, 0.5))
     angle = torch.empty(n).uniform_(-hue, hue)
     mean = torch.full((3, 3), 1 / 3)
@@ -76,27 +84,37 @@ def recolour(pixels: Tensor, hue: float, grey: float, negative: float) -> Tensor
     return mixed.clamp(-2, 2)
 
 
-def exchange(pixels: Tensor, exchanged: float) -> Tensor:
-    """Move the low frequencies of each image [B, 3, h, w] towards those of another one of the batch by a random share."""
-    factor = pixels.shape[-1] // CELLS
-    low = F.avg_pool2d(pixels, factor)
-    change = exchanged * torch.rand(len(pixels), 1, 1, 1) * (low[torch.randperm(len(pixels))] - low)
-    return (pixels + F.interpolate(change, scale_factor=factor, mode="bilinear")).clamp(-2, 2)
+def elsewhere(pixels: Tensor, seen: Tensor, swapped: float) -> Tensor:
+    """Put what is seen of the objects [B, 1, h, w] of a share of the images [B, 3, h, w] into other scenes."""
+    moved = torch.rand(len(pixels), 1, 1, 1) < swapped
+    return torch.where(seen | ~moved, pixels, empty_scenes(len(pixels)))
 
 
-def blur(pixels: Tensor) -> Tensor:
+def blur(pixels: Tensor, blurred: float) -> Tensor:
     """Blur a share of the images [B, 3, h, w], each by a random amount."""
     soft = gaussian_blur(pixels, 7, 1.2)
-    amount = torch.rand(len(pixels), 1, 1, 1) * (torch.rand(len(pixels), 1, 1, 1) < BLURRED)
+    amount = torch.rand(len(pixels), 1, 1, 1) * (torch.rand(len(pixels), 1, 1, 1) < blurred)
     return torch.lerp(pixels, soft, amount)
 
 
-def views(pixels: Tensor, number: int, side: int, area: tuple[float, float], step: int) -> Tensor:
+def views(pixels: Tensor, seen: Tensor, number: int, side: int, area: tuple[float, float], step: int) -> Tensor:
     """Augmented crops of images [B, 3, 64, 64], one image after the other and then again: [number * B, 3, side, side]."""
-    grown = min(1.0, max(0.0, (step - STRONGER[0]) / (STRONGER[1] - STRONGER[0])))
-    hue, grey, negative, exchanged = (WEAK[key] + grown * (STRONG[key] - WEAK[key]) for key in WEAK)
-    found = [blur(exchange(recolour(crops(pixels, side, area), hue, grey, negative), exchanged)) for _ in range(number)]
+    hard = min(1.0, max(0.0, (step - HARDER[0]) / (HARDER[1] - HARDER[0])))
+    found = []
+    for _ in range(number):
+        cut = crops(elsewhere(pixels, seen, SWAPPED), seen, side, area, TURN * hard)
+        found.append(blur(recolour(cut, 0.1 + hard * (math.pi - 0.1), 0.2 * hard), BLURRED * hard))
     return torch.cat(found).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, temperature: float = 0.05, rounds: int = 3) -> Tensor:
+    """Targets of the teacher, [N, P] -> [N, P]: rows add up to one, and every prototype is used as often (Caron et al. 2020)."""
+    q = (scores / temperature - (scores / temperature).max()).exp()
+    for _ in range(rounds):
+        q = q / q.sum(0, keepdim=True).clamp(min=1e-12)
+        q = q / q.sum(1, keepdim=True).clamp(min=1e-12)
+    return q
 
 
 class Network(nn.Module):
@@ -123,6 +141,14 @@ def correlation_loss(found: Tensor) -> Tensor:
     return (correlations.square().sum() - correlations.diag().square().sum()) / len(correlations)
 
 
+def contrast_loss(found: Tensor, temperature: float = 0.2) -> Tensor:
+    """Which of the other crops [2 * B, D] is of the same image? Cross-entropy, as in SimCLR (Chen et al. 2020)."""
+    found = F.normalize(found.float(), dim=1)
+    scores = found @ found.T / temperature
+    scores.fill_diagonal_(-torch.inf)
+    return F.cross_entropy(scores, torch.arange(len(found)).roll(len(found) // 2))
+
+
 @torch.no_grad()
 def settle(backbone: nn.Module, batches: int = 8) -> nn.Module:
     """A copy of a backbone, ready for use: its batch statistics measured on whole training images, as they are."""
@@ -141,37 +167,37 @@ def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 1000) -
     """Train, from the checkpoint if there is one, for at most `steps` steps; the teacher's backbone in eval mode."""
     torch.manual_seed(0)
     student = Network(BUILDERS[f"dino_{kind}"]()).to(memory_format=torch.channels_last)
-    teacher, centre = frozen_copy(student), Centre(PROTOTYPES)
-    trained = list(student.parameters())
-    optimizer = optimizer_for(student.backbone, student.head, RATE[kind], {"vit": "blocks", "resnet": "layer"}[kind])
+    teacher = frozen_copy(student)
+    optimizer = optimizer_for(student.backbone, student.head, RATE, {"vit": "blocks", "resnet": "layer"}[kind])
     curve = Curve(out / f"dino_{kind}.csv", size)
 
+    def distilled(large: Tensor, small: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            targets = sinkhorn(teacher.train()(large)[1]).unflatten(0, (-1, size))
+        (found, guesses), (_, more) = student.train()(large), student(small)
+        return found, dino_loss(torch.cat([guesses, more]).unflatten(0, (-1, size)), targets)
+
     def update(step: int) -> dict[str, float]:
-        set_rate(optimizer, RATE[kind], step, steps, warm=100, hold=HOLD)
-        pixels, _ = training_batch(step, size)
-        large, small = views(pixels, *LARGE, step), views(pixels, *SMALL, step)
+        set_rate(optimizer, RATE, step, steps, warm=100, hold=HOLD)
+        pixels, seen = cut_out_batch(step, size)
+        large = views(pixels, seen, *LARGE, step)
+        small = views(pixels, seen, *SMALL, step) if step >= WARM[kind] else None
         with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
-                scores = teacher.train()(large)[1].unflatten(0, (-1, size))
-            (found, guesses), (_, more) = student.train()(large), student(small)
-        targets = centre.targets(scores)
-        loss = dino_loss(torch.cat([guesses, more]).unflatten(0, (-1, size)), targets)
+            if small is None:
+                found = student.train()(large)[0]
+                loss = contrast_loss(found)
+            else:
+                found, loss = distilled(large, small)
         correlated = correlation_loss(found)
         optimizer.zero_grad()
         (loss + DECORRELATION * correlated).backward()
-        nn.utils.clip_grad_norm_(trained, 3.0)
+        nn.utils.clip_grad_norm_(student.parameters(), 3.0)
         optimizer.step()
         speed = min(1.0, (1 - step / steps) / (1 - HOLD))  # the teacher slows down as the rate falls
         average_into(teacher, student, 1 - (1 - KEEP_TEACHER) * speed)
-        mean = targets.flatten(0, 1).mean(0)  # both entropies near log P or near 0 would mean collapse
-        return {
-            "loss": loss.item(),
-            "correlated": correlated.item(),
-            "entropy": -torch.xlogy(targets, targets).sum(-1).mean().item(),
-            "entropy of mean": -torch.xlogy(mean, mean).sum().item(),
-        }
+        return {"loss": loss.item(), "correlated": correlated.item()}
 
-    parts = {"student": student, "teacher": teacher, "centre": centre, "optimizer": optimizer, "curve": curve}
+    parts = {"student": student, "teacher": teacher, "optimizer": optimizer, "curve": curve}
     checkpoint = Checkpoint(out / f"dino_{kind}.pt", **parts)
 
     def report(step: int) -> dict[str, float]:

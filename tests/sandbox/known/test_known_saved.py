@@ -22,3 +22,30 @@ def test_saved_edits_are_what_the_code_gives(own, row):
         torch.testing.assert_close(found[measure], saved[row][measure][:3], atol=0.05, rtol=0.1, equal_nan=True)
     edit = row.split(",")[0]
     assert (rosetta.success(edit, found) == rosetta.success(edit, {m: v[:3] for m, v in saved[row].items()})).sum() >= 2
+
+
+def test_saved_places_are_what_the_code_gives():
+    row = "photo, trained"
+    saved = tables.saved("layout")
+    n = len(saved[row]["x"])
+    found = tables.layout(n, first=4, only=(row,))[row]
+    torch.testing.assert_close(found["x"], saved[row]["x"][:4])
+    gaps = [(found[f"found {axis}"] - saved[row][f"found {axis}"][:4]).abs() for axis in "xy"]
+    assert (torch.stack(gaps).amax(0) < 0.08).sum() >= 3
+
+
+def test_saved_inversions_are_what_the_code_gives():
+    rows = "perceptual loss, 80 steps", "+ all, 80 steps"
+    saved = tables.saved("inversion")
+    found = tables.inversion(len(saved[rows[0]]["PSNR"]), first=2, only=rows)
+    for row in rows:
+        torch.testing.assert_close(found[row]["PSNR"], saved[row]["PSNR"][:2], atol=0.5, rtol=0)
+
+
+def test_saved_best_buddies_are_what_the_code_gives():
+    name = "sandbox/viewers/clip_resnet"
+    saved, found = tables.saved("buddies"), tables.buddies(names=(name,), seeds=1)
+    for which in ("trained", "untrained"):
+        row = f"{name}, {which}, taken out"
+        for measure, room in (("pairs", 0.05), ("above", 0.15), ("mean", 0.05)):
+            assert found[row][measure][0].item() == pytest.approx(saved[row][measure][0].item(), rel=room), (which, measure)

@@ -8,7 +8,7 @@ from interp_utils.sandbox.known import mining, tables
 
 @pytest.fixture(scope="module")
 def mined():
-    return mining.mine(("sandbox/resnet", "sandbox/clip_resnet"), n=64)
+    return mining.mine(("sandbox/viewers/resnet", "sandbox/viewers/clip_resnet"), n=64)
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def r(mined):
 
 
 def test_controls_are_as_many_other_units(mined, r):
-    blank = mining.mine(("sandbox/resnet", "sandbox/clip_resnet"), n=32, pretrained=False, own=mined.own)
+    blank = mining.mine(("sandbox/viewers/resnet", "sandbox/viewers/clip_resnet"), n=32, pretrained=False, own=mined.own)
     sets = tables.unit_sets(mined, r, [blank])
     chosen = set(sets["Rosetta"].tolist())
     assert set(sets) == {"Rosetta", "random 0", "random 1", "random 2", "same correlation", "untrained 0"}
@@ -33,7 +33,7 @@ def test_controls_are_as_many_other_units(mined, r):
 
 
 def test_a_dictionary_of_one_class_is_mined_on_that_class():
-    one, all_kinds = (mining.mine(("sandbox/resnet",), n=48, kind=kind) for kind in (1, None))
+    one, all_kinds = (mining.mine(("sandbox/viewers/resnet",), n=48, kind=kind) for kind in (1, None))
     assert one.matches[0].count == 48
     assert 0 < one.dictionary.overlap(all_kinds.dictionary)["units"] < 1
 

@@ -4,7 +4,7 @@ import torch
 
 from interp_utils.sandbox.known import KINDS
 from interp_utils.sandbox.tasks import to_pixels
-from interp_utils.sandbox.viewers import load
+from interp_utils.sandbox.viewers import load, probes
 from interp_utils.sandbox.viewers.data import balanced_images
 from interp_utils.sandbox.viewers.models import BUILDERS
 
@@ -17,3 +17,7 @@ def test_supervised_resnet_names_objects():
     torch.manual_seed(0)
     untrained = BUILDERS["resnet"]().eval()(to_pixels(images)).argmax(1).numpy()
     assert (untrained == labels["object"]).mean() < 0.1
+
+
+def test_clip_resnet_names_objects_from_text():
+    assert probes.zero_shot(load("clip_resnet"), 200, 12)["object"] > 0.65
