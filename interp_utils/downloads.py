@@ -12,13 +12,18 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
 from . import datasets
 from .presets import Preset
-from .rosetta.generators.registry import BIG_GAN_URL
+from .rosetta.generators.registry import BIG_GAN_URL, STYLE_GAN2_REPO, STYLE_GAN_XL_URL
 from .rosetta.matching.zoo import DINO_URL
 
 _TIMM = {"resnet50": "resnet50.tv_in1k", "dino_vitb16": "vit_base_patch16_224.dino", "mae_vitb16": "vit_base_patch16_224.mae"}
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 _MATCHED = ("resnet50", "dino_resnet50", "clip_rn50", "dino_vitb16", "mae_vitb16")  # all that the thesis matches
-_UNITS = {"laptop": ("resnet50", "clip_rn50"), "colab": ("biggan_deep256", *_MATCHED), "paper": ("biggan_deep256", *_MATCHED)}
+_ANIMALS = ("stylegan2_cat", "stylegan2_horse")
+_UNITS = {  # a laptop takes the sandbox's
+    "laptop": (),
+    "colab": ("biggan_deep256", *_ANIMALS, *_MATCHED),
+    "paper": ("biggan_deep256", *_ANIMALS, "stylegan_xl", *_MATCHED),
+}  # fmt: skip
 _ALIGNED = ("dino_vitb16", "mae_vitb16")  # of chapter 5, which never saw a text
 IMAGE_SETS = {
     "imagenette": (("imagenette/imagenette2-320/train", "imagenette/imagenette2-320/val"), True),
@@ -64,7 +69,9 @@ def unit_download(name: str) -> Download:
         return Download(name, found.source, found.places, "units")
     if name in _TIMM:
         return Download(name, f"hf-hub:{timm.get_pretrained_cfg(_TIMM[name]).hf_hub_id}", _TIMM_FILES, "units")
-    url = {"dino_resnet50": DINO_URL, "biggan_deep256": BIG_GAN_URL}[name]
+    if name in _ANIMALS:
+        return Download(name, f"hf-hub:{STYLE_GAN2_REPO}", (f"{name.replace('_', '-')}-config-f.pt",), "units")
+    url = {"dino_resnet50": DINO_URL, "biggan_deep256": BIG_GAN_URL, "stylegan_xl": STYLE_GAN_XL_URL}[name]
     return Download(name, url, (str(Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]),), "units")
 
 

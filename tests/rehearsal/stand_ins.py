@@ -31,6 +31,8 @@ def write(preset: Preset, n: int) -> None:
     """All that a preset downloads, with n images a set. The caches must be those of the rehearsal already, see `rehearse`."""
     torch.manual_seed(0)
     for download in downloads.needs(preset):
+        if download.name.startswith("stylegan"):
+            continue  # only notebook 04 takes them; tests/rosetta/judging/test_published.py runs its calls on small ones
         if download.path() is None:
             {"clip": _clip, "units": _units, "images": write_images}[download.kind](download, n)
             if download.path() is None:
