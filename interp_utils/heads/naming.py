@@ -126,10 +126,10 @@ def top_hits(spans: dict[Head, TextSpan], tops: dict[Head, Tensor], specs: Seque
     tops: of each head, the numbers of its top images [K, texts], see `top_images`; specs: of all images. The texts are prompts of
     the sandbox. Raises KeyError for another text.
     """
-    fact_of = {text: fact for fact in sandbox.FACTS for text in sandbox.prompts(*fact)}
+    fact_of = sandbox.fact_of_prompt()
     shown, found = [set(sandbox.facts_of(spec)) for spec in specs], {}
     for head, span in spans.items():
-        fact = fact_of[span.texts[0]]
+        fact = fact_of[span.texts[0].casefold()]
         hits = [fact in shown[k] for k in tops[head][:, 0].tolist()]
         found[head] = TopHits(fact[0], hits, sum(fact in facts for facts in shown) / len(shown))
     return found

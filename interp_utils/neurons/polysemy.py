@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..checks import checked_count
 from ..moments import Rows
-from ..sandbox import FACTS, SandboxImages, Spec, balanced, factor_labels, facts_of, prompts
+from ..sandbox import FACTS, SandboxImages, Spec, balanced, fact_of_prompt, factor_labels, facts_of
 from ..sandbox.world import CATEGORY_OF, FAMILY_OF
 from ..statistics import interval
 from ..stream import feed
@@ -92,8 +92,8 @@ def naming_score(drives: Drives, named: Tensor) -> NamingScore:
 
 def named_facts(texts: SparseTexts, k: int = 4) -> Tensor:
     """Facts that each neuron's k texts of largest positive weight name, bool [n, F]. The pool: prompts of the sandbox's facts."""
-    fact_of = {text.casefold(): number for number, fact in enumerate(FACTS) for text in prompts(*fact)}
-    numbers = [fact_of.get(text.casefold(), -1) for text in texts.texts]
+    number_of = {fact: number for number, fact in enumerate(FACTS)}
+    numbers = [number_of.get(fact_of_prompt().get(text.casefold()), -1) for text in texts.texts]
     named, k = torch.zeros(len(texts.indices), len(FACTS), dtype=torch.bool), checked_count("k", k)
     for row, indices, weights in zip(named, texts.indices, texts.weights):
         best = weights.argsort(descending=True)[:k]
@@ -117,7 +117,7 @@ def shares_true(texts: Sequence[Sequence[str]], specs: Sequence[Spec]) -> tuple[
     """
     if len(texts) != len(specs):
         raise ValueError(f"need a list of texts for each image, got {len(texts)} lists and {len(specs)} images")
-    fact_of = {text.casefold(): fact for fact in FACTS for text in prompts(*fact)}
+    fact_of = fact_of_prompt()
     if strange := [text for row in texts for text in row if text.casefold() not in fact_of]:
         raise ValueError(f"{strange[0]!r} is no prompt of the sandbox; see sandbox.prompts")
     holds = [set(facts_of(spec)) for spec in specs]

@@ -4,7 +4,7 @@ The rooms `first` and `zoo` hold a smaller world, at which chapters 4 and 5 stil
 """
 
 from . import clip, first
-from .captions import FACTS, Caption, caption, facts_of, prompts, truth, values
+from .captions import FACTS, Caption, caption, fact_of_prompt, facts_of, prompts, truth, values
 from .paint import describe, paint, read
 from .render import UNSEEN_STYLES, Rendered, draw, render, rendered, restyle
 from .report import zero_shot_correct, zero_shot_report
@@ -24,8 +24,8 @@ from .world import CATEGORIES, COLOURS, FACTORS, FAMILIES, Spec, balanced, natur
 
 __all__ = [
     "CATEGORIES", "COLOURS", "FACTORS", "FACTS", "FAMILIES", "UNSEEN_STYLES", "Caption", "Rendered", "SandboxImages", "Spec",
-    "balanced", "caption", "clip", "describe", "draw", "evaluation_specs", "facts_of", "factor_images", "factor_label",
-    "factor_labels", "first", "natural", "object_pair", "paint", "prompts", "read", "render", "rendered", "restyle",
+    "balanced", "caption", "clip", "describe", "draw", "evaluation_specs", "fact_of_prompt", "facts_of", "factor_images",
+    "factor_label", "factor_labels", "first", "natural", "object_pair", "paint", "prompts", "read", "render", "rendered", "restyle",
     "segmentation_images", "spurious_animals", "to_pixels", "truth", "values", "zero_shot_classifier", "zero_shot_correct",
     "zero_shot_report",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 A caption carries the facts that it claims, so that we always know which captions are true of which images.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -216,6 +217,12 @@ def prompts(factor: str, value) -> list[str]:
     return list(
         dict.fromkeys(text for n in ((value,) if factor == "count" else (1, 2)) for text in _single_fact_texts(factor, value, n))
     )
+
+
+@cache
+def fact_of_prompt() -> dict[str, tuple]:
+    """The fact that each of the `prompts` states; its keys are casefolded."""
+    return {text.casefold(): fact for fact in FACTS for text in prompts(*fact)}
 
 
 def _single_fact_texts(factor: str, value, count: int) -> list[str]:

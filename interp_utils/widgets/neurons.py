@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import plots
 from ..images import read_image
 from ..neurons import SecondOrder, SparseTexts, activation_maps, discover_concepts
-from ..sandbox import FACTS, Caption, prompts, truth
+from ..sandbox import Caption, fact_of_prompt, truth
 from ..stream import pixels_and_target
 from .base import Explorer
 
@@ -72,7 +72,7 @@ def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=N
     said, scores = [text for text, _ in found.texts], [score for _, score in found.texts]
     true = None
     if spec is not None:
-        facts = {text.casefold(): fact for fact in FACTS for text in prompts(*fact)}
+        facts = fact_of_prompt()
         known = [Caption(text, (facts[text.casefold()],)) for text in said if text.casefold() in facts]
         holds = dict(zip((caption.text for caption in known), truth(known, [spec])[:, 0].tolist())) if known else {}
         true = [holds.get(text, False) for text in said]
