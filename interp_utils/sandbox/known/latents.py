@@ -55,7 +55,7 @@ def factors(z: Tensor) -> Factors:
     """The factors of latents [B, Z]. Raises ValueError for another shape."""
     if z.ndim != 2 or z.shape[1] != Z:
         raise ValueError(f"need latents [B, {Z}], got {list(z.shape)}")
-    turned = z.float() @ _rotation().T / _STD
+    turned = z.float() @ _rotation().to(z.device).T / _STD
     u = torch.special.ndtr(turned)
     sizes = SMALL + (LARGE - SMALL) * u[:, 2]
     present = torch.stack([_step(u[:, 3], 0.08), _step(u[:, 3], 0.68)], 1)
@@ -95,15 +95,16 @@ def _shapes() -> Tensor:
 @torch.no_grad()
 def picture(known: Factors, kinds: Tensor) -> tuple[Tensor, Tensor]:
     """Images [B, 3, 64, 64] in 0..1 of objects of some kinds [B], and soft masks [B, 2, 64, 64] of the object and its copy."""
-    theta = torch.zeros(len(kinds), 2, 3)
+    device = known.places.device
+    theta = torch.zeros(len(kinds), 2, 3, device=device)
     theta[:, 0, 0] = theta[:, 1, 1] = 1
     theta[:, :, 2] = known.offsets / 32
-    image = torch.einsum("bs,schw->bchw", known.scenes, _scenes())
+    image = torch.einsum("bs,schw->bchw", known.scenes, _scenes().to(device))
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     image = F.grid_sample(image, grid, padding_mode="border", align_corners=False) * known.light[:, None, None, None]
-    fill = known.colours @ (torch.tensor([world.COLOURS[name] for name in COLOURS]).float() / 255)
-    bright = (fill @ torch.tensor([0.299, 0.587, 0.114]) - 0.72) / 0.03
-    rim = torch.lerp(torch.tensor(0.98), torch.tensor(0.14), bright.sigmoid())
+    fill = known.colours @ (torch.tensor([world.COLOURS[name] for name in COLOURS], device=device).float() / 255)
+    bright = (fill @ fill.new_tensor([0.299, 0.587, 0.114]) - 0.72) / 0.03
+    rim = torch.lerp(fill.new_tensor(0.98), fill.new_tensor(0.14), bright.sigmoid())
     masks = []
     for copy in (1, 0):  # the first object is drawn last, over its copy
         inside, widened = _stamp(kinds, known.places[:, copy], known.sizes).unbind(1)
@@ -116,8 +117,8 @@ def picture(known: Factors, kinds: Tensor) -> tuple[Tensor, Tensor]:
 
 def _stamp(kinds: Tensor, places: Tensor, sizes: Tensor) -> Tensor:
     """Coverage and widened coverage [B, 2, 64, 64] of objects at free places [B, 2] and sizes [B], averaged over four points."""
-    points = (torch.arange(2 * SIZE) + 0.5) / 2
+    points = (torch.arange(2 * SIZE, device=places.device) + 0.5) / 2
     x = (points[None, None, :] - places[:, 0, None, None]) / (sizes[:, None, None] / 2)
     y = (points[None, :, None] - places[:, 1, None, None]) / (sizes[:, None, None] / 2)
     grid = torch.stack(torch.broadcast_tensors(x, y), 3)
-    return F.avg_pool2d(F.grid_sample(_shapes()[kinds], grid, align_corners=False), 2)
+    return F.avg_pool2d(F.grid_sample(_shapes().to(places.device)[kinds], grid, align_corners=False), 2)

@@ -32,10 +32,10 @@ from ..zoo.models import save
 from ..zoo.train_dino import dino_loss
 from ..zoo.training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 from .curves import Curve
-from .data import cut_out_batch, drawn, empty_scenes
+from .data import STOCK, Stock, cut_out_batch, drawn, empty_scenes
 from .models import BUILDERS
 
-STEPS, WARM = {"vit": 4000, "resnet": 6000}, {"vit": 2000, "resnet": 3000}  # WARM: of contrast
+STEPS = {"vit": 4000, "resnet": 6000}
 SIZE, RATE = 64, 2e-3
 LARGE, SMALL = (2, 48, (0.5, 1.0)), (4, 32, (0.25, 0.6))  # number of crops, side in pixels, share of the image's area
 PROTOTYPES = 512
@@ -55,16 +55,16 @@ def crops(pixels: Tensor, seen: Tensor, side: int, area: tuple[float, float], tu
     n, width = len(pixels), pixels.shape[-1]
     point = torch.multinomial(seen.flatten(1).float() + 1e-6, 1)[:, 0]
     point = (torch.stack([point % width, point // width], 1) + 0.5) / width * 2 - 1  # x, y from -1 to 1
-    share = torch.empty(n, 1).uniform_(*area).sqrt()
-    ratio = torch.empty(n, 1).uniform_(-0.25, 0.25).exp()  # of width to height, before the square root
+    share = pixels.new_empty(n, 1).uniform_(*area).sqrt()
+    ratio = pixels.new_empty(n, 1).uniform_(-0.25, 0.25).exp()  # of width to height, before the square root
     scale = torch.cat([share * ratio.sqrt(), share / ratio.sqrt()], 1).clamp(max=1)
-    mirror = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
-    angle = torch.empty(n).uniform_(-turn, turn)
-    theta = torch.empty(n, 2, 3)
+    mirror = torch.where(pixels.new_empty(n).uniform_() < 0.5, -1.0, 1.0)
+    angle = pixels.new_empty(n).uniform_(-turn, turn)
+    theta = pixels.new_empty(n, 2, 3)
     theta[:, 0, 0], theta[:, 0, 1] = scale[:, 0] * mirror * angle.cos(), -scale[:, 1] * angle.sin()
     theta[:, 1, 0], theta[:, 1, 1] = scale[:, 0] * mirror * angle.sin(), scale[:, 1] * angle.cos()
     reach = WITHIN * scale
-    middle = torch.lerp(point - reach, point + reach, torch.rand(n, 2))
+    middle = torch.lerp(point - reach, point + reach, torch.rand_like(point))
     theta[:, :, 2] = torch.maximum(torch.minimum(middle, 1 - scale), scale - 1)
     grid = F.affine_grid(theta, [n, 3, side, side], align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
@@ -73,28 +73,28 @@ def crops(pixels: Tensor, seen: Tensor, side: int, area: tuple[float, float], tu
 def recolour(pixels: Tensor, hue: float, grey: float) -> Tensor:
     """Random contrast, brightness, saturation and hue of each image [B, 3, h, w]; some without colour."""
     n = len(pixels)
-    contrast, brightness = 1 + torch.empty(2, n).uniform_(-0.5, 0.5)
-    saturation = torch.where(torch.rand(n) < grey, 0.0, 1 + torch.empty(n).uniform_(-0.5, 0.5))
-    angle = torch.empty(n).uniform_(-hue, hue)
-    mean = torch.full((3, 3), 1 / 3)
-    turn = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # turns colours about the grey axis
+    contrast, brightness = 1 + pixels.new_empty(2, n).uniform_(-0.5, 0.5)
+    saturation = torch.where(pixels.new_empty(n).uniform_() < grey, 0.0, 1 + pixels.new_empty(n).uniform_(-0.5, 0.5))
+    angle = pixels.new_empty(n).uniform_(-hue, hue)
+    mean, one = pixels.new_full((3, 3), 1 / 3), torch.eye(3, device=pixels.device)
+    turn = pixels.new_tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # turns colours about the grey axis
     cos, sin, saturation = (x[:, None, None] for x in (angle.cos(), angle.sin(), saturation))
-    mix = mean + saturation * (cos * (torch.eye(3) - mean) + sin * turn)
+    mix = mean + saturation * (cos * (one - mean) + sin * turn)
     mixed = torch.einsum("bij,bjhw->bihw", mix, pixels) * contrast[:, None, None, None] + 2 * (brightness - 1)[:, None, None, None]
     return mixed.clamp(-2, 2)
 
 
 def elsewhere(pixels: Tensor, seen: Tensor, swapped: float) -> Tensor:
     """Put what is seen of the objects [B, 1, h, w] of a share of the images [B, 3, h, w] into other scenes."""
-    moved = torch.rand(len(pixels), 1, 1, 1) < swapped
-    return torch.where(seen | ~moved, pixels, empty_scenes(len(pixels)))
+    moved = pixels.new_empty(len(pixels), 1, 1, 1).uniform_() < swapped
+    return torch.where(seen | ~moved, pixels, empty_scenes(len(pixels), pixels.device))
 
 
 def blur(pixels: Tensor, blurred: float) -> Tensor:
     """Blur a share of the images [B, 3, h, w], each by a random amount."""
     soft = gaussian_blur(pixels, 7, 1.2)
-    amount = torch.rand(len(pixels), 1, 1, 1) * (torch.rand(len(pixels), 1, 1, 1) < blurred)
-    return torch.lerp(pixels, soft, amount)
+    amount, chosen = pixels.new_empty(2, len(pixels), 1, 1, 1).uniform_()
+    return torch.lerp(pixels, soft, amount * (chosen < blurred))
 
 
 def views(pixels: Tensor, seen: Tensor, number: int, side: int, area: tuple[float, float], step: int) -> Tensor:
@@ -146,27 +146,33 @@ def contrast_loss(found: Tensor, temperature: float = 0.2) -> Tensor:
     found = F.normalize(found.float(), dim=1)
     scores = found @ found.T / temperature
     scores.fill_diagonal_(-torch.inf)
-    return F.cross_entropy(scores, torch.arange(len(found)).roll(len(found) // 2))
+    return F.cross_entropy(scores, torch.arange(len(found), device=found.device).roll(len(found) // 2))
 
 
 @torch.no_grad()
 def settle(backbone: nn.Module, batches: int = 8) -> nn.Module:
-    """A copy of a backbone, ready for use: its batch statistics measured on whole training images, as they are."""
+    """A copy of a backbone on the CPU, ready for use: its batch statistics measured on whole training images, as they are."""
     ready = frozen_copy(backbone)
     for module in ready.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
             module.momentum = None  # a plain mean over the batches
-    ready.train()
+    ready.cpu().train()
     for k in range(batches):
         ready(drawn([natural(seed) for seed in range(k * 250, (k + 1) * 250)]))
     return ready.eval()
 
 
-def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 1000) -> nn.Module:
-    """Train, from the checkpoint if there is one, for at most `steps` steps; the teacher's backbone in eval mode."""
+def run(
+    kind: str, out: Path, steps: int, size: int = SIZE, every: int = 1000, warm: int | None = None, device="cpu", images=None
+) -> nn.Module:
+    """Train, from the checkpoint if there is one, for at most `steps` steps; the teacher's backbone in eval mode, on the CPU.
+
+    warm: how many of the steps are contrast, by default half. images: a `Stock` on the device, by default `cut_out_batch`.
+    """
     torch.manual_seed(0)
-    student = Network(BUILDERS[f"dino_{kind}"]()).to(memory_format=torch.channels_last)
+    warm = steps // 2 if warm is None else warm
+    student = Network(BUILDERS[f"dino_{kind}"]()).to(device, memory_format=torch.channels_last)
     teacher = frozen_copy(student)
     optimizer = optimizer_for(student.backbone, student.head, RATE, {"vit": "blocks", "resnet": "layer"}[kind])
     curve = Curve(out / f"dino_{kind}.csv", size)
@@ -179,10 +185,10 @@ def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 1000) -
 
     def update(step: int) -> dict[str, float]:
         set_rate(optimizer, RATE, step, steps, warm=100, hold=HOLD)
-        pixels, seen = cut_out_batch(step, size)
+        pixels, seen = (images or cut_out_batch)(step, size)
         large = views(pixels, seen, *LARGE, step)
-        small = views(pixels, seen, *SMALL, step) if step >= WARM[kind] else None
-        with torch.autocast("cpu", torch.bfloat16):
+        small = views(pixels, seen, *SMALL, step) if step >= warm else None
+        with torch.autocast(pixels.device.type, torch.bfloat16):
             if small is None:
                 found = student.train()(large)[0]
                 loss = contrast_loss(found)
@@ -208,8 +214,9 @@ def run(kind: str, out: Path, steps: int, size: int = SIZE, every: int = 1000) -
 
 
 def main():
-    args = arguments(__doc__, None, kind=("vit", "resnet"))
-    model = run(args.kind, args.out, args.steps or STEPS[args.kind])
+    args = arguments(__doc__, None, gpu=True, kind=("vit", "resnet"))
+    images = None if args.device == "cpu" else Stock(STOCK, args.device)
+    model = run(args.kind, args.out, args.steps or STEPS[args.kind], args.size or SIZE, device=args.device, images=images)
     save(model, args.out / f"dino_{args.kind}.safetensors")
 
 

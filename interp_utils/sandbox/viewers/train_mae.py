@@ -15,9 +15,9 @@ from torch import nn
 from ..tasks import to_pixels
 from ..zoo.models import save
 from ..zoo.train_mae import MASKED, encode, masked_error, patches
-from ..zoo.training import Checkpoint, arguments, loop, set_rate
+from ..zoo.training import Checkpoint, arguments, frozen_copy, loop, set_rate
 from .curves import Curve
-from .data import balanced_images, training_batch
+from .data import STOCK, Stock, balanced_images, training_batch
 from .models import BUILDERS, PATCH
 
 STEPS, SIZE, RATE = 40_000, 128, 1.5e-3
@@ -39,17 +39,22 @@ def error_report(encoder: nn.Module, decoder: nn.Module, n: int = 1000, seed: in
     }
 
 
-def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 1500) -> tuple[nn.Module, nn.Module]:
-    """Train, from the checkpoint if there is one, for at most `steps` steps; encoder and decoder in eval mode."""
+def run(
+    out: Path, steps: int = STEPS, size: int = SIZE, every: int = 1500, device="cpu", images=None
+) -> tuple[nn.Module, nn.Module]:
+    """Train, from the checkpoint if there is one, for at most `steps` steps; encoder and decoder in eval mode, on the CPU.
+
+    images: a `Stock` on the device, by default `training_batch`.
+    """
     torch.manual_seed(0)
-    encoder, decoder = BUILDERS["mae_vit"](), BUILDERS["mae_decoder"]()
+    encoder, decoder = BUILDERS["mae_vit"]().to(device), BUILDERS["mae_decoder"]().to(device)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()], lr=RATE, betas=(0.9, 0.95), weight_decay=0.05)
     curve = Curve(out / "mae_vit.csv", size)
 
     def update(step: int) -> dict[str, float]:
         set_rate(optimizer, RATE, step, steps, warm=200, hold=HOLD)
-        pixels, _ = training_batch(step, size)
-        with torch.autocast("cpu", torch.bfloat16):
+        pixels, _ = (images or training_batch)(step, size)
+        with torch.autocast(pixels.device.type, torch.bfloat16):
             tokens, kept = encode(encoder.train(), pixels, MASKED)
             painted = decoder.train()(tokens, kept)
         loss = masked_error(patches(pixels), painted.float(), kept)
@@ -59,13 +64,14 @@ def run(out: Path, steps: int = STEPS, size: int = SIZE, every: int = 1500) -> t
         return {"loss": loss.item()}
 
     checkpoint = Checkpoint(out / "mae.pt", encoder=encoder, decoder=decoder, optimizer=optimizer, curve=curve)
-    loop("mae", checkpoint, steps, update, lambda step: curve.report(step, encoder), every, int(HOLD * steps))
-    return encoder.eval(), decoder.eval()
+    loop("mae", checkpoint, steps, update, lambda step: curve.report(step, frozen_copy(encoder).cpu()), every, int(HOLD * steps))
+    return encoder.cpu().eval(), decoder.cpu().eval()
 
 
 def main():
-    args = arguments(__doc__, STEPS)
-    encoder, decoder = run(args.out, args.steps)
+    args = arguments(__doc__, STEPS, gpu=True)
+    images = None if args.device == "cpu" else Stock(STOCK, args.device)
+    encoder, decoder = run(args.out, args.steps, args.size or SIZE, device=args.device, images=images)
     save(encoder, args.out / "mae_vit.safetensors")
     save(decoder, args.out / "mae_decoder.safetensors")
 

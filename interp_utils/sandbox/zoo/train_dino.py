@@ -93,7 +93,7 @@ def dino_loss(student: Tensor, targets: Tensor) -> Tensor:
     """
     log = (student / STUDENT_TEMPERATURE).log_softmax(-1)
     losses = -torch.einsum("tbp,sbp->ts", targets, log) / student.shape[1]
-    other = ~torch.eye(len(targets), len(student), dtype=torch.bool)
+    other = ~torch.eye(len(targets), len(student), dtype=torch.bool, device=student.device)
     return losses[other].mean()
 
 

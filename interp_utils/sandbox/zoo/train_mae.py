@@ -30,14 +30,14 @@ def encode(encoder: nn.Module, pixels: Tensor, masked: float = MASKED) -> tuple[
     """Final tokens [B, 1 + K, D] of the class and of K random patches, and which ones they are, [B, K]."""
     x = encoder._pos_embed(encoder.patch_embed(pixels))
     n = x.shape[1] - 1
-    kept = torch.rand(len(x), n).argsort(1)[:, : round(n * (1 - masked))]
+    kept = torch.rand(len(x), n, device=x.device).argsort(1)[:, : round(n * (1 - masked))]
     seen = x[:, 1:].gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
     return encoder.norm(encoder.blocks(torch.cat([x[:, :1], seen], 1))), kept
 
 
 def masked_error(target: Tensor, painted: Tensor, kept: Tensor) -> Tensor:
     """Mean squared error over the patches [B, N, P] that are not among the kept ones [B, K]."""
-    hidden = torch.ones(target.shape[:2]).scatter(1, kept, 0.0)
+    hidden = torch.ones(target.shape[:2], device=target.device).scatter(1, kept, 0.0)
     return ((target - painted).square().mean(2) * hidden).sum() / hidden.sum()
 
 

@@ -69,13 +69,16 @@ def loop(
             shutil.copy(checkpoint.path, checkpoint.path.with_suffix(".held.pt"))
 
 
-def arguments(doc: str, steps: int, **choices) -> argparse.Namespace:
-    """What every recipe takes on its command line, after it has set up torch for one core."""
+def arguments(doc: str, steps: int, gpu: bool = False, **choices) -> argparse.Namespace:
+    """What every recipe takes on its command line, after it has set up torch for one core. gpu: can it use one?"""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, options in choices.items():
         parser.add_argument(name, choices=options)
     parser.add_argument("--out", type=Path, default=Path("build/zoo"), help="checkpoints and finished weights")
     parser.add_argument("--steps", type=int, default=steps)
+    if gpu:
+        parser.add_argument("--device", default="cpu", help="cuda takes its images from a stock that is drawn first")
+        parser.add_argument("--size", type=int, help="images a batch")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
