@@ -178,6 +178,7 @@ def feed(
     numbers: the images to take, by their place in the dataset or as a mask of all, by default all: passes over disjoint numbers
     `merge` to one pass over all. on_error: "skip" leaves out images of a dataset that cannot be read; a warning counts and lists
     them at the end. Returns their numbers, each with the reason.
+    Where the views of a batch run out of memory, smaller parts of it are taken from then on, with a warning.
     Raises ValueError where there are no images, or none can be read.
     """
     if on_error not in ("raise", "skip"):
@@ -203,21 +204,35 @@ def feed(
         few = len(loader) < 10
     except TypeError:  # nobody knows
         few = False
-    done, skipped = 0, []
+    done, skipped, most = 0, [], 2**62  # most: images at a time that fit in memory
     for item in tqdm(loader, leave=False, disable=few):
         if loader is images:
             pixels, targets = pixels_and_target(item)
-            batch = Batch(clip, pixels, targets, torch.arange(done, done + len(pixels)), ln)
+            places = torch.arange(done, done + len(pixels))
         else:
             places, pixels, targets, lost = item
             skipped += lost
             if pixels is None:
                 continue
-            batch = Batch(clip, pixels, targets, places, ln)
         done += len(pixels)
-        for statistic, view in statistics:
-            seen = view(batch)
-            statistic.update(*seen) if isinstance(seen, tuple) else statistic.update(seen)
+        parts = [(0, len(pixels))]
+        while parts:
+            start, end = parts.pop(0)
+            if end - start > most:
+                parts[:0] = [(k, min(k + most, end)) for k in range(start, end, most)]
+                continue
+            batch = Batch(clip, *(_part(each, start, end) for each in (pixels, targets, places)), ln)
+            try:
+                seen = [view(batch) for _, view in statistics]
+            except torch.OutOfMemoryError:
+                if end - start == 1:
+                    raise
+                most, batch = (end - start) // 2, None
+                parts.insert(0, (start, end))
+                warnings.warn(f"out of memory with {end - start} images at a time; going on with {most}", stacklevel=3)
+                continue
+            for (statistic, _), each in zip(statistics, seen):
+                statistic.update(*each) if isinstance(each, tuple) else statistic.update(each)
     if done == 0:
         why = f"; none of {len(skipped)} could be read, number {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise ValueError(f"the dataset has no images{why}" + ("" if listed else "; an iterator gives them only once"))
@@ -225,6 +240,15 @@ def feed(
         reasons = "".join(f"\n  number {number}: {why}" for number, why in skipped)
         warnings.warn(f"skipped {len(skipped)} of {done + len(skipped)} images:{reasons}", stacklevel=3)
     return skipped
+
+
+def _part(values, start: int, end: int):
+    """Some images of what a batch holds: of tensors and lists [B], and of dictionaries and tuples of such."""
+    if isinstance(values, Mapping):
+        return {key: _part(value, start, end) for key, value in values.items()}
+    if isinstance(values, list | tuple) and values and not isinstance(values[0], str | bytes | float | int):
+        return type(values)(_part(value, start, end) for value in values)
+    return None if values is None else values[start:end]
 
 
 class _Kept:

@@ -1,6 +1,7 @@
 """One small image tower of each family, two layers deep, as whole models with random weights and no bias that is zero."""
 
 import copy
+import os
 from functools import partial
 
 import open_clip
@@ -11,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 import interp_utils as iu
 
+DEVICE = os.environ.get("INTERP_TEST_DEVICE", "cpu")  # where the families of towers are tested: cpu, cuda or mps
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
 FAMILIES = {
     "class token": "ViT-B-16",
@@ -43,7 +45,7 @@ def family_clip(name: str, double: bool = True) -> iu.Clip:
     torch.manual_seed(0)
     if FAMILIES[name] is None:
         vit = VisionTransformer(32, 8, num_classes=0, embed_dim=32, depth=2, num_heads=4, reg_tokens=2, init_values=0.5)
-        return iu.science.from_timm(shaken(vit.double() if double else vit), name=name)
+        return iu.science.from_timm(shaken(vit.double() if double else vit).to(DEVICE), name=name)
     config = copy.deepcopy(open_clip.get_model_config(FAMILIES[name]))
     vision, patched = config["vision_cfg"], timm.create_model
     patch = vision.get("patch_size") or int(vision["timm_model_name"].split("patch")[1].split("_")[0])
@@ -61,4 +63,4 @@ def family_clip(name: str, double: bool = True) -> iu.Clip:
     finally:
         timm.create_model = patched
     model = shaken(model)
-    return iu.Clip(model.double() if double else model, tokenizer=open_clip.get_tokenizer("ViT-B-32"), name=name)
+    return iu.Clip((model.double() if double else model).to(DEVICE), tokenizer=open_clip.get_tokenizer("ViT-B-32"), name=name)

@@ -295,3 +295,35 @@ def test_what_a_view_gives_is_collected_for_all_images(tiny):
     assert targets.tolist() == list(range(7))
     one = collect(tiny, images, lambda batch: batch.representation, numbers=[5, 2])
     torch.testing.assert_close(one, unit[[2, 5]])
+
+
+@pytest.mark.parametrize("loader", [False, True])
+def test_a_batch_that_does_not_fit_in_memory_is_taken_in_parts(tiny, loader):
+    data = [(pixels, {"number": k, "name": f"image {k}"}) for k, pixels in enumerate(noise(tiny, 23))]
+    seen, names, whole = [], [], Moments(second=True)
+    feed(tiny, data, [(whole, lambda b: b.heads)])
+
+    def view(batch):
+        if len(batch.pixels) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        seen.append(len(batch.pixels))
+        names.extend(batch.targets["name"])
+        assert batch.targets["number"].tolist() == batch.numbers.tolist()
+        return batch.heads
+
+    parts, rows = Moments(second=True), Rows()
+    views = [(rows, lambda b: (b.representation, b.numbers)), (parts, view)]
+    with pytest.warns(UserWarning, match="out of memory with 10 images at a time; going on with 5"):
+        feed(tiny, DataLoader(data, 10) if loader else data, views, batch_size=10)
+    assert names == [f"image {k}" for k in range(23)] and max(seen) == 2 and sum(seen) == 23
+    torch.testing.assert_close(parts.covariance, whole.covariance, atol=1e-7, rtol=1e-4)
+    torch.testing.assert_close(rows.rows, torch.nn.functional.normalize(tiny.encode_image(noise(tiny, 23)), dim=-1))
+
+
+def test_an_image_that_does_not_fit_in_memory_is_an_error(tiny):
+    def view(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.warns(UserWarning, match="going on with 1"), pytest.raises(torch.OutOfMemoryError):
+        feed(tiny, dataset(tiny), [(Moments(), view)])
+    assert count_hooks(tiny.model) == 0

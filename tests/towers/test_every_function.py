@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import FAMILIES, family_clip
+from families import DEVICE, FAMILIES, family_clip
 from torch.utils.data import TensorDataset
 
 import interp_utils as iu
@@ -25,20 +25,20 @@ def made(name: str) -> iu.Clip:
 
 
 def noise(clip, n: int = 2, seed: int = 3):
-    return torch.randn(n, 3, *clip.image_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(n, 3, *clip.image_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(DEVICE)
 
 
 def images(clip, n: int = 6):
-    return TensorDataset(noise(clip, n), torch.arange(n) % 2)
+    return TensorDataset(noise(clip, n).cpu(), torch.arange(n) % 2)  # as a dataset gives them
 
 
 def unit(clip, n: int):
-    vectors = torch.randn(n, clip.d_embed, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    vectors = torch.randn(n, clip.d_embed, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(DEVICE)
     return vectors / vectors.norm(dim=1, keepdim=True)
 
 
 def same(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found.cpu(), expected.cpu(), rtol=1e-9, atol=1e-11)
 
 
 @families
@@ -121,7 +121,7 @@ def test_second_order_effects_by_hand(name):
     on = order.on(pixels)
     same(order.norms(pixels), effects.norm(dim=-1))
     same(on.summed(), effects.sum(1))
-    lines = torch.randn(clip.d_mlp, clip.d_embed, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    lines = torch.randn(clip.d_mlp, clip.d_embed, generator=torch.Generator().manual_seed(4), dtype=torch.float64).to(DEVICE)
     same(on.along(neurons.Lines(order, lines)), (effects * lines).sum(-1))
     same(
         neurons.second_order(clip, 0, relative=True).norms(pixels) * clip.encode_image(pixels).norm(dim=1)[:, None],
@@ -211,7 +211,7 @@ def test_ablations(name):
         "layers": heads.ablate_attention(clip, [0, 1]) | heads.Ablation(mlps=frozenset([0, 1])),
     }
     rest = {"all": heads.ablate_attention(clip, [0, 1]) | heads.ablate_mlps(clip)}
-    plain = (clip.encode_image(data.tensors[0]) @ classifier.T).argmax(1) == data.tensors[1]
+    plain = (clip.encode_image(data.tensors[0].to(DEVICE)) @ classifier.T).argmax(1).cpu() == data.tensors[1]
     for mode in ("direct", "forward"):
         some = parts if mode == "forward" and name in POOLED else {**parts, **rest}
         answers = heads.answers_under(clip, data, classifier, some, mode)
@@ -243,7 +243,7 @@ def test_textspan_and_directions(name):
     assert span.texts == by_rows.texts
     torch.testing.assert_close(span.explained, by_rows.explained, rtol=1e-4, atol=1e-6)
     order = neurons.second_order(clip, 0, relative=True).fit(data, 4)
-    torch.testing.assert_close(order.mean, order.effects(data.tensors[0]).mean(0), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(order.mean, order.effects(data.tensors[0].to(DEVICE)).mean(0).to(order.mean), rtol=1e-6, atol=1e-9)
     spread = neurons.spread(order, data)
     assert (spread.along <= spread.share + 1e-4).all() and spread.share.max() <= 1 + 1e-6
     fit = neurons.fit_indirect(clip, data, 0, neurons.token_means(clip, data, 0), [1, 2], 3)
@@ -258,7 +258,7 @@ def test_textspan_and_directions(name):
 def test_circuits(name):
     clip = made(name)
     data = images(clip)
-    task = science.Task(noise(clip), torch.tensor([-1.0, 1.0]).double(), unit(clip, 1)[0])
+    task = science.Task(noise(clip), torch.tensor([-1.0, 1.0]).double().to(DEVICE), unit(clip, 1)[0])
     means = science.node_means(clip, data)
     whole = torch.ones(1, science.n_nodes(clip))
     same(science.run_circuits(clip, task.pixels, means, whole)[0], clip.encode_image(task.pixels).float())
