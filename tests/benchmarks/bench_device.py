@@ -58,10 +58,16 @@ def bench(name: str, batch: int, dtype: torch.dtype) -> None:
     for what, call in calls.items():
         seconds, peak = measured(device, call)
         plain = plain or seconds
-        print(
-            f"| {name} | {str(dtype).removeprefix('torch.')} | {batch} | {what} | {batch / seconds:.0f} | {seconds / plain:.2f} | {peak:.1f} |",
-            flush=True,
-        )
+        row = [
+            name,
+            str(dtype).removeprefix("torch."),
+            batch,
+            what,
+            f"{batch / seconds:.0f}",
+            f"{seconds / plain:.2f}",
+            f"{peak:.1f}",
+        ]
+        print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def invert(
         raise ValueError(f"regulariser must be 'l1' or 'l2', got {regulariser!r}")
     z, *rest = (part.detach().to(generator.device) for part in latents)
     z = z.clone().requires_grad_(True)
+    origin = origin.to(z) if isinstance(origin, Tensor) else origin
     optimizer = torch.optim.Adam([z], lr=lr)
     history: dict[str, list[Tensor]] = {}
     path = None if checkpoint is None else Path(checkpoint)

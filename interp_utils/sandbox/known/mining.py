@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ... import rosetta
+from ...models import load_clip
+from ..clip import MEAN, STD
 from .latents import KINDS, Factors, factors, picture, sample
 from .reader import Reader
 from .units import NAME, styles
 
-SEEING = tuple(f"sandbox/viewers/{name}" for name in ("resnet", "dino_resnet", "clip_resnet", "dino_vit"))
+SEEING = tuple(f"sandbox/viewers/{name}" for name in ("resnet", "dino_resnet", "clip_resnet", "dino_vit", "mae_vit"))
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,14 @@ def with_objects(generator: rosetta.Generator, n: int = 100, seed: int = 3) -> T
         maps, cells = maps - maps.mean(1, keepdim=True), cells - cells.mean()
         found.append(maps @ cells / (maps.norm(dim=1) * cells.norm()).clamp(min=1e-12))
     return torch.cat(found)
+
+
+def clip_maps(name: str = "sandbox", device: torch.device | str = "cpu") -> rosetta.UnitModel:
+    """The image tower of a sandbox CLIP as a judge of distances: the tokens after each of its blocks."""
+    clip = load_clip(name, device=device)
+    layers = [f"transformer.resblocks.{k}" for k in range(clip.n_layers)]
+    as_map = partial(rosetta.tokens_to_map, prefix=1, grid=clip.grid)
+    return rosetta.UnitModel(clip.model.visual, layers, MEAN, STD, 64, as_map, f"CLIP {name}")
 
 
 class Judged:

@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import rosetta
-from ...models import DATA, load_clip
+from ...models import DATA
 from ...rosetta.judging.experiments import Done, Results, edit_table, inversion_table, load_results
-from ..clip import MEAN, STD
 from ..render import restyle
 from .latents import KINDS, factors, picture, sample
-from .mining import SEEING, Judged, Mined, chosen, mine, with_objects
+from .mining import SEEING, Judged, Mined, chosen, clip_maps, mine, with_objects
 from .reader import load_reader
 from .units import NAME, style, styles
 
@@ -83,7 +82,7 @@ def _nearest(r: Tensor, wanted: Tensor, free: Tensor) -> Tensor:
     return torch.tensor(found)
 
 
-def edits(n: int = 10, first: int | None = None, only: tuple[str, ...] = (), finished: str | Path | None = None) -> Results:
+def edits(n: int = 20, first: int | None = None, only: tuple[str, ...] = (), finished: str | Path | None = None) -> Results:
     """What edits did to n drawn images: "edit, units" -> measures [n] (see `mining.Judged`); "units, set" -> their numbers.
 
     first: of how many of the n images; only: which rows, by default all. Moves, zooms and copies are asked for in w; "remove" by
@@ -132,14 +131,6 @@ def edits_by(own: rosetta.Correlation, units: Results, n: int, first=None, only:
             more = {"pixels": numbers is None, "finished": finished}
             found |= edit_table(generator, pairs, latents, {edit: change}, judged, **more, **options)
     return found
-
-
-def clip_maps() -> rosetta.UnitModel:
-    """The image tower of the sandbox CLIP as a judge of distances: the tokens after each of its blocks."""
-    clip = load_clip("sandbox", device="cpu")
-    layers = [f"transformer.resblocks.{k}" for k in range(clip.n_layers)]
-    as_map = partial(rosetta.tokens_to_map, prefix=1, grid=clip.grid)
-    return rosetta.UnitModel(clip.model.visual, layers, MEAN, STD, 64, as_map, "sandbox CLIP")
 
 
 def restyled(images: Tensor, style: str) -> Tensor:
@@ -215,7 +206,7 @@ def inversion(n: int = 12, first: int | None = None, only: tuple[str, ...] = (),
         if steps == 1000:
             rows = {row: models for row, models in rows.items() if not row.startswith(("+ all, untrained 1", "+ all, untrained 2"))}
         rows = {row: models for row, models in rows.items() if not only or row in only}
-        options = {"steps": steps, "lr": 0.05, "alpha": 0.1, "origin": mean, "batch_size": 12, "finished": finished}
+        options = {"steps": steps, "lr": 0.05, "alpha": 0.1, "origin": mean, "batch_size": 24, "finished": finished}
         if rows:
             found |= inversion_table(mined.generator, rows, target, start, seen_by, distance, **options)
     return found

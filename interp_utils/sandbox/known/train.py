@@ -7,8 +7,8 @@ No discriminator: the target of a latent is known, so the generator learns the m
    grid) and the other factors. Without it objects come out much blurrier after as many images.
 2. drawing: all of it learns the pictures. Pixels on objects count four times, and so do differences between neighbouring
    pixels, without which eyes, windows and handles stay blurred.
-3. finishing: the same beside a critic that tells drawn from exact pictures of the class. What it asks of each pixel is scaled to a
-   fixed share of what the regression asks, so that it sharpens shapes and cannot move them.
+3. finishing: beside the pixels, what the CLIP of another seed sees in each patch shall be the same as in the exact picture. What
+   this asks of an image's pixels is scaled to a share of what the regression asks, so that it mends shapes and cannot move them.
 What ships is the moving average of the weights, its batch statistics measured on fresh latents.
 """
 
@@ -18,17 +18,19 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 from torchvision.utils import save_image
 
+from ...rosetta.judging.quality import perceptual
 from ..zoo.models import save
 from ..zoo.training import Checkpoint, arguments, average_into, frozen_copy, loop
 from .generator import MAPPED, KnownBigGAN
 from .latents import KINDS, SIZE, Factors, factors, picture, sample
+from .mining import clip_maps
 
 MAPPING_STEPS, MAPPING_SIZE, MAPPING_RATE = 6000, 512, 3e-3
 STEPS, SIZE_OF_BATCH, RATE = 24_000, 16, 2e-3
-FINISHING_STEPS, FINISHING_SIZE, FINISHING_RATE, SHARE = 6000, 64, 1e-3, 0.3
+FINISHING_STEPS, FINISHING_RATE, SHARE = 2400, 5e-4, 1.0
+FINISHING_CLIP = "sandbox-1"  # neither a model that chapter 4 matches nor one that judges there
 AVERAGE_OVER = 10_000  # images over which the moving average halves the past
 
 
@@ -103,63 +105,35 @@ def train_drawing(net: KnownBigGAN, out: Path, steps: int, size: int = SIZE_OF_B
     return settle(average)
 
 
-class Critic(nn.Module):
-    """Images [B, 3, 64, 64] in 0..1 and one-hot classes -> a score each, high for exact pictures (Miyato & Koyama 2018)."""
-
-    def __init__(self, channels: tuple[int, ...] = (32, 64, 128, 256)):
-        super().__init__()
-        layers = []
-        for a, b in zip((3, *channels), channels):
-            layers += [
-                spectral_norm(nn.Conv2d(a, b, 4, 2, 1)),
-                nn.LeakyReLU(0.2),
-                spectral_norm(nn.Conv2d(b, b, 3, 1, 1)),
-                nn.LeakyReLU(0.2),
-            ]
-        self.layers = nn.Sequential(*layers)
-        self.score, self.embed = (spectral_norm(nn.Linear(*shape)) for shape in ((channels[-1], 1), (len(KINDS), channels[-1])))
-
-    def forward(self, images: Tensor, c: Tensor) -> Tensor:
-        x = self.layers(2 * images - 1).float().mean((2, 3))
-        return self.score(x)[:, 0] + (x * self.embed(c)).sum(1)
-
-
-def train_finishing(net: KnownBigGAN, out: Path, steps: int, size: int = FINISHING_SIZE, device: str = "cpu") -> nn.Module:
-    """Train the drawing generator beside a critic, from the checkpoint if there is one; the averaged generator, ready for use."""
+def train_finishing(net: KnownBigGAN, out: Path, steps: int, size: int = SIZE_OF_BATCH, device: str = "cpu") -> nn.Module:
+    """Train the drawing generator on, beside a perceptual distance; from the checkpoint if there is one; ready for use."""
     net.to(device, memory_format=torch.channels_last).train()
-    critic, average = Critic().to(device).train(), frozen_copy(net)
-    optimizer = torch.optim.Adam([p for name, p in net.named_parameters() if not name.startswith("mapping")], betas=(0.5, 0.99))
-    judging = torch.optim.Adam(critic.parameters(), lr=4e-4, betas=(0.5, 0.99))
+    average, distance = frozen_copy(net), perceptual(clip_maps(FINISHING_CLIP, device))
+    optimizer = torch.optim.Adam([p for name, p in net.named_parameters() if not name.startswith("mapping")], betas=(0.9, 0.99))
 
     def update(step: int) -> dict[str, float]:
-        optimizer.param_groups[0]["lr"] = FINISHING_RATE * min(1, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        optimizer.param_groups[0]["lr"] = FINISHING_RATE * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         z, kinds = sample(size).to(device), torch.randint(len(KINDS), (size,)).to(device)
         target, masks = picture(factors(z), kinds)
-        c = F.one_hot(kinds, len(KINDS)).float()
         with torch.autocast(target.device.type, torch.bfloat16):
-            drawn = (net(z, c) + 1) / 2
-            shown = drawn.detach().float().requires_grad_()
-            scores, exact = critic(shown.detach(), c), critic(target, c)
-        judged = F.relu(1 + scores).mean() + F.relu(1 - exact).mean()
-        judging.zero_grad()
-        judged.backward()
-        judging.step()
+            drawn = (net(z, F.one_hot(kinds, len(KINDS)).float()) + 1) / 2
+        shown = drawn.detach().float().requires_grad_()
         loss = drawing_loss(shown, target, masks)
         with torch.autocast(target.device.type, torch.bfloat16):
-            pleasing = critic(shown, c).mean()
-        asked, wished = torch.autograd.grad(loss, shown)[0], torch.autograd.grad(-pleasing, shown)[0]
-        scale = SHARE * asked.flatten(1).norm(dim=1) / wished.flatten(1).norm(dim=1).clamp(min=1e-12)
+            seen = distance(shown, target).mean()
+        by_pixels, by_sight = (torch.autograd.grad(each, shown)[0] for each in (loss, seen))
+        scale = SHARE * by_pixels.flatten(1).norm(dim=1) / by_sight.flatten(1).norm(dim=1).clamp(min=1e-12)
         optimizer.zero_grad()
-        drawn.backward((asked + scale[:, None, None, None] * wished).to(drawn.dtype))
+        drawn.backward((by_pixels + scale[:, None, None, None] * by_sight).to(drawn.dtype))
         optimizer.step()
         average_into(average, net, 0.5 ** (size / AVERAGE_OVER))
-        return {"loss": loss.item(), "critic": judged.item()}
+        return {"loss": loss.item(), "seen": seen.item()}
 
     def report(step: int) -> dict[str, float]:
         return quality(settle(average), out / f"finishing_{step:05d}.png")
 
-    parts = {"net": net, "average": average, "optimizer": optimizer, "critic": critic, "judging": judging}
-    loop("finishing", Checkpoint(out / "finishing.pt", **parts), steps, update, report, every=1000)
+    checkpoint = Checkpoint(out / "finishing.pt", net=net, average=average, optimizer=optimizer)
+    loop("finishing", checkpoint, steps, update, report, every=500)
     return settle(average)
 
 

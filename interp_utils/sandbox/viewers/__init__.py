@@ -1,7 +1,4 @@
-"""Five small models that see, trained on the sandbox: twins of the models of chapter 4 that look at images.
-
-Only `resnet` has weights so far; `load` says of the others which command trains them.
-"""
+"""Five small models that see, trained on the sandbox: twins of the models of chapter 4 that look at images."""
 
 from . import units  # makes them known to rosetta.load_unit_model
 from .models import BUILDERS, load

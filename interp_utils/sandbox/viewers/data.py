@@ -12,7 +12,7 @@ from ..render import backgrounds, draw
 from ..tasks import EVALUATION, HIDDEN, factor_label, to_pixels
 from ..world import FACTORS, OBJECTS, Spec, balanced, natural
 
-STOCK = 300_000  # images that a GPU learns from
+STOCK = 200_000  # images that a GPU learns from
 
 
 def drawn(specs: list[Spec]) -> Tensor:

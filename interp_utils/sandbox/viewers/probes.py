@@ -72,8 +72,6 @@ def zero_shot(model, n: int = 2000, seed: int = 2) -> dict[str, float]:
 
 
 def main():
-    from .train_mae import error_report
-
     torch.set_num_threads(1)
     print("| | " + " | ".join([TEN, *FACTORS]) + " |")
     for name in NAMES:
@@ -88,8 +86,6 @@ def main():
             print(f"| `{name}`{kind} | " + " | ".join(f"{found[factor]:.3f}" for factor in (TEN, *FACTORS)) + " |", flush=True)
         if name == "clip_resnet":
             print("zero-shot:", {factor: round(share, 3) for factor, share in zero_shot(trained).items()})
-        if name == "mae_vit":
-            print("squared error:", error_report(trained, load("mae_decoder")))
 
 
 if __name__ == "__main__":

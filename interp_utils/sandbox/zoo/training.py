@@ -77,8 +77,7 @@ def arguments(doc: str, steps: int, gpu: bool = False, **choices) -> argparse.Na
     parser.add_argument("--out", type=Path, default=Path("build/zoo"), help="checkpoints and finished weights")
     parser.add_argument("--steps", type=int, default=steps)
     if gpu:
-        parser.add_argument("--device", default="cpu", help="cuda takes its images from a stock that is drawn first")
-        parser.add_argument("--size", type=int, help="images a batch")
+        parser.add_argument("--device", default="cpu", help="cuda: larger batches, of a stock of images that is drawn first")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)

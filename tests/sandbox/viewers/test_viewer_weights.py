@@ -1,5 +1,6 @@
 """The shipped viewers reach, with a margin, what the data card says of them."""
 
+import pytest
 import torch
 
 from interp_utils.sandbox.known import KINDS
@@ -21,3 +22,14 @@ def test_supervised_resnet_names_objects():
 
 def test_clip_resnet_names_objects_from_text():
     assert probes.zero_shot(load("clip_resnet"), 200, 12)["object"] > 0.65
+
+
+@pytest.mark.parametrize("name,floor", [("dino_resnet", 0.7), ("dino_vit", 0.6), ("mae_vit", 0.35)])
+def test_models_without_labels_tell_the_drawn_kinds_apart(name, floor):
+    images, labels = balanced_images(2000, 11, KINDS)
+    torch.manual_seed(0)
+    trained, untrained = (
+        probes.linear_probe(probes.features(model.eval(), images), labels["object"], 1500)
+        for model in (load(name), BUILDERS[name]())
+    )
+    assert trained > floor > untrained + 0.1

@@ -10,6 +10,7 @@ from torch import nn
 import interp_utils as iu
 from interp_utils.sandbox import viewers
 from interp_utils.sandbox.known import KINDS
+from interp_utils.sandbox.tasks import to_pixels
 from interp_utils.sandbox.viewers import (
     curves,
     data,
@@ -28,8 +29,8 @@ RECIPES = {  # module, run(out)
     "supervised": (train_supervised, lambda out: [train_supervised.run(out, 3, 4)]),
     "mae": (train_mae, lambda out: train_mae.run(out, 3, 4)),
     "clip_resnet": (train_clip_resnet, lambda out: [train_clip_resnet.run(out, 3, 4).visual]),
-    "dino_vit": (train_dino, lambda out: [train_dino.run("vit", out, 3, 4)]),
-    "dino_resnet": (train_dino, lambda out: [train_dino.run("resnet", out, 3, 4)]),
+    "dino_vit": (train_dino, lambda out: [train_dino.run("vit", out, 3, 4, warm=0.4)]),
+    "dino_resnet": (train_dino, lambda out: [train_dino.run("resnet", out, 3, 4, warm=0.4)]),
 }
 
 
@@ -53,7 +54,6 @@ def test_a_stopped_recipe_goes_on_as_if_it_had_not_been(recipe, tmp_path, monkey
     draw, drawn = getattr(module, name), []
     monkeypatch.setattr(training.Checkpoint, "every_seconds", 0)
     monkeypatch.setattr(train_dino, "settle", lambda backbone: backbone.eval())
-    monkeypatch.setattr(train_dino, "WARM", {"vit": 1, "resnet": 1})
 
     def batch(k, size):
         drawn.append(k)
@@ -97,6 +97,18 @@ def test_images_and_labels():
     named = data.object_labels(specs)
     assert [k == -1 for k in named] == [bool(spec.others) for spec in specs] and 20 < (named == -1).sum() < 90
     assert all(OBJECTS[k] == spec.object for k, spec in zip(named, specs) if k >= 0)
+
+
+def test_a_stock_holds_training_images():
+    stock = data.Stock(30, part=20)
+    pixels, seen = data.cut_out_batch(0, 30)
+    torch.manual_seed(0)
+    some, where = stock(0, 200)
+    torch.testing.assert_close(to_pixels(stock.pixels), pixels)
+    assert torch.equal(stock.seen, seen)
+    chosen = (some[:, None] - pixels[None]).abs().flatten(2).amax(2).argmin(1)
+    torch.testing.assert_close(some, pixels[chosen])
+    assert torch.equal(where, seen[chosen]) and len(set(chosen.tolist())) > 20, "any of them, with the mask of its own"
 
 
 def test_a_linear_probe_tests_on_images_that_it_did_not_train_on():
