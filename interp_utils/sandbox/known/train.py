@@ -29,7 +29,7 @@ from .mining import clip_maps
 
 MAPPING_STEPS, MAPPING_SIZE, MAPPING_RATE = 6000, 512, 3e-3
 STEPS, SIZE_OF_BATCH, RATE = 24_000, 16, 2e-3
-FINISHING_STEPS, FINISHING_RATE, SHARE = 2400, 5e-4, 1.0
+FINISHING_STEPS, FINISHING_RATE, SHARE = 1400, 5e-4, 1.0
 FINISHING_CLIP = "sandbox-1"  # neither a model that chapter 4 matches nor one that judges there
 AVERAGE_OVER = 10_000  # images over which the moving average halves the past
 

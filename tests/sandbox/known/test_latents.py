@@ -76,6 +76,38 @@ def test_a_run_that_was_stopped_goes_on_and_learns(tmp_path, monkeypatch):
     assert once(known.sample(2), torch.eye(len(known.KINDS))[:2]).shape == (2, 3, 64, 64)
 
 
+def test_the_finish_goes_on_where_it_stopped_and_asks_as_much_as_the_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "quality", lambda *args: {})
+    monkeypatch.setattr(train.math, "cos", lambda angle: 1.0)
+    asked = []
+
+    def finished(folder, lengths):
+        (tmp_path / folder).mkdir()
+        for steps in lengths:
+            torch.manual_seed(0)
+            ready = train.train_finishing(known.KnownBigGAN((16, 12, 8, 8, 8)), tmp_path / folder, steps, size=2)
+        return ready
+
+    once, twice = finished("once", [4]), finished("twice", [2, 4])
+    for a, b in zip(once.parameters(), twice.parameters()):
+        torch.testing.assert_close(a, b)
+
+    # what reaches the drawn pixels, with and without the second half, seen at the last layer's output
+    class Drawn(known.KnownBigGAN):
+        def forward(self, z, c):
+            drawn = super().forward(z, c)
+            if drawn.requires_grad:
+                drawn.register_hook(lambda gradient: asked.append(gradient.flatten(1).norm(dim=1)))
+            return drawn
+
+    for share in (0.0, 100.0):
+        monkeypatch.setattr(train, "SHARE", share)
+        torch.manual_seed(0)
+        (tmp_path / str(share)).mkdir()
+        train.train_finishing(Drawn((16, 12, 8, 8, 8)), tmp_path / str(share), 1, size=2)
+    torch.testing.assert_close(asked[1] / asked[0], torch.full((2,), 100.0), rtol=0.03, atol=0)
+
+
 def test_the_loss_is_zero_for_the_picture_alone_and_objects_count_more():
     target, masks = known.picture(known.factors(known.sample(4, torch.Generator().manual_seed(6))), torch.arange(4))
     assert train.drawing_loss(target, target, masks) == 0

@@ -1,6 +1,7 @@
 """The recipes of the viewers stop and go on, their parts do what they say, and files that are wrong are refused."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,7 +100,8 @@ def test_images_and_labels():
     assert all(OBJECTS[k] == spec.object for k, spec in zip(named, specs) if k >= 0)
 
 
-def test_a_stock_holds_training_images():
+def test_a_stock_holds_training_images(monkeypatch):
+    monkeypatch.setattr(data, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())  # new processes take seconds to start
     stock = data.Stock(30, part=20)
     pixels, seen = data.cut_out_batch(0, 30)
     torch.manual_seed(0)
