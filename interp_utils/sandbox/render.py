@@ -20,8 +20,8 @@ BACKGROUNDS = 100  # drawn for each scene; mirroring doubles them
 SIZES = {"small": (28, 38), "medium": (40, 50), "large": (52, 63)}  # pixels of an object's side
 _OVERHANG = 6  # pixels by which an object may leave the image
 _TURN = 0.35  # radians, to either side
-_GREY = torch.tensor([0.299, 0.587, 0.114])
-_SEPIA = torch.tensor([1.08, 0.88, 0.65])
+_GREY = torch.tensor([0.299, 0.587, 0.114]).float()  # whatever torch's default is: pixels are drawn in single precision
+_SEPIA = torch.tensor([1.08, 0.88, 0.65]).float()
 _LIGHT = {"day": (1.0, 1.0, 1.0), "dusk": (1.0, 0.72, 0.6), "night": (0.5, 0.55, 0.78)}
 
 
@@ -61,7 +61,7 @@ def draw(specs: Sequence[Spec], masks: bool = False) -> Tensor | tuple[Tensor, T
     image = torch.stack([backgrounds()[spec.scene][layout.background] for spec, layout in zip(specs, layouts)]).float() / 255
     mirrored = torch.tensor([layout.mirrored for layout in layouts])
     image[mirrored] = image[mirrored].flip(3)
-    image *= torch.tensor([layout.brightness for layout in layouts])[:, None, None, None]
+    image *= torch.tensor([layout.brightness for layout in layouts]).float()[:, None, None, None]
     seen = torch.zeros(len(specs), SLOTS, SIZE, SIZE, dtype=torch.bool)
     for slot in reversed(range(SLOTS)):  # the first object is drawn last, over the others
         rows = [k for k, layout in enumerate(layouts) if len(layout.things) > slot]
@@ -72,7 +72,7 @@ def draw(specs: Sequence[Spec], masks: bool = False) -> Tensor | tuple[Tensor, T
                 seen[rows] &= ~outlined[:, None]
                 seen[rows, slot] = inside
     _weather(image, specs)
-    image *= torch.tensor([_LIGHT[spec.light] for spec in specs])[:, :, None, None]
+    image *= torch.tensor([_LIGHT[spec.light] for spec in specs]).float()[:, :, None, None]
     for style in FACTORS["style"][1:]:
         rows = [k for k, spec in enumerate(specs) if spec.style == style]
         grey = (image[rows] * _GREY[:, None, None]).sum(1, keepdim=True).expand(-1, 3, -1, -1)
@@ -185,22 +185,22 @@ def _stamps() -> Tensor:
     return stamps()
 
 
-_AXIS = torch.arange(SIZE) + 0.5
+_AXIS = torch.arange(SIZE).float() + 0.5
 _RGB = {name: torch.tensor(rgb).float() / 255 for name, rgb in COLOURS.items()}
 
 
 def _stamp(image: Tensor, rows: list[int], things: list[_Thing], textures: list[str]) -> tuple[Tensor, Tensor]:
     """Draw one object into each of the rows of `image`; where it is without and with its outline, bool [rows, 64, 64]."""
-    x, y, size, angle, flip = torch.tensor([(t.x, t.y, t.size, t.angle, t.flip) for t in things]).T[..., None, None]
+    x, y, size, angle, flip = torch.tensor([(t.x, t.y, t.size, t.angle, t.flip) for t in things]).float().T[..., None, None]
     dx, dy = _AXIS[None, None, :] - x, _AXIS[None, :, None] - y
     u, v = flip * (angle.cos() * dx + angle.sin() * dy), angle.cos() * dy - angle.sin() * dx  # in the object's own axes
     grid = torch.stack([u, v], -1) / (size[..., None] / 2)
     kinds = torch.tensor([t.kind for t in things])
     coverage, widened = F.grid_sample(_stamps()[kinds], grid, align_corners=False).unbind(1)
-    first = (torch.stack([_RGB[t.colour] for t in things]) + torch.tensor([t.shade for t in things])).clamp(0, 1)
+    first = (torch.stack([_RGB[t.colour] for t in things]) + torch.tensor([t.shade for t in things]).float()).clamp(0, 1)
     black = torch.tensor([t.colour == "black" for t in things])[:, None]
     second = torch.where(black, first + 0.4, first / 2)
-    rim = torch.where((first * _GREY).sum(1) > 0.72, 0.14, 0.98)[:, None, None, None]
+    rim = torch.where((first * _GREY).sum(1) > 0.72, 0.14, 0.98).float()[:, None, None, None]
     pattern = _pattern(textures, u, v, size)[:, None]
     fill = torch.where(pattern, second[..., None, None], first[..., None, None])
     canvas = torch.lerp(image[rows], rim.expand(-1, 3, SIZE, SIZE), widened[:, None])
@@ -228,7 +228,7 @@ def _weather(image: Tensor, specs: Sequence[Spec]) -> None:
     """Draw rain, snow or fog over the images, in place."""
     for k, spec in enumerate(specs):
         if spec.weather == "fog":
-            image[k].lerp_(torch.tensor(0.8), 0.45)
+            image[k].lerp_(torch.tensor(0.8).float(), 0.45)
         elif spec.weather != "clear":
             numbers = np.random.default_rng([spec.seed, 4]).random((45, 2)) * SIZE
             x, y = torch.from_numpy(numbers).long().T

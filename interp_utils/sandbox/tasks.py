@@ -23,7 +23,7 @@ HIDDEN = -1  # label of a factor that the image does not show
 def to_pixels(images: np.ndarray | Tensor) -> Tensor:
     """uint8 [..., 64, 64, 3] arrays or [..., 3, 64, 64] tensors -> normalised float [..., 3, 64, 64], as `preprocess` gives."""
     images = images if isinstance(images, Tensor) else torch.from_numpy(images).movedim(-1, -3)
-    mean, std = (torch.tensor(each, device=images.device)[:, None, None] for each in (MEAN, STD))
+    mean, std = (torch.tensor(each, device=images.device).float()[:, None, None] for each in (MEAN, STD))
     return ((images.float() / 255 - mean) / std).contiguous()
 
 

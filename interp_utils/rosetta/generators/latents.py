@@ -16,9 +16,9 @@ def truncated_latents(d_z: int, kinds: int = 0) -> Sampler:
     """
 
     def sample(n: int, generator: torch.Generator, kind: int | None) -> tuple[Tensor, ...]:
-        z = torch.randn(n, d_z, generator=generator)
+        z = torch.randn(n, d_z, generator=generator, dtype=torch.float32)
         while (outside := z.abs() > 1).any():  # by hand: what nn.init.trunc_normal_ gives a seed moves with the release of torch
-            z = torch.where(outside, torch.randn(n, d_z, generator=generator), z)
+            z = torch.where(outside, torch.randn(n, d_z, generator=generator, dtype=torch.float32), z)
         if not kinds:
             if kind is not None:
                 raise ValueError("this generator has no classes")

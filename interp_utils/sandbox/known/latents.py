@@ -24,7 +24,7 @@ SHARP = 14.0  # of the soft choices of scene and colour
 SMALL, LARGE = 26.0, 48.0  # pixels of an object's side
 SIZE = 64
 _OVERHANG = 3  # pixels by which an object may leave the image
-_LOW = float(torch.special.ndtr(torch.tensor(-1.0)))
+_LOW = float(torch.special.ndtr(torch.tensor(-1.0).float()))
 _STD = 0.5397  # of a standard normal cut off at -1 and 1
 
 
@@ -42,7 +42,7 @@ class Factors(NamedTuple):
 
 def sample(n: int, generator: torch.Generator | None = None) -> Tensor:
     """Latents [n, Z], standard normal cut off at -1 and 1."""
-    return torch.special.ndtri(torch.rand(n, Z, generator=generator) * (1 - 2 * _LOW) + _LOW)
+    return torch.special.ndtri(torch.rand(n, Z, generator=generator, dtype=torch.float32) * (1 - 2 * _LOW) + _LOW)
 
 
 @cache
@@ -96,7 +96,7 @@ def _shapes() -> Tensor:
 def picture(known: Factors, kinds: Tensor) -> tuple[Tensor, Tensor]:
     """Images [B, 3, 64, 64] in 0..1 of objects of some kinds [B], and soft masks [B, 2, 64, 64] of the object and its copy."""
     device = known.places.device
-    theta = torch.zeros(len(kinds), 2, 3, device=device)
+    theta = torch.zeros(len(kinds), 2, 3, device=device, dtype=torch.float32)
     theta[:, 0, 0] = theta[:, 1, 1] = 1
     theta[:, :, 2] = known.offsets / 32
     image = torch.einsum("bs,schw->bchw", known.scenes, _scenes().to(device))
@@ -117,7 +117,7 @@ def picture(known: Factors, kinds: Tensor) -> tuple[Tensor, Tensor]:
 
 def _stamp(kinds: Tensor, places: Tensor, sizes: Tensor) -> Tensor:
     """Coverage and widened coverage [B, 2, 64, 64] of objects at free places [B, 2] and sizes [B], averaged over four points."""
-    points = (torch.arange(2 * SIZE, device=places.device) + 0.5) / 2
+    points = (torch.arange(2 * SIZE, device=places.device).float() + 0.5) / 2
     x = (points[None, None, :] - places[:, 0, None, None]) / (sizes[:, None, None] / 2)
     y = (points[None, :, None] - places[:, 1, None, None]) / (sizes[:, None, None] / 2)
     grid = torch.stack(torch.broadcast_tensors(x, y), 3)

@@ -80,7 +80,7 @@ def load_reader(path: str | Path = DATA / "sandbox" / "known_reader.safetensors"
         raise FileNotFoundError(f"no weights of the reader at {path}; train it with: python -m interp_utils.sandbox.known.reader")
     reader = Reader()
     reader.load_state_dict(single(load_file(path)))
-    return reader.eval().requires_grad_(False)
+    return reader.float().eval().requires_grad_(False)
 
 
 def examples(n: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

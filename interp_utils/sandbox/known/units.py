@@ -24,7 +24,7 @@ def load(path: str | Path = FILE) -> KnownBigGAN:
         raise FileNotFoundError(f"no weights at {path}; train them with: python -m interp_utils.sandbox.known.train")
     model = KnownBigGAN()
     model.load_state_dict(single(load_file(path)))
-    return model.eval().requires_grad_(False)
+    return model.float().eval().requires_grad_(False)
 
 
 def _draws(pretrained: bool) -> Built:

@@ -111,4 +111,4 @@ def load(name: str, path: str | Path | None = None) -> nn.Module:
     if {key: tensor.shape for key, tensor in state.items()} != expected:
         raise ValueError(f"{path} does not hold the weights of {name}; restore it with: git checkout -- data")
     model.load_state_dict(state, strict=False)
-    return model.eval().requires_grad_(False)
+    return model.float().eval().requires_grad_(False)
