@@ -32,6 +32,7 @@ IN_W = {"steps": 40, "lr": 0.05, "alpha": 8.0}  # edits of places and sizes, in 
 IN_Z = {"steps": 80, "lr": 0.05, "alpha": 0.05}  # removal in the latent, which can draw nothing but images of this world
 OUT = {"steps": 40, "lr": 0.05, "alpha": 1.0}  # removal in the style, which can leave it
 LED = {"steps": 40, "lr": 0.1, "alpha": 0.1}  # inversion by maps alone, in the latent
+INVERTED = {80: 48, 300: 12, 1000: 12}  # steps -> pictures: guidance helps early, where many can be had
 FEW = 2  # units by which an object is removed; the thesis takes one or two
 HELD = 4  # Rosetta units that follow the object least: those of the background. More of them would outweigh the few
 
@@ -177,10 +178,12 @@ def layout(n: int = 100, first: int | None = None, only: tuple[str, ...] = (), f
     return found
 
 
-def inversion(n: int = 12, first: int | None = None, only: tuple[str, ...] = (), finished: str | Path | None = None) -> Results:
-    """Table 4.1 on n exact pictures: "loss, steps" -> PSNR, SSIM and distance of each, after 80, 300 and 1,000 steps.
+def inversion(
+    n: int | None = None, first: int | None = None, only: tuple[str, ...] = (), finished: str | Path | None = None
+) -> Results:
+    """Table 4.1 on exact pictures: "loss, steps" -> PSNR, SSIM and distance of each, after 80, 300 and 1,000 steps.
 
-    Of the untrained partners, seeds 1 and 2 stop at 300.
+    n: how many pictures, by default `INVERTED`. Of the untrained partners, seeds 1 and 2 stop at 300.
 
     In w, from the mean style and the picture's class. Rows of the table beside pairs of untrained partners; what more steps give
     without guidance stands in the same table. first, only: as for `edits`.
@@ -194,21 +197,22 @@ def inversion(n: int = 12, first: int | None = None, only: tuple[str, ...] = (),
     guided["+ all"] = mined.pairs
     if not only or any("untrained" in row for row in only):
         guided |= {f"+ all, untrained {seed}": mine(pretrained=False, seed=seed, own=mined.own).pairs for seed in range(3)}
-    z = sample(n, torch.Generator().manual_seed(11))[:first]
+    z = sample(n or max(INVERTED.values()), torch.Generator().manual_seed(11))[:first]
     c = F.one_hot(torch.arange(len(z)) % len(KINDS), len(KINDS)).float()
     target, _ = picture(factors(z), c.argmax(1))
     mean = mined.generator.sample(2000, seed=12)[0].mean(0)
     start, distance = (mean.expand(len(z), -1).clone(), c), rosetta.quality.perceptual(clip_maps())
     seen_by = next(model for name, model in mined.models.items() if name.endswith("/resnet"))  # the supervised one
     found: Results = {}
-    for steps in (80, 300, 1000):
+    for steps, few in INVERTED.items():
         rows = {f"{name}, {steps} steps": models for name, models in guided.items()}
         if steps == 1000:
             rows = {row: models for row, models in rows.items() if not row.startswith(("+ all, untrained 1", "+ all, untrained 2"))}
         rows = {row: models for row, models in rows.items() if not only or row in only}
         options = {"steps": steps, "lr": 0.05, "alpha": 0.1, "origin": mean, "batch_size": 24, "finished": finished}
         if rows:
-            found |= inversion_table(mined.generator, rows, target, start, seen_by, distance, **options)
+            some, latents = target[: n or few], tuple(part[: n or few] for part in start)
+            found |= inversion_table(mined.generator, rows, some, latents, seen_by, distance, **options)
     return found
 
 
