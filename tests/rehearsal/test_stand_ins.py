@@ -1,13 +1,16 @@
 """The stand-ins of the image sets lie where the loaders look, and INTERP_IMAGES cuts what is loaded."""
 
+import hashlib
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import nbformat
 import numpy as np
 import open_clip
 import pytest
 import timm
+import torch
 
 import interp_utils as iu
 from interp_utils import downloads
@@ -81,10 +84,19 @@ def test_a_rehearsal_goes_on_after_a_cell_that_failed_and_counts_it(tmp_path, mo
     assert "ZeroDivisionError" in capsys.readouterr().out
 
 
-def test_smaller_towers_keep_their_tokens_heads_and_joint_space(tmp_path, monkeypatch):
+@pytest.fixture
+def undone(monkeypatch):
+    """All that `sizes.use` changes is as it was after the test."""
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [*open_clip.factory._MODEL_CONFIG_PATHS])
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
     monkeypatch.setattr(sizes._registry, "_model_entrypoints", dict(sizes._registry._model_entrypoints))
+    for name in ("BigGAN", "StyleGAN2", "StyleGANXL", "BIG_GAN_SHA256"):
+        monkeypatch.setattr(sizes.registry, name, getattr(sizes.registry, name))
+    monkeypatch.setattr(sizes.Generator, "sample", sizes.Generator.sample)
+    monkeypatch.setattr(sizes.inversion, "range", range, raising=False)
+
+
+def test_smaller_towers_keep_their_tokens_heads_and_joint_space(tmp_path, undone):
     real = open_clip.get_model_config("ViT-B-32")
     sizes.write_configs("shallow", tmp_path, {"ViT-B-32"})
     sizes.use("shallow", tmp_path)
@@ -92,6 +104,24 @@ def test_smaller_towers_keep_their_tokens_heads_and_joint_space(tmp_path, monkey
     assert (cut.n_heads, cut.grid, cut.d_embed) == (12, (7, 7), real["embed_dim"]) and (cut.n_layers, cut.d_model) == (8, 96)
     vit = timm.create_model("vit_base_patch16_224.dino", num_classes=0)
     assert len(vit.blocks) == 8 and vit.blocks[0].attn.num_heads == 12 and vit.num_features == 96
+
+
+@pytest.mark.parametrize("name", ["biggan_deep256", "stylegan2_cat", "stylegan_xl"])
+def test_generators_are_read_from_stand_ins_of_their_files(name, tmp_path, undone, monkeypatch):
+    """In the real formats; they draw images of the real size, as few as `INTERP_IMAGES` says."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    for module in (huggingface_hub.constants, stand_ins):
+        monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("INTERP_IMAGES", "3")
+    sizes.use("narrow", tmp_path)
+    download = downloads.unit_download(name)
+    stand_ins._units(download, 3)
+    if name == "biggan_deep256":
+        sizes.registry.BIG_GAN_SHA256 = hashlib.sha256(download.path().read_bytes()).hexdigest()
+    generator = iu.rosetta.load_unit_model(name, device="cpu")
+    assert len(generator.sample(20)[0]) == 3
+    images, _ = generator(*(part[:1] for part in generator.sample(1)))
+    assert images.shape == (1, 3, 256, 256) and images.std() > 0.01
 
 
 def test_every_preset_rehearses_every_notebook_and_some_at_full_depth():
