@@ -9,10 +9,11 @@ import open_clip
 import timm
 import torch
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from torchvision.models import AlexNet_Weights
 
 from . import datasets
 from .presets import Preset
-from .rosetta.generators.registry import BIG_GAN_URL, STYLE_GAN2_REPO, STYLE_GAN_XL_URL
+from .rosetta.generators.registry import BIG_GAN_URL, STYLE_GAN2_REPO, STYLE_GAN2_REVISION, STYLE_GAN_XL_URL
 from .rosetta.matching.zoo import DINO_URL
 
 _TIMM = {"resnet50": "resnet50.tv_in1k", "dino_vitb16": "vit_base_patch16_224.dino", "mae_vitb16": "vit_base_patch16_224.mae"}
@@ -43,14 +44,15 @@ class Download:
     name: str
     source: str  # "hf-hub:<repository>", a URL, or "$INTERP_DATA"
     places: tuple[str, ...]  # file names in the repository, or paths
-    kind: str  # "clip", "units" or "images"
+    kind: str  # "clip", "units", "judge" or "images"
     automatic: bool = True  # fetched when first used; else to be put there by hand
+    revision: str | None = None  # of the repository, where one is asked for: then no branch leads to the file
 
     def path(self) -> Path | None:
         """Where the file or folder lies, None where it is not here, or not whole."""
         if self.source.startswith("hf-hub:"):
             repo = self.source.removeprefix("hf-hub:")
-            found = (huggingface_hub.try_to_load_from_cache(repo, name) for name in self.places)
+            found = (huggingface_hub.try_to_load_from_cache(repo, name, revision=self.revision) for name in self.places)
             return next((Path(each) for each in found if isinstance(each, str)), None)
         paths = [Path(place) for place in self.places]
         return paths[0] if all(path.is_file() or path.is_dir() and any(path.iterdir()) for path in paths) else None
@@ -70,9 +72,15 @@ def unit_download(name: str) -> Download:
     if name in _TIMM:
         return Download(name, f"hf-hub:{timm.get_pretrained_cfg(_TIMM[name]).hf_hub_id}", _TIMM_FILES, "units")
     if name in _ANIMALS:
-        return Download(name, f"hf-hub:{STYLE_GAN2_REPO}", (f"{name.replace('_', '-')}-config-f.pt",), "units")
-    url = {"dino_resnet50": DINO_URL, "biggan_deep256": BIG_GAN_URL, "stylegan_xl": STYLE_GAN_XL_URL}[name]
-    return Download(name, url, (str(Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]),), "units")
+        file = f"{name.replace('_', '-')}-config-f.pt"
+        return Download(name, f"hf-hub:{STYLE_GAN2_REPO}", (file,), "units", revision=STYLE_GAN2_REVISION)
+    return _from_web(
+        name, {"dino_resnet50": DINO_URL, "biggan_deep256": BIG_GAN_URL, "stylegan_xl": STYLE_GAN_XL_URL}[name], "units"
+    )
+
+
+def _from_web(name: str, url: str, kind: str) -> Download:
+    return Download(name, url, (str(Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]),), kind)
 
 
 def image_download(name: str) -> Download:
@@ -89,6 +97,8 @@ def needs(preset: Preset) -> Iterator[Download]:
         yield clip_download(name)
     for name in dict.fromkeys((*_UNITS[preset.name], *_ALIGNED)):
         yield unit_download(name)
+    if "stylegan_xl" in _UNITS[preset.name]:  # whose inversions LPIPS judges (table 4.1)
+        yield _from_web("alexnet", AlexNet_Weights.IMAGENET1K_V1.url, "judge")
     sets = (preset.images, preset.fit.replace("imagenette-train", "imagenette"), preset.masks, preset.groups, preset.shifted)
     for name in dict.fromkeys(each for each in sets if each):
         yield image_download(name)

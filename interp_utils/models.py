@@ -24,12 +24,13 @@ class Clip:
     `torch.compile` made of it, of its tower or of its blocks serves too, and runs as plain code wherever hooks are needed.
     preprocess: PIL image -> tensor [3, H, W]; tokenizer: list of strings -> token ids. Both may be None if unused.
     The model is never changed. Put it in eval mode first. check: run two images of noise, once, and see that the tower does
-    what its structure says; False takes its word for it.
+    what its structure says; False takes its word for it. ln: how layer norms are shared among terms, "centered" or "split" as in
+    the thesis's numbers (see `heads.direct_effects`); what is computed with this Clip follows it, where no call says otherwise.
     Raises NotImplementedError, with the reason, for towers that are not covered, RuntimeError that names the part where a tower
     does something else.
     """
 
-    def __init__(self, model, preprocess=None, tokenizer=None, name: str = "custom", check: bool = True):
+    def __init__(self, model, preprocess=None, tokenizer=None, name: str = "custom", check: bool = True, ln: str = "centered"):
         self.model, self.preprocess, self.tokenizer, self.name = model, preprocess, tokenizer, name
         tower = self.tower
         self.visual = towers.original(model.visual)
@@ -38,8 +39,21 @@ class Clip:
         self.d_model, self.d_mlp = self._weight.shape
         self.d_embed, self.d_head = tower.d_embed, tower.blocks[0].attention().w_v.shape[1]
         self.grid, self.image_size = tower.grid, tower.image_size  # rows and columns of patches, of pixels
+        self.ln = self.checked_ln(ln)
         if check:
             self._check()
+
+    def checked_ln(self, ln: str | None = None) -> str:
+        """A convention of the last layer norm, by default this Clip's. Raises ValueError for none, or none for this tower."""
+        ln = self.ln if ln is None else ln
+        if ln not in ("centered", "split"):
+            raise ValueError(f"ln must be 'centered' or 'split', got {ln!r}")
+        if ln == "split" and (self.tower.final is None or self.tower.blocks[0].attention().normed):
+            raise ValueError(
+                f"{self.name} ({self.tower.family}) does not read one stream through one last layer norm, whose mean and bias "
+                "could be shared out; take ln='centered'"
+            )
+        return ln
 
     @property
     def tower(self) -> towers.Tower:
@@ -167,7 +181,7 @@ def register(name: str, load: Callable[[], tuple]) -> None:
     _SHIPPED[name] = load
 
 
-def load_clip(name: str = "sandbox", device=None, precision: str = "fp32", check: bool = True) -> Clip:
+def load_clip(name: str = "sandbox", device=None, precision: str = "fp32", check: bool = True, ln: str = "centered") -> Clip:
     """Load a CLIP by name, frozen and in eval mode.
 
     name: "sandbox", "sandbox-1" and "sandbox-2" (two more seeds of its training) or "sandbox-first" (the CLIP of the smaller world
@@ -175,7 +189,7 @@ def load_clip(name: str = "sandbox", device=None, precision: str = "fp32", check
     or "hf-hub:org/repo", which are downloaded once, after their size is printed; "<OpenCLIP name>/<path of a checkpoint>" or
     "local-dir:<folder>" for your own, of which weights alone are read, never code. Preprocess and tokenizer are the model's own;
     its preprocess takes whatever `images.read_image` does. device: where to put it, by default the best there is. precision:
-    "fp32", "fp64", or for all weights, norms too, "bf16" or "fp16" (OpenCLIP's "pure_bf16" and "pure_fp16"). check: see `Clip`.
+    "fp32", "fp64", or for all weights, norms too, "bf16" or "fp16" (OpenCLIP's "pure_bf16" and "pure_fp16"). check, ln: see `Clip`.
     Raises ValueError for a name, tag, file or folder that gives no model, another precision, and weights that were trained with
     another activation than the name builds (OpenAI's need "-quickgelu"); FileNotFoundError for what is not there; before any
     download, NotImplementedError for towers not covered and ImportError for texts that need transformers.
@@ -186,4 +200,4 @@ def load_clip(name: str = "sandbox", device=None, precision: str = "fp32", check
     if name not in _SHIPPED:
         checked_name(name, tuple(_SHIPPED))
     model, preprocess, tokenizer = _SHIPPED[name]() if name in _SHIPPED else load(name)
-    return Clip(model.eval().requires_grad_(False).to(device, _PRECISIONS[precision]), preprocess, tokenizer, name, check)
+    return Clip(model.eval().requires_grad_(False).to(device, _PRECISIONS[precision]), preprocess, tokenizer, name, check, ln)

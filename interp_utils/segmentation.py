@@ -183,7 +183,7 @@ def _checked_mask(mask: np.ndarray, k: int) -> _Mask:
     return _Mask(values)
 
 
-def token_decomposition(clip: Clip, classifier: Tensor, ln: str = "centered") -> Heatmap:
+def token_decomposition(clip: Clip, classifier: Tensor, ln: str | None = None) -> Heatmap:
     """The thesis's heat maps: what each patch writes, through all heads, in the direction of the image's predicted class.
 
     classifier: [C, E], text vectors of the classes. The predicted class is the one closest to the image; its map is less

@@ -27,7 +27,7 @@ class Batch:
     score against a unit text vector is a part of their cosine.
     """
 
-    def __init__(self, clip: Clip, pixels: Tensor, targets, numbers: Tensor, ln: str):
+    def __init__(self, clip: Clip, pixels: Tensor, targets, numbers: Tensor, ln: str | None):
         self.clip, self.pixels, self.targets, self.numbers, self.ln = clip, pixels, targets, numbers, ln
         self._found: dict = {}
 
@@ -164,7 +164,7 @@ def feed(
     images: Sequence | Iterable,
     statistics: Sequence[tuple[object, Callable[[Batch], object]]],
     batch_size: int = 64,
-    ln: str = "centered",
+    ln: str | None = None,
     numbers: Sequence[int] | None = None,
     on_error: str = "raise",
 ) -> list[tuple[int, str]]:

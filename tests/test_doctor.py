@@ -161,7 +161,7 @@ def test_what_is_in_the_caches_is_counted(monkeypatch, tmp_path):
     monkeypatch.setattr(iu.datasets, "ROOT", tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     here = {}  # repository and file -> path
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, file: here.get((repo, file)))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, file, revision: here.get((repo, file)))
     every = list(downloads.needs(PRESETS["paper"]))
     assert not any(each.path() for each in every)
     assert "fetched when first used" in str(doctor.presets()) and "by hand: imagenet" in str(doctor.presets())
@@ -178,6 +178,18 @@ def test_what_is_in_the_caches_is_counted(monkeypatch, tmp_path):
     assert all(each.path() for each in every)
     line = next(line for line in doctor.presets() if line.what == "preset paper")
     assert line.found.startswith(f"{len(every)} of {len(every)}") and "by hand" not in line.advice
+
+
+def test_a_file_of_a_pinned_revision_is_found_where_the_hub_keeps_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    download = downloads.unit_download("stylegan2_cat")
+    assert download.path() is None
+    repo, (file,) = download.source.removeprefix("hf-hub:"), download.places
+    path = tmp_path / f"models--{repo.replace('/', '--')}" / "snapshots" / download.revision / file  # and no refs/main
+    path.parent.mkdir(parents=True)
+    path.write_text("weights")
+    asked = {"revision": download.revision, "cache_dir": tmp_path, "local_files_only": True}
+    assert str(download.path()) == huggingface_hub.hf_hub_download(repo, file, **asked)
 
 
 def test_a_folder_without_anything_in_it_is_not_here(monkeypatch, tmp_path):

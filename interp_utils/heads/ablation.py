@@ -74,7 +74,7 @@ def accuracy_under(
     mode: str = "direct",
     means: Sequence | str | None = None,
     n_groups: int = 1,
-    ln: str = "centered",
+    ln: str | None = None,
     **options,
 ) -> dict[str, Accuracy]:
     """Zero-shot accuracy under each of many ablations, from one pass for the means and one for all the accuracies.
@@ -102,7 +102,7 @@ class Answers(NamedTuple):
 
 
 def answers_under(
-    clip: Clip, images: Sequence, classifier: Tensor, ablations: dict, mode="direct", means=None, ln="centered", **options
+    clip: Clip, images: Sequence, classifier: Tensor, ablations: dict, mode="direct", means=None, ln: str | None = None, **options
 ) -> Answers:
     """What `accuracy_under` averages, image by image, for intervals and paired differences; arguments and errors are the same."""
     rows, right = Rows(), _judge(clip, images, classifier, ablations, mode, means, ln, options)
@@ -116,7 +116,7 @@ def answers_under(
     return Answers({name: column.bool() for name, column in zip(ablations, columns)}, groups)
 
 
-def _judge(clip: Clip, images, classifier: Tensor, ablations: dict[str, Ablation], mode: str, means, ln: str, options: dict):
+def _judge(clip: Clip, images, classifier: Tensor, ablations: dict[str, Ablation], mode: str, means, ln: str | None, options: dict):
     """A function of a batch: whether each image is classified rightly under each ablation, 0 or 1, [B, K]."""
     for ablation in ablations.values():
         _check(clip, ablation)
@@ -168,7 +168,7 @@ def _check(clip: Clip, ablation: Ablation) -> None:
         raise ValueError(f"heads of layer {min(both)} and its class token part overlap; ablate one of the two")
 
 
-def _direct(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict):
+def _direct(clip: Clip, means, ablations: list[Ablation], ln: str | None, options: dict):
     """A function of a batch that gives the ablated representations, [K, B, E], from direct effects."""
     n_layers, n_heads = clip.n_layers, clip.n_heads
     mask = torch.zeros(len(ablations), 1 + 2 * n_layers + n_layers * n_heads)  # columns in the order of `parts`
@@ -200,7 +200,7 @@ def _direct(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict
     return scores
 
 
-def _forward(clip: Clip, means, ablations: list[Ablation], ln: str, options: dict):
+def _forward(clip: Clip, means, ablations: list[Ablation], ln: str | None, options: dict):
     """A function of a batch that gives the ablated, normalised representations, [K, B, E], from new forward passes.
 
     The embedding of the class token is the same for all images: putting its mean in place changes nothing; that of all tokens is

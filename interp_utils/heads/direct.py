@@ -8,27 +8,29 @@ from ..models import Clip
 from ..towers import Attention, head_effects
 
 
-def direct_effects(clip: Clip, pixels: Tensor, ln: str = "centered") -> "DirectEffects":
+def direct_effects(clip: Clip, pixels: Tensor, ln: str | None = None) -> "DirectEffects":
     """Split the representation of each image into what every component wrote (thesis eqs. 2.2 to 2.6).
 
     pixels: [B, 3, H, W], preprocessed. ln: how the last layer norm, frozen at each image's own mean and standard deviation,
     is shared among the terms. "centered" subtracts from each term its own mean over the residual width, as
     TransformerLens does (*direct logit attribution*); "split" gives each term an equal share of the stream's mean and of
-    the bias, as the thesis's published numbers do. Both sum to the representation exactly. "split" needs a class token.
+    the bias, as the thesis's published numbers do. Both sum to the representation exactly. "split" needs a class token. By default
+    as the Clip says.
     Where many tokens are read out (docs/models.md), a head's effect is what all of them take of it, with the read-out's weights.
     Raises ValueError for another `ln` and for pixels that the model cannot take, RuntimeError where the parts do not add up.
     """
     return DirectEffects(clip, pixels, ln)
 
 
-def head_basis(clip: Clip, layers: list[int] | None = None, ln: str = "centered") -> Tensor | None:
+def head_basis(clip: Clip, layers: list[int] | None = None, ln: str | None = None) -> Tensor | None:
     """What each coordinate of each head writes in the joint space, the same for all images: [L, H, d+J, E].
 
     The coordinates are those of `DirectEffects.head_coordinates`: a head's outputs lie in a space hardly wider than the head.
     J is 1, 2 where a norm comes after the attention, and 3 with ln="split". None where several read-outs make that space as
     wide as the joint space: there the coordinates are the effects themselves.
     """
-    matrix, bases = read_out_matrix(clip, ln), []
+    ln, bases = clip.checked_ln(ln), []
+    matrix = read_out_matrix(clip, ln)
     if len(matrix) > clip.d_model:
         return None
     for layer in range(clip.n_layers) if layers is None else layers:
@@ -42,24 +44,12 @@ def head_basis(clip: Clip, layers: list[int] | None = None, ln: str = "centered"
     return torch.stack(bases)
 
 
-def checked_ln(clip: Clip, ln: str) -> str:
-    """The layer-norm convention. Raises ValueError for one that there is not, or not for this tower."""
-    if ln not in ("centered", "split"):
-        raise ValueError(f"ln must be 'centered' or 'split', got {ln!r}")
-    if ln == "split" and (clip.tower.final is None or clip.tower.blocks[0].attention().normed):
-        raise ValueError(
-            f"{clip.name} ({clip.tower.family}) does not read one stream through one last layer norm, whose mean and bias could be "
-            "shared out; take ln='centered'"
-        )
-    return ln
-
-
-def read_out_matrix(clip: Clip, ln: str = "centered") -> Tensor:
+def read_out_matrix(clip: Clip, ln: str | None = None) -> Tensor:
     """How what is read out goes into the joint space, [D, E]: the last norm without its scale, and the projection.
 
     Where there are K read-outs, their matrices follow each other, [K D, E].
     """
-    if ln == "split":
+    if clip.checked_ln(ln) == "split":
         norm = final_norm(clip)
         return norm.gamma[:, None] * norm.proj
     n = 1 if clip.tower.final is not None else clip.n_prefix + clip.grid[0] * clip.grid[1]
@@ -77,20 +67,20 @@ class DirectEffects:
     no longer adds up to what was recorded raises RuntimeError: then the model was edited, trained or put in another mode.
     """
 
-    def __init__(self, clip: Clip, pixels: Tensor, ln: str = "centered"):
-        self.clip, self.pixels, self.ln = clip, clip.pixels(pixels).detach().clone(), checked_ln(clip, ln)
+    def __init__(self, clip: Clip, pixels: Tensor, ln: str | None = None):
+        self.clip, self.pixels, self.ln = clip, clip.pixels(pixels).detach().clone(), clip.checked_ln(ln)
         self.stream = record(clip, self.pixels)
         self._several = self.stream.rows.shape[2] > 1  # read-outs
         self.labels = ["embedding", *(f"{kind}{layer}" for layer in range(clip.n_layers) for kind in ("attention", "mlp"))]
         if self.stream.read_out.pool_mlp is not None:
             self.labels.append("pool MLP")
         self.n_terms = len(self.labels)
-        if ln == "centered":
+        if self.ln == "centered":
             self._matrix, self._embed_constant = self.stream.read_out.matrix.flatten(0, 1), self.stream.read_out.constant
             self._shared = torch.zeros_like(self._embed_constant)  # what each of the terms gets, [B, E]
         else:
             norm, mean = final_norm(clip), self.stream.final.mean(-1, keepdim=True)
-            self._matrix, self._embed_constant = read_out_matrix(clip, ln), torch.zeros_like(self.stream.read_out.constant)
+            self._matrix, self._embed_constant = read_out_matrix(clip, self.ln), torch.zeros_like(self.stream.read_out.constant)
             constant = norm.beta @ norm.proj + norm.bias
             self._shared = (constant - mean * self.stream.scale * (norm.gamma @ norm.proj)) / self.n_terms
 

@@ -42,7 +42,7 @@ def heads_about(
 
 
 def factor_shares(
-    clip: Clip, n_images: int = 4000, seed: int = 0, layers: list[int] | None = None, ln: str = "centered", world=sandbox, **options
+    clip: Clip, n_images: int = 4000, seed: int = 0, layers: list[int] | None = None, world=sandbox, **options
 ) -> dict[str, Tensor]:
     """Share of the variance of each head's output that each sandbox factor explains, on balanced images: [L, H] by factor.
 
@@ -59,7 +59,7 @@ def factor_shares(
     def view(k):
         return lambda batch: (batch.heads[:, layers], batch.targets[:, k])
 
-    feed(clip, images, [(mean, view(k)) for k, mean in enumerate(means.values())], ln=ln, **options)
+    feed(clip, images, [(mean, view(k)) for k, mean in enumerate(means.values())], **options)
     return {factor: mean.explained_variance().float() for factor, mean in means.items()}
 
 

@@ -13,7 +13,7 @@ from .textspan import Head
 
 
 def head_features(
-    clip: Clip, images: Sequence, heads: Sequence[Head], ln: str = "centered", **options
+    clip: Clip, images: Sequence, heads: Sequence[Head], ln: str | None = None, **options
 ) -> dict[Head | None, Tensor]:
     """What some heads write for every image, [K, E] each, and under None the whole representation, for `neighbours`.
 

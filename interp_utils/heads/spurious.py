@@ -57,7 +57,7 @@ def _late_heads(clip: Clip) -> list[Head]:
     return [(layer, head) for layer in range(max(clip.n_layers - LAST_LAYERS, 0), clip.n_layers) for head in range(clip.n_heads)]
 
 
-def late_heads_about(clip: Clip, images: Sequence, pool: Pool, wanted: Sequence[str], ln: str = "centered", **rule) -> list[Head]:
+def late_heads_about(clip: Clip, images: Sequence, pool: Pool, wanted: Sequence[str], ln: str | None = None, **rule) -> list[Head]:
     """Heads of the last four layers that are about some kinds of text: `textspan` on the images, then `heads_about`.
 
     pool: texts and their kinds; rule: `share` and `size` of `heads_about`. Raises what those do.

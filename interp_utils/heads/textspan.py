@@ -67,7 +67,7 @@ class HeadMoments:
 
 
 def head_moments(
-    clip: Clip, images: Sequence, layers: list[int] | None = None, ln: str = "centered", **options
+    clip: Clip, images: Sequence, layers: list[int] | None = None, ln: str | None = None, **options
 ) -> dict[Head, HeadMoments]:
     """Moments of what each head of some layers writes, divided by the representation's length, in one pass.
 
@@ -166,7 +166,7 @@ def _span(moments: HeadMoments, rank: int | None, whole: Tensor) -> Tensor:
 
 
 def top_images(
-    clip: Clip, images: Sequence, spans: dict[Head, TextSpan], text_features: Tensor, k: int = 4, ln: str = "centered", **options
+    clip: Clip, images: Sequence, spans: dict[Head, TextSpan], text_features: Tensor, k: int = 4, ln: str | None = None, **options
 ) -> dict[Head, Tensor]:
     """Numbers of the images with the highest <c_head, text>, for each text of each head (thesis, figures 2.4 and A.5).
 
@@ -190,7 +190,7 @@ def reconstruction_accuracy(
     spans: dict[str, dict[Head, TextSpan]],
     sizes: Sequence[int],
     keep_mlps: bool = False,
-    ln: str = "centered",
+    ln: str | None = None,
     **options,
 ) -> dict[str, list[float]]:
     """Zero-shot accuracy when heads are replaced by their projection on their texts (thesis, figures 2.3 and A.1).

@@ -25,7 +25,7 @@ def first_order(clip: Clip, pixels: Tensor, layer: int) -> Tensor:
     shares of ln="split" are the same for all neurons.
     """
     flow = record_neurons(clip, clip.pixels(pixels), [layer])
-    written, matrix = neuron_weights(clip, layer).linear()[0], read_out_matrix(clip).unflatten(0, (-1, clip.d_model))
+    written, matrix = neuron_weights(clip, layer).linear()[0], read_out_matrix(clip, "centered").unflatten(0, (-1, clip.d_model))
     taken = flow.taken[layer] * flow.scale[..., None]  # [B, K, M]
     return torch.einsum("bkm,kmE->bmE", taken, written @ matrix)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..checks import checked_count
-from ..heads.direct import checked_ln, read_out_matrix
+from ..heads.direct import read_out_matrix
 from ..hooks import NeuronFlow, attention_norm, attention_weights, final_norm, neuron_weights, record_neurons
 from ..models import Clip
 
@@ -33,13 +33,13 @@ def curve_layers(n_layers: int) -> list[int]:
     return list(range(last)) if last < 12 else sorted({*range(last - 12, last, 2), *late})
 
 
-def second_order(clip: Clip, layer: int, ln: str = "centered", relative: bool = False) -> "SecondOrder":
+def second_order(clip: Clip, layer: int, ln: str | None = None, relative: bool = False) -> "SecondOrder":
     """Factors of the second-order effects of all neurons of an MLP layer (thesis eqs. 3.3 and B.5).
 
-    ln: how the frozen layer norms are shared. "centered" takes from each neuron's output, and from what each head makes of
-    it, its own mean over the width, and leaves constants out: exact, and linear in the neuron. "split" subtracts equal shares
-    of the means of the stream and adds equal shares of all biases, as the thesis's published code does; that adds to each
-    image's effects one residue, the same for all neurons. relative: divide an image's effects by the length of its
+    ln: how the frozen layer norms are shared, by default as the Clip says. "centered" takes from each neuron's output, and from
+    what each head makes of it, its own mean over the width, and leaves constants out: exact, and linear in the neuron. "split"
+    subtracts equal shares of the means of the stream and adds equal shares of all biases, as the thesis's published code does; that
+    adds to each image's effects one residue, the same for all neurons. relative: divide an image's effects by the length of its
     representation, as all published experiments do.
     Raises IndexError for a layer that is not there, ValueError for the last one, whose neurons no head reads, or another `ln`.
     """
@@ -54,17 +54,17 @@ class SecondOrder:
     describe each neuron by one line in the joint space (see `rank_one`).
     """
 
-    def __init__(self, clip: Clip, layer: int, ln: str = "centered", relative: bool = False):
+    def __init__(self, clip: Clip, layer: int, ln: str | None = None, relative: bool = False):
         if not 0 <= layer < clip.n_layers:
             raise IndexError(f"no layer {layer}: the model has {clip.n_layers} layers")
         if layer == clip.n_layers - 1:
             raise ValueError(f"neurons of the last layer, {layer}, have no second-order effect: no attention comes after them")
-        self.clip, self.layer, self.ln, self.relative = clip, layer, checked_ln(clip, ln), relative
+        self.clip, self.layer, self.ln, self.relative = clip, layer, clip.checked_ln(ln), relative
         later = list(range(layer + 1, clip.n_layers))
         self.heads = [(after, head) for after in later for head in range(clip.n_heads)]
         self.fitted = None
         w_out, *_ = neuron_weights(clip, layer).linear()
-        matrix = read_out_matrix(clip, ln).unflatten(0, (-1, clip.d_model))
+        matrix = read_out_matrix(clip, self.ln).unflatten(0, (-1, clip.d_model))
         self.n_read = len(matrix)  # how often each head is read out
         values, read_out = [], []
         for after in later:
@@ -72,7 +72,7 @@ class SecondOrder:
             if norm is None:
                 read = w_out
             else:
-                read = norm.weight * w_out if ln == "split" else norm.unscaled(w_out.T).T
+                read = norm.weight * w_out if self.ln == "split" else norm.unscaled(w_out.T).T
             values.append(torch.einsum("hdD,mD->hmd", weights.w_v, read))
             read_out.append(torch.einsum("Dhd,rDE->hrdE", weights.linear()[0], matrix).flatten(0, 1))
         self.values = torch.cat(values)  # [heads, M, d], each neuron's output as the value of each head

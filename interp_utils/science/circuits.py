@@ -188,19 +188,19 @@ def effect_scores(task: Task, orders: Sequence[SecondOrder], portion: int = 50) 
     equally many. orders: second-order effects of all layers but the last, whose neurons have none.
     Raises ValueError where a layer is missing.
     """
-    clip, by_layer = orders[0].clip, {order.layer: order for order in orders}
+    clip, ln, by_layer = orders[0].clip, orders[0].ln, {order.layer: order for order in orders}
     if sorted(by_layer) != list(range(clip.n_layers - 1)):
         raise ValueError(f"need the layers 0 to {clip.n_layers - 2}, got {sorted(by_layer)}")
     direction = task.direction.to(clip.device, compute_dtype(clip))
     lines = {layer: Lines(order, direction.expand(clip.d_mlp, -1)) for layer, order in by_layer.items()}
-    matrix = read_out_matrix(clip)
+    matrix = read_out_matrix(clip, ln)
     read_out = (matrix @ direction).unflatten(0, (-1, clip.d_model)).T  # [D, K]
     first = [(neuron_weights(clip, layer).linear()[0] @ read_out).T for layer in range(clip.n_layers)]  # [K, M]
     heads, neurons = Moments(), Moments()
     for start in range(0, len(task.pixels), portion):
         pixels, sign = task.pixels[start : start + portion], task.signs[start : start + portion].to(clip.device)
         with neurons_recorded(clip, list(range(clip.n_layers))) as recorded:  # one run for both
-            fx = direct_effects(clip, pixels)
+            fx = direct_effects(clip, pixels, ln)
         flow = recorded()
         length = fx.total().norm(dim=-1)
         heads.update(torch.einsum("blhE,E,b->blh", fx.heads(), direction, sign / length).flatten(1))

@@ -17,7 +17,7 @@ def weight_moments(clip: Clip, layers: list[int] | None = None) -> dict[Head, He
     eigenvalues and A's left singular vectors as axes. Raises NotImplementedError where several read-outs take different parts of
     what a head writes, so that its weights alone do not say what reaches the joint space.
     """
-    layers, basis = list(range(clip.n_layers)) if layers is None else layers, head_basis(clip, layers)
+    layers, basis = list(range(clip.n_layers)) if layers is None else layers, head_basis(clip, layers, "centered")
     if basis is None:
         raise NotImplementedError(
             f"{clip.name} ({clip.tower.family}) pools by several heads, each of which reads a head differently"

@@ -14,7 +14,7 @@ from .base import Explorer
 
 
 def draw_head(
-    clip: Clip, pixels: Tensor, layer: int, head: int, text: str, against: list[str], ln: str = "centered"
+    clip: Clip, pixels: Tensor, layer: int, head: int, text: str, against: list[str], ln: str | None = None
 ) -> tuple[plots.Picture, str]:
     """What one head sees on one image, pixels [3, H, W] or PIL, for a text: score of every head and its token map, with a sentence.
 

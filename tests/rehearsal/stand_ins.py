@@ -7,11 +7,13 @@ import logging
 import sys
 from pathlib import Path
 
+import generator_files
 import numpy as np
 import open_clip
 import sizes
 import timm
 import torch
+import torchvision
 from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image
 from safetensors.torch import save_file
@@ -20,7 +22,7 @@ from timm.data import ImageNetInfo
 
 from interp_utils import downloads
 from interp_utils.presets import PRESETS, Preset
-from interp_utils.rosetta.generators.big_gan import BigGAN
+from interp_utils.rosetta.generators import StyleGAN2, registry
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 IMAGENETTE = "n01440764 n02102040 n02979186 n03000684 n03028079 n03394916 n03417042 n03425413 n03445777 n03888257".split()
@@ -31,10 +33,8 @@ def write(preset: Preset, n: int) -> None:
     """All that a preset downloads, with n images a set. The caches must be those of the rehearsal already, see `rehearse`."""
     torch.manual_seed(0)
     for download in downloads.needs(preset):
-        if download.name.startswith("stylegan"):
-            continue  # only notebook 04 takes them; tests/rosetta/judging/test_published.py runs its calls on small ones
         if download.path() is None:
-            {"clip": _clip, "units": _units, "images": write_images}[download.kind](download, n)
+            {"clip": _clip, "units": _units, "judge": _judge, "images": write_images}[download.kind](download, n)
             if download.path() is None:
                 raise RuntimeError(f"the stand-in of {download.name} is not where {download.source} is kept")
 
@@ -43,13 +43,17 @@ def _clip(download: downloads.Download, n: int) -> None:
     _save(open_clip.create_model(download.name.split("/")[0]), download)
 
 
+def _judge(download: downloads.Download, n: int) -> None:
+    _save(torchvision.models.alexnet(), download)
+
+
 def _units(download: downloads.Download, n: int) -> None:
     if download.name == "clip_rn50":
         model = open_clip.create_model("RN50-quickgelu")
     elif download.name == "dino_resnet50":  # a backbone: its names are those of torchvision, without the classifier
         model = timm.create_model("resnet50", num_classes=0)
-    elif download.name == "biggan_deep256":
-        model = BigGAN()
+    elif download.name in registry.GENERATORS:
+        model = registry.GENERATORS[download.name](False)[0]
     else:
         model = timm.create_model(download.source.removeprefix("hf-hub:timm/"))
     _save(model, download)
@@ -61,18 +65,33 @@ def _save(model: torch.nn.Module, download: downloads.Download) -> None:
         for parameter in model.parameters():
             if parameter.ndim == 1:  # no bias is zero, no scale one, as after training
                 parameter.add_(0.1 * torch.randn(parameter.shape))
-    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
     if not download.source.startswith("hf-hub:"):
-        Path(download.places[0]).parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, download.places[0])
+        path = Path(download.places[0])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(model, path)
         return
     repo = Path(HF_HUB_CACHE) / f"models--{download.source.removeprefix('hf-hub:').replace('/', '--')}"
-    blob, link = repo / "blobs" / download.name.replace("/", "-"), repo / "snapshots" / REVISION / download.places[0]
-    for path in (blob, link, repo / "refs" / "main"):
+    revision = download.revision or REVISION
+    blob, link = repo / "blobs" / download.name.replace("/", "-"), repo / "snapshots" / revision / download.places[0]
+    for path in (blob, link):
         path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, blob)
+    _write(model, link)
+    link.rename(blob)
     link.symlink_to(blob)
-    (repo / "refs" / "main").write_text(REVISION)
+    if download.revision is None:  # else nobody asks where a branch stands
+        (repo / "refs").mkdir(exist_ok=True)
+        (repo / "refs" / "main").write_text(REVISION)
+
+
+def _write(model: torch.nn.Module, path: Path) -> None:
+    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    elif path.suffix == ".pkl":
+        with generator_files.nvidia() as names:
+            path.write_bytes(generator_files.persistent_dump({"G": None, "D": None, "G_ema": model}, names, 4))
+    else:
+        torch.save(generator_files.rosinality(model) if isinstance(model, StyleGAN2) else state, path)
 
 
 def picture(k: int, size: tuple[int, int] | None = None) -> Image.Image:

@@ -67,6 +67,7 @@ class Done:
         if name not in self.results:
             self.results[name] = {measure: values.detach().cpu() for measure, values in compute().items()}
             if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 part = self.path.with_name(self.path.name + ".part")
                 save_results(self.results, part)
                 part.replace(self.path)

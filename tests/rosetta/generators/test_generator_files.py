@@ -1,14 +1,13 @@
 """Weights survive the way through a file in each public format, written here by stand-ins for the original programs."""
 
-import io
 import pickle
-import sys
-import types
 from dataclasses import replace
 
+import generator_files
 import numpy as np
 import pytest
 import torch
+from generator_files import persistent_dump, rosinality
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -39,42 +38,9 @@ def build(name, filled=True):
 
 
 @pytest.fixture
-def nvidia(monkeypatch):
-    """Names as in NVIDIA's programs, which are importable only while a file is written."""
-
-    def _reconstruct_persistent_obj(meta):
-        raise AssertionError("the file's code was run")
-
-    class EasyDict(dict):
-        pass
-
-    class Network:
-        pass
-
-    made = {"torch_utils.persistence": _reconstruct_persistent_obj, "dnnlib.util": EasyDict, "dnnlib.tflib.network": Network}
-    for path, thing in made.items():
-        thing.__module__, thing.__qualname__ = path, thing.__name__
-        for k in range(1, path.count(".") + 2):
-            name = ".".join(path.split(".")[:k])
-            monkeypatch.setitem(sys.modules, name, sys.modules.get(name) or types.ModuleType(name))
-        setattr(sys.modules[path], thing.__name__, thing)
-    return types.SimpleNamespace(rebuild=_reconstruct_persistent_obj, EasyDict=EasyDict, Network=Network)
-
-
-def persistent_dump(content, nvidia, protocol, meta=dict):
-    """A pickle in the format of NVIDIA's persistence: modules beside torch's own carry their source and their attributes."""
-
-    class Pickler(pickle.Pickler):
-        def reducer_override(self, thing):
-            if isinstance(thing, nn.Module) and not type(thing).__module__.startswith("torch."):
-                source = "import os\nraise SystemError('source code was run')"
-                about = meta(type="class", version=6, module_src=source, class_name=type(thing).__name__, state=thing.__dict__)
-                return nvidia.rebuild, (about,)
-            return NotImplemented
-
-    file = io.BytesIO()
-    Pickler(file, protocol).dump(content)
-    return file.getvalue()
+def nvidia():
+    with generator_files.nvidia() as names:
+        yield names
 
 
 def assert_equal(found, expected):
@@ -226,30 +192,6 @@ def test_files_of_torch_save_load_strictly(name, modern, tmp_path):
     torch.save(list(state), path)
     with pytest.raises(ValueError, match="holds list, not a dict"):
         load_weights(copy, path)
-
-
-def rosinality(model):
-    """A StyleGAN2's weights as rosinality's program names and shapes them, for 16 pixels."""
-    ours, theirs = model.state_dict(), {}
-    for k in range(3):
-        for field in ("weight", "bias"):
-            theirs[f"style.{k + 1}.{field}"] = ours[f"mapping.fc{k}.{field}"]
-    theirs["input.input"] = ours["synthesis.b4.const"][None]
-    convs = {"conv1": "b4.conv1", "convs.0": "b8.conv0", "convs.1": "b8.conv1", "convs.2": "b16.conv0", "convs.3": "b16.conv1"}
-    for k, (there, here) in enumerate(convs.items()):
-        theirs[f"{there}.activate.bias"] = ours[f"synthesis.{here}.bias"]
-        theirs[f"{there}.noise.weight"] = ours[f"synthesis.{here}.noise_strength"][None]
-        theirs[f"noises.noise_{k}"] = ours[f"synthesis.{here}.noise_const"][None, None]
-        if here.endswith("conv0"):
-            theirs[f"{there}.conv.blur.kernel"] = 4 * ours[f"synthesis.{here}.resample_filter"]
-    rgbs = {"to_rgb1": "b4.torgb", "to_rgbs.0": "b8.torgb", "to_rgbs.1": "b16.torgb"}
-    for there, here in rgbs.items():
-        theirs[f"{there}.bias"] = ours[f"synthesis.{here}.bias"][None, :, None, None]
-    for there, here in (convs | rgbs).items():
-        theirs[f"{there}.conv.weight"] = ours[f"synthesis.{here}.weight"][None]
-        for field in ("weight", "bias"):
-            theirs[f"{there}.conv.modulation.{field}"] = ours[f"synthesis.{here}.affine.{field}"]
-    return {"g_ema": theirs, "latent_avg": ours["mapping.w_avg"]}
 
 
 def test_rosinalitys_files_load_into_a_style_gan2(tmp_path):

@@ -101,7 +101,7 @@ def test_tables_keep_each_image_and_come_back_from_a_file(judged, tmp_path):
         return distance(a, b)
 
     arguments = drawing, guided, targets, drawing.sample(3, seed=6), seeing
-    kept = {"finished": tmp_path / "part.safetensors", "batch_size": 2, "steps": 60, "lr": 0.1}
+    kept = {"finished": tmp_path / "new" / "part.safetensors", "batch_size": 2, "steps": 60, "lr": 0.1}
     with pytest.raises(KeyboardInterrupt):
         experiments.inversion_table(*arguments, stopping, **kept)
     resumed = experiments.inversion_table(*arguments, stopping, **kept)
