@@ -12,6 +12,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+import address
+
 HERE = Path(__file__).parent
 WIDGET = "application/vnd.jupyter.widget-view+json"  # its ids are random; the picture beside it stays
 
@@ -47,7 +49,9 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for path in [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb")):
+    paths = [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb"))
+    address.write(paths)
+    for path in paths:
         print(path.name, end=": ", flush=True)
         started = time.monotonic()
         execute(path)
