@@ -2,7 +2,7 @@
 
 python notebooks/slides.py      build/slides/NAME.html, one a notebook that has such cells; open it in a browser
 
-Of a code cell its output is shown, of a text cell its sections, one a slide; exercises, projects and references stay out. The
+Of a code cell its output is shown, of a text cell its sections, cut into screens; exercises, projects and references stay out. The
 pages load reveal.js from the network; the presenter's view is the key S.
 """
 
@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "build/slides"
+MOST = 90  # words on a screen; a longer paragraph has one to itself
 LEFT_OUT = re.compile(r"^(### Exercise|\*\*(Project|References|You need)).*", re.M | re.S)
 
 
@@ -23,7 +24,18 @@ def parts(text: str) -> list[str]:
     text = re.sub(r"^\[!\[Open in Colab.*\n", "", text, flags=re.M)
     text = re.sub(r"\[([^\]]+)\]\((?!http)[^)]+\)", r"\1", text)  # links to files, which lie elsewhere
     found = (LEFT_OUT.sub("", part).strip() for part in re.split(r"^(?=#{1,3} )", text, flags=re.M))
-    return [part for part in found if part]
+    return [screen for part in found for screen in screens(part)]
+
+
+def screens(part: str) -> list[str]:
+    """A section in pieces of whole paragraphs that fit on a screen."""
+    pieces = []
+    for paragraph in filter(None, part.split("\n\n")):
+        if pieces and len(f"{pieces[-1]} {paragraph}".split()) <= MOST:
+            pieces[-1] += "\n\n" + paragraph
+        else:
+            pieces.append(paragraph)
+    return pieces
 
 
 def slides_of(path: Path) -> NotebookNode:

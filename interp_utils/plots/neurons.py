@@ -49,8 +49,10 @@ def concept_view(pixels: Tensor, texts: list[str], scores: list[float], found: l
     left, right = figure.subplots(1, 2, width_ratios=(1, 2.2))
     left.imshow(unnormalise(pixels))
     left.set_axis_off()
-    marks = [""] * len(texts) if found is None else [" (true)" if true else " (not in the image)" for true in found]
-    text_bars(right, [text + mark for text, mark in zip(texts, marks)], [1000 * score for score in scores], "score (x 1000)")
+    marks = [""] * len(texts) if found is None else ["✓ " if true else "✗ " for true in found]
+    text_bars(right, [mark + text for text, mark in zip(texts, marks)], [1000 * score for score in scores], "score (x 1000)")
+    if found is not None:
+        right.set_title("✓ true of the image, ✗ not", fontsize=9)
     return figure
 
 
