@@ -41,7 +41,11 @@ def execute(path: Path) -> None:
         for output in cell.get("outputs", []):
             was_widget = output.get("data", {}).pop(WIDGET, None)
             progress_bar = output.get("name") == "stderr" or (was_widget and "image/png" not in output.data)
-            if not progress_bar:
+            if progress_bar:
+                continue
+            if output.output_type == "stream" and outputs and outputs[-1].get("name") == output.name:
+                outputs[-1].text += output.text  # prints arrive in one piece or in several, as the machine is busy
+            else:
                 outputs.append(output)
         if cell.cell_type == "code":
             cell.outputs = outputs

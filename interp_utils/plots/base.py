@@ -159,8 +159,8 @@ def curve_row(
 
     One legend stands beside them where all have the same curves, else one in each panel.
     """
-    width = 3.3 if len(panels) > 1 else 4.6
     alike = len({tuple(curves) for curves in panels.values()}) == 1
+    width = 4.6 if len(panels) == 1 else 3.3 if alike else 4.2  # legends below the panels are wide
     figure = Picture(figsize=(width * len(panels) + (1.4 if alike else 0.8), 3.1 if alike else 3.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (title, curves) in zip(axes, panels.items()):
@@ -173,6 +173,8 @@ def curve_row(
         if log:
             axis.set_xscale("log", base=2)
             axis.set_xticks(x, x)
+        else:
+            axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(xlabel)
         axis.spines[["top", "right"]].set_visible(False)
