@@ -2,12 +2,14 @@
 # make test   everything that CI runs: lint, unit tests, every notebook
 # make rehearse    every notebook under the presets for real models, on stand-ins of their downloads
 # make student / make solutions    write copies of the notebooks for a class, without and with the answers
-# make grade-test    hand out, fill in, mark and give back copies with nbgrader, in an environment of its own
+# make grader        an environment with nbgrader, in build/nbgrader, whose kernel is this course's
+# make grade-test    hand out, fill in, mark and give back copies of every chapter with it
+# make slides        slides of the chapters, from cells that are tagged so, in build/slides
 # make notebooks / make book    execute the notebooks in place / render them as HTML into build/book
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test rehearse student solutions grade-test notebooks book benchmarks clean
+.PHONY: lab test rehearse student solutions grader grade-test slides notebooks book benchmarks clean
 
 lab: .venv/.lab
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
@@ -23,8 +25,19 @@ rehearse: .venv/.test
 student solutions: .venv/.test
 	$(BIN)/python notebooks/copies.py $@
 
-grade-test: .venv/.test
-	$(BIN)/pytest -s tests/exercises/nbgrader_loop.py
+grader: build/nbgrader/.ready
+
+build/nbgrader/.ready: .venv/.test
+	$(BIN)/python -m venv build/nbgrader
+	build/nbgrader/bin/pip install --quiet nbgrader==0.9.6
+	$(BIN)/python -m ipykernel install --prefix build/nbgrader --name python3
+	touch $@
+
+grade-test: build/nbgrader/.ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/exercises/nbgrader_loop.py
+
+slides: .venv/.test
+	$(BIN)/python notebooks/slides.py
 
 notebooks: .venv/.test
 	$(BIN)/python notebooks/execute.py

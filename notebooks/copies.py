@@ -1,7 +1,8 @@
 """Copies of the notebooks for a class, written from the committed ones: nothing in them is edited by hand.
 
 python notebooks/copies.py student|solutions|all      into notebooks/student, notebooks/solutions
-python notebooks/copies.py source FOLDER              FOLDER/source/NAME/NAME.ipynb, what `nbgrader generate_assignment` starts from
+python notebooks/copies.py source FOLDER              FOLDER/source/NAME/NAME.ipynb, what `nbgrader generate_assignment` starts from,
+                                                      and FOLDER/nbgrader_config.py if there is none
 
 An exercise is a code cell tagged `exercise` whose answer stands between ### BEGIN SOLUTION and ### END SOLUTION: the answer itself,
 or one line that calls `iu.exercises.solutions`. The next code cell is tagged `check`.
@@ -22,6 +23,11 @@ STUB = "    # YOUR CODE HERE\n    raise NotImplementedError()"  # nbgrader's own
 REGION = re.compile(r" *### BEGIN SOLUTION\n(.*?)\n *### END SOLUTION", re.S)
 FOLD = re.compile(r"\n*<details><summary>Solution</summary>.*?</details>", re.S)
 HIDDEN = '\n### BEGIN HIDDEN TESTS\niu.exercises.grade({0}, "{0}")\n### END HIDDEN TESTS'
+CONFIG = """c = get_config()
+c.CourseDirectory.course_id = "vision"
+c.ExecutePreprocessor.timeout = 60  # seconds a cell: what takes longer is stopped and costs its points, the rest is marked
+c.ExecutePreprocessor.startup_timeout = c.ExecutePreprocessor.iopub_timeout = 600  # patience with a busy machine
+"""
 METADATA = {
     "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
     "language_info": {"name": "python"},
@@ -111,6 +117,8 @@ if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "all"
     if what == "source" and len(sys.argv) == 3:
         write("source", Path(sys.argv[2]))
+        config = Path(sys.argv[2]) / "nbgrader_config.py"
+        config.exists() or config.write_text(CONFIG, encoding="utf-8")
     elif what in ("student", "solutions", "all"):
         for purpose in ("student", "solutions") if what == "all" else (what,):
             write(purpose, HERE / purpose)

@@ -12,6 +12,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+import address
+
 HERE = Path(__file__).parent
 WIDGET = "application/vnd.jupyter.widget-view+json"  # its ids are random; the picture beside it stays
 
@@ -39,7 +41,11 @@ def execute(path: Path) -> None:
         for output in cell.get("outputs", []):
             was_widget = output.get("data", {}).pop(WIDGET, None)
             progress_bar = output.get("name") == "stderr" or (was_widget and "image/png" not in output.data)
-            if not progress_bar:
+            if progress_bar:
+                continue
+            if output.output_type == "stream" and outputs and outputs[-1].get("name") == output.name:
+                outputs[-1].text += output.text  # prints arrive in one piece or in several, as the machine is busy
+            else:
                 outputs.append(output)
         if cell.cell_type == "code":
             cell.outputs = outputs
@@ -47,7 +53,9 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for path in [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb")):
+    paths = [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb"))
+    address.write(paths)
+    for path in paths:
         print(path.name, end=": ", flush=True)
         started = time.monotonic()
         execute(path)

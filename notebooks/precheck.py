@@ -1,4 +1,5 @@
-"""Look at what a class handed in before nbgrader marks it: a cell without its metadata would be a silent zero.
+"""Look at what a class handed in before nbgrader marks it: a cell without its metadata would be a silent zero, and so would be an
+answer that uses what only a cell defines that is not run then.
 
 python notebooks/precheck.py COURSE      reads COURSE/release/NAME/NAME.ipynb and COURSE/submitted/*/NAME/NAME.ipynb
 
@@ -6,6 +7,8 @@ Prints what is wrong with whose copy, and exits with 1 if anything is.
 """
 
 import ast
+import builtins
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -29,18 +32,41 @@ def problems(submitted: NotebookNode, released: NotebookNode) -> list[str]:
     for number, cell in enumerate(submitted.cells):
         if cell.cell_type == "code" and "setup" != cell.metadata.get("nbgrader", {}).get("grade_id"):
             said += [f"cell {number} writes to `{name}`, which the checks use: look at it" for name in overwritten(cell.source)]
+    said += [f"the answer in {each!r} uses `{name}`, which no cell defines that is run for marking; copy it into the answer's cell"
+             for each, name in missing(submitted)]  # fmt: skip
     return said
 
 
-def overwritten(source: str) -> list[str]:
-    """Names of `iu` or `torch`, or below them, that a cell gives another value; what is no Python is passed over."""
-    lines = ["pass" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()]
+def parsed(source: str) -> ast.AST:
+    """A cell's source without the lines for IPython; what is no Python is empty."""
     try:
-        tree = ast.parse("\n".join(lines))
+        return ast.parse(re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.M))
     except SyntaxError:
-        return []
+        return ast.parse("")
+
+
+def given(tree: ast.AST) -> set[str]:
+    """All names that a cell gives a meaning, wherever in it."""
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    found |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler)}
+    imports = [each for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for each in node.names]
+    return found | {(each.asname or each.name).split(".")[0] for each in imports}
+
+
+def missing(notebook: NotebookNode) -> list[tuple[str, str]]:
+    """Pairs of an answer's cell and a name in it that no cell defines that is run for marking."""
+    run = [cell for cell in notebook.cells if cell.cell_type == "code" and "skip-execution" not in cell.metadata.get("tags", ())]
+    known = {*dir(builtins), "display", "get_ipython"}.union(*(given(parsed(cell.source)) for cell in run))
+    answers = [cell for cell in run if cell.metadata.get("nbgrader", {}).get("solution")]
+    used = [(cell.metadata.nbgrader.grade_id, node) for cell in answers for node in ast.walk(parsed(cell.source))]
+    return sorted({(each, node.id) for each, node in used if isinstance(node, ast.Name) and node.id not in known})
+
+
+def overwritten(source: str) -> list[str]:
+    """Names of `iu` or `torch`, or below them, that a cell gives another value."""
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
             found.add(ast.unparse(node))
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("setattr", "delattr", "patch", "reload"):

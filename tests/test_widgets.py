@@ -122,11 +122,52 @@ def test_tables_and_figures_show_what_they_are_given():
     grid = plots.factor_grid(["L0H0", "L0H1"], {"object": [0.5, 0.2], "scene": [0.1, -0.01]}, ["object", "scene"])
     assert grid.axes[0].images[0].get_array().tolist() == [[50, 20], [10, -1]]
     assert [frame.get_linestyle() for frame in grid.axes[0].patches] == ["-", "--"], "the second head is named wrongly"
-    assert [text.get_text() for text in grid.axes[0].texts] == ["50", "10", "20"]
+    said = [text.get_text() for text in grid.axes[0].texts]
+    assert said == ["50", "10", "20", "-1"], "small shares are left out, but for that of the framed cell"
     row = plots.curve_row({"a": {"x": [1, 2]}, "b": {"x": [3, 4]}}, [1, 2], "size", "accuracy")
     assert [axis.lines[0].get_ydata().tolist() for axis in row.axes] == [[1, 2], [3, 4]] and row.axes[0].get_legend() is None
     row = plots.curve_row({"a": {"x": [1, 2]}, "b": {"y": [3, 4]}}, [1, 2], "size", "accuracy", chance={"b": 0.5})
     assert all(axis.get_legend() for axis in row.axes) and len(row.axes[0].lines) == 1 and len(row.axes[1].lines) == 2
     image = torch.rand(3, 32, 32)
-    assert len(plots.method_maps([image] * 2, {"ours": torch.randn(2, 4, 4)}).axes) == 4
     assert len(plots.head_maps([image], torch.randn(1, 2, 4, 4), ["a"], ["b"]).axes) == 4  # the last is the colour bar
+
+
+def limits(figure):
+    """Of the maps of a figure, by their titles."""
+    return {axis.get_title(): axis.images[1].get_clim() for axis in figure.axes if len(axis.images) == 2 and axis.get_title()}
+
+
+def test_maps_that_are_compared_share_a_scale():
+    image, mask = torch.rand(3, 32, 32), torch.zeros(32, 32)
+    mask[8:16, 8:16] = 1
+    maps = {"ours": torch.full((2, 4, 4), 2.0), "theirs": torch.full((2, 4, 4), -8.0), "others": torch.full((2, 4, 4), 0.5)}
+    units = {"ours": "score", "theirs": "score", "others": "activation"}
+    figure = plots.method_maps([image] * 2, maps, units, [mask] * 2)
+    assert limits(figure) == {"ours": (-8, 8), "theirs": (-8, 8), "others": (-0.5, 0.5)}
+    assert [axis.get_xlabel() for axis in figure.axes if axis.get_xlabel()] == ["score", "activation"], "a bar for each unit"
+    own = plots.method_maps([image] * 2, maps)
+    assert set(limits(own).values()) == {(-1, 1)}
+    assert [float(axis.images[1].get_array().max()) for axis in own.axes if axis.get_title() in maps] == [1, -1, 1]
+    assert "largest value" in own.alt, "the bar says that each map has a scale of its own"
+    assert plots.method_maps([image], {"none": torch.zeros(1, 4, 4)}).png()
+
+
+def test_no_label_of_a_bar_crosses_the_line_at_zero():
+    texts, weights = ["an object on the sand", "a very long text " * 4, "trees"], [0.6, -0.4, 0.2]
+    figure = plots.neuron_view("L0N1", texts, weights, [torch.rand(3, 8, 8)] * 2, [0.1, 0.2], torch.randn(2, 4, 4))
+    figure.png()
+    axis = figure.axes[0]
+    left = axis.get_window_extent().x0
+    labels = axis.get_yticklabels()
+    assert [label.get_text()[-5:] for label in labels] == ["+0.60", "-0.40", "+0.20"] and not axis.texts
+    assert all(label.get_window_extent().x1 <= left for label in labels)
+    assert [bar.get_width() for bar in axis.patches] == weights
+
+
+def test_bars_show_their_intervals():
+    bars = {"one": [iu.statistics.Interval(3.0, 1.0), iu.statistics.Interval(2.0, 0.5)], "two": [1.0, 2.0]}
+    axis = plots.value_bars(bars, ["a", "b"], "points", "head").axes[0]
+    assert [bar.get_height() for bar in axis.patches] == [3, 2, 1, 2]
+    (lines,) = axis.collections
+    assert [segment[:, 1].tolist() for segment in lines.get_segments()] == [[2, 4], [1.5, 2.5]]
+    assert axis.get_xlabel() == "head"

@@ -118,8 +118,10 @@ def layer_curve(curves: dict[str, list[float]], xlabel: str, ylabel: str, marks:
         axis.plot(range(len(values)), values, style, label=name)
     for name, value in (marks or {}).items():
         axis.axhline(value, color="grey", linestyle=":", linewidth=1)
-        axis.annotate(name, (0, value), xytext=(0, 3), textcoords="offset points", fontsize=8, color="grey")
+        beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+        axis.annotate(name, (1, value), xytext=(3, 0), fontsize=8, color="grey", **beside)
     axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
@@ -157,18 +159,22 @@ def curve_row(
 
     One legend stands beside them where all have the same curves, else one in each panel.
     """
-    width = 3.3 if len(panels) > 1 else 4.6
     alike = len({tuple(curves) for curves in panels.values()}) == 1
+    width = 4.6 if len(panels) == 1 else 3.3 if alike else 4.2  # legends below the panels are wide
     figure = Picture(figsize=(width * len(panels) + (1.4 if alike else 0.8), 3.1 if alike else 3.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (title, curves) in zip(axes, panels.items()):
         for (name, values), style in zip(curves.items(), itertools.cycle(STYLES)):
             axis.plot(x, values, style, label=name, markersize=4)
+        if axis.get_ylim()[0] < 0:
+            axis.axhline(0, color="lightgrey", linewidth=0.8, zorder=0)
         if title in (chance or {}):
             axis.axhline(chance[title], color="grey", linestyle=":", linewidth=1, label="chance")
         if log:
             axis.set_xscale("log", base=2)
             axis.set_xticks(x, x)
+        else:
+            axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(xlabel)
         axis.spines[["top", "right"]].set_visible(False)
@@ -180,13 +186,37 @@ def curve_row(
     return figure
 
 
-def method_maps(pixels: list[Tensor], maps: dict[str, Tensor]) -> Picture:
-    """One row an image: the image, then the map of each method, maps [B, rows, columns]; each map has its own scale."""
-    figure = Picture(figsize=(1.6 * (len(maps) + 1), 1.62 * len(pixels) + 0.3), layout="constrained")
-    axes = figure.subplots(len(pixels), len(maps) + 1, squeeze=False)
+def method_maps(
+    pixels: list[Tensor], maps: dict[str, Tensor], units: dict[str, str] | None = None, masks: list[Tensor] | None = None
+) -> Picture:
+    """One row an image: the image, then the map of each method, maps [B, rows, columns], with colour bars below.
+
+    units: what each method's maps measure; neighbours in the same unit share one scale, over all images. None: maps of different
+    units, each divided by its own largest value, as its bar says. masks: [H, W], 1 on the object, drawn as an outline.
+    """
+    figure = Picture(figsize=(1.6 * (len(maps) + 1), 1.62 * len(pixels) + 0.9), layout="constrained")
+    grid = figure.add_gridspec(len(pixels) + 1, len(maps) + 1, height_ratios=[1] * len(pixels) + [0.06])
     for row, image in enumerate(pixels):
-        axes[row, 0].imshow(unnormalise(image))
-        axes[row, 0].set_axis_off()
-        for column, (name, each) in enumerate(maps.items(), start=1):
-            show_map(axes[row, column], image, each[row], "\n".join(textwrap.wrap(name, 18)) if row == 0 else "")
+        axis = figure.add_subplot(grid[row, 0])
+        axis.imshow(unnormalise(image))
+        axis.set_axis_off()
+        if row == 0:
+            axis.set_title("image and mask" if masks else "image", fontsize=10)
+        for colour, width in (("white", 3), ("black", 1)) if masks else ():
+            axis.contour(masks[row].cpu() == 1, [0.5], colors=colour, linewidths=width)
+    if units is None:
+        maps = {name: each / each.abs().amax((1, 2), keepdim=True).clamp(min=1e-12) for name, each in maps.items()}
+    unit_of, column = units or dict.fromkeys(maps, "share of each map's largest value"), 1
+    for unit, names in itertools.groupby(maps, key=unit_of.__getitem__):
+        group = list(names)
+        limit = max(maps[name].abs().max().item() for name in group) or 1.0
+        for place, name in enumerate(group, start=column):
+            for row, image in enumerate(pixels):
+                title = textwrap.fill(name, 18) if row == 0 else ""
+                drawn = show_map(figure.add_subplot(grid[row, place]), image, maps[name][row], title, limit)
+        bar = figure.colorbar(drawn, cax=figure.add_subplot(grid[-1, column : column + len(group)]), orientation="horizontal")
+        bar.set_label(textwrap.fill(unit, 22 * len(group)), fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+        bar.ax.xaxis.get_major_locator().set_params(nbins=4)
+        column += len(group)
     return figure

@@ -7,6 +7,11 @@ from torch import Tensor
 
 from .base import Picture, show_map, unnormalise
 
+FRAMES = {  # of the factor that a head is named after: right or not
+    True: {"fill": False, "linewidth": 2, "edgecolor": "tab:green", "linestyle": "-"},
+    False: {"fill": False, "linewidth": 2, "edgecolor": "tab:red", "linestyle": "--"},
+}
+
 
 def head_view(pixels: Tensor, scores: Tensor, tokens: Tensor, grid: tuple[int, int], layer: int, head: int, text: str) -> Picture:
     """One head on one image: the image, the score of every head [L, H], and where on the image it comes from [N+1]."""
@@ -44,6 +49,7 @@ def span_view(
         bars.annotate(f"{text}  ({share:.1%})", (0, row), xytext=(2, 2), textcoords="offset points", fontsize=9, va="bottom")
     bars.set(ylim=(rows - 0.5, -0.6), yticks=[], xlabel="variance explained (%)")
     bars.spines[["top", "right", "left"]].set_visible(False)
+    middle.suptitle("images that score highest for each text", fontsize=9)
     grid = middle.subplots(rows, columns, squeeze=False)
     for row in range(rows):
         for column in range(columns):
@@ -60,7 +66,10 @@ def span_view(
 
 
 def neighbour_view(query: Tensor, rows: dict[str, list[Tensor]], shared: dict[str, dict[str, float]]) -> Picture:
-    """A query image, its neighbours in each row, and, where known, the share of neighbours that agree in each factor."""
+    """A query image, its neighbours in each row, and, where known, the share of images that agree with it in each factor.
+
+    shared: by what the images are (neighbours of each row; to compare, all images), the share of each factor.
+    """
     count = max(len(images) for images in rows.values())
     figure = Picture(figsize=(1.05 * (count + 1) + (3.2 if shared else 0), 1.35 * len(rows) + 0.3), layout="constrained")
     panels = figure.subfigures(1, 2, width_ratios=(1.05 * (count + 1), 3.2)) if shared else [figure.subfigures(1, 1)]
@@ -75,14 +84,14 @@ def neighbour_view(query: Tensor, rows: dict[str, list[Tensor]], shared: dict[st
             axis.imshow(unnormalise(image))
     if shared:
         axis = panels[1].subplots()
-        for k, (name, values) in enumerate(shared.items()):
+        for k, ((name, values), colour) in enumerate(zip(shared.items(), ("tab:blue", "tab:orange", "silver"))):
             places = [place + (k - (len(shared) - 1) / 2) * 0.8 / len(shared) for place in range(len(values))]
-            axis.barh(places, [100 * value for value in values.values()], height=0.8 / len(shared), label=name)
+            axis.barh(places, [100 * value for value in values.values()], height=0.8 / len(shared), label=name, color=colour)
             axis.set_yticks(range(len(values)), list(values), fontsize=8)
         axis.invert_yaxis()
         axis.set_xlim(0, 100)
-        axis.set_xlabel("neighbours that agree (%)", fontsize=8)
-        axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2)
+        axis.set_xlabel("images that agree with the query (%)", fontsize=8)
+        axis.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3)
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -108,23 +117,24 @@ def head_maps(pixels: list[Tensor], maps: Tensor, most: list[str], least: list[s
 def factor_grid(names: list[str], shares: dict[str, list[float]], named: list[str]) -> Picture:
     """The share of each head's variance (columns) that each factor explains (rows), in percent; a frame marks the head's name.
 
-    The frame is green where the named factor is the one with the largest share, else red. Shares of factors that only some images
-    show are of those images, so that a column may add up to more than 1.
+    The frame is green where the named factor is the one with the largest share, else red, and its number is always shown. Shares
+    of factors that only some images show are of those images, so that a column may add up to more than 1.
     """
-    figure = Picture(figsize=(0.47 * len(names) + 2.0, 0.34 * len(shares) + 1.1), layout="constrained")
+    figure = Picture(figsize=(0.42 * len(names) + 2.0, 0.34 * len(shares) + 1.4), layout="constrained")
     axis, rows = figure.subplots(), list(shares.values())
     drawn = axis.imshow([[100 * value for value in row] for row in rows], cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for column, name in enumerate(named):
-        values = [row[column] for row in rows]
+        values, own = [row[column] for row in rows], list(shares).index(name)
         for place, value in enumerate(values):
-            if value >= 0.05:
+            if value >= 0.05 or place == own:
                 colour = "white" if value > 0.6 else "black"
                 axis.text(column, place, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=colour)
-        place = list(shares).index(name)
-        colour, line = ("tab:green", "-") if place == values.index(max(values)) else ("tab:red", "--")
-        frame = {"fill": False, "linewidth": 2.5, "edgecolor": colour, "linestyle": line}
-        axis.add_patch(matplotlib.patches.Rectangle((column - 0.46, place - 0.46), 0.92, 0.92, **frame))
+        right = own == values.index(max(values))
+        axis.add_patch(matplotlib.patches.Rectangle((column - 0.42, own - 0.42), 0.84, 0.84, **FRAMES[right]))
     axis.set_xticks(range(len(names)), names, fontsize=8, rotation=90)
     axis.set_yticks(range(len(shares)), list(shares), fontsize=9)
     figure.colorbar(drawn, ax=axis, label="variance explained (%)")
+    says = {True: "named after the factor with the largest share", False: "named after another factor"}
+    samples = [matplotlib.patches.Patch(label=says[right], **FRAMES[right]) for right in (True, False)]
+    figure.legend(handles=samples, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure

@@ -5,21 +5,21 @@ import textwrap
 import torch
 from torch import Tensor
 
+from ..statistics import Interval
 from .base import Picture, show_map, unnormalise
 
 TOWARD, AGAINST = "tab:blue", "tab:red"
 
 
 def text_bars(axis, texts: list[str], weights: list[float], xlabel: str, digits: int = 2) -> None:
-    """Horizontal bars with the text above each, the first on top: blue to the right, red to the left."""
-    high, low = max([*weights, 0.0]), min([*weights, 0.0])
-    room = 0.03 * (high - low or 1.0)
-    axis.barh(range(len(texts)), weights, color=[TOWARD if w > 0 else AGAINST for w in weights], height=0.3, align="edge")
-    for row, (text, weight) in enumerate(zip(texts, weights)):
-        words = f"{weight:+.{digits}f}  {text}"
-        axis.annotate(words, (low, row), xytext=(2, 2), textcoords="offset points", fontsize=9, va="bottom")
+    """Horizontal bars, each with its text and number on the left, the first on top: blue to the right, red to the left."""
+    axis.barh(range(len(texts)), weights, color=[TOWARD if w > 0 else AGAINST for w in weights], height=0.6)
+    labels = [f"{textwrap.fill(text, 34)}  {weight:+.{digits}f}" for text, weight in zip(texts, weights)]
+    axis.set_yticks(range(len(texts)), labels, fontsize=9)
+    axis.tick_params(axis="y", length=0)
     axis.axvline(0, color="grey", linewidth=0.8)
-    axis.set(xlim=(low - room, high + room), ylim=(len(texts) - 0.5, -0.75), yticks=[], xlabel=xlabel)
+    axis.set(ylim=(len(texts) - 0.4, -0.6), xlabel=xlabel)
+    axis.xaxis.get_major_locator().set_params(nbins=4)
     axis.spines[["top", "right", "left"]].set_visible(False)
 
 
@@ -27,9 +27,9 @@ def neuron_view(
     title: str, texts: list[str], weights: list[float], images: list[Tensor], coefficients: list[float], maps: Tensor
 ) -> Picture:
     """One neuron: its texts with signed weights; its top images with x, each above the map [n, rows, columns] of its activation."""
-    figure = Picture(figsize=(10.4, 3.2), layout="constrained")
+    figure = Picture(figsize=(10.8, 3.2), layout="constrained")
     figure.suptitle(title, fontsize=11)
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.9))
+    left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1.8))
     text_bars(left.subplots(), texts, weights, "weight in the direction")
     grid = right.subplots(2, len(images), squeeze=False)
     limit = maps.abs().max().item() or 1.0
@@ -49,8 +49,10 @@ def concept_view(pixels: Tensor, texts: list[str], scores: list[float], found: l
     left, right = figure.subplots(1, 2, width_ratios=(1, 2.2))
     left.imshow(unnormalise(pixels))
     left.set_axis_off()
-    marks = [""] * len(texts) if found is None else ["   (true)" if true else "   (not in the image)" for true in found]
-    text_bars(right, [text + mark for text, mark in zip(texts, marks)], scores, "score", digits=3)
+    marks = [""] * len(texts) if found is None else ["✓ " if true else "✗ " for true in found]
+    text_bars(right, [mark + text for text, mark in zip(texts, marks)], [1000 * score for score in scores], "score (x 1000)")
+    if found is not None:
+        right.set_title("✓ true of the image, ✗ not", fontsize=9)
     return figure
 
 
@@ -68,14 +70,16 @@ def fooled_view(pixels: list[Tensor], maps: Tensor, descriptions: list[str], tit
     return figure
 
 
-def value_bars(rows: dict[str, list[float]], names: list[str], ylabel: str) -> Picture:
-    """Groups of bars side by side: for each name, one bar of each row."""
+def value_bars(rows: dict[str, list[float | Interval]], names: list[str], ylabel: str, xlabel: str = "") -> Picture:
+    """Groups of bars side by side: for each name, one bar of each row, with its interval if it has one."""
     figure = Picture(figsize=(1.25 * len(names) + 3.0, 3.1), layout="constrained")
     axis, width = figure.subplots(), 0.8 / len(rows)
     for k, (label, values) in enumerate(rows.items()):
-        axis.bar([place + (k - (len(rows) - 1) / 2) * width for place in range(len(names))], values, width, label=label)
+        places = [place + (k - (len(rows) - 1) / 2) * width for place in range(len(names))]
+        means, halves = zip(*(each if isinstance(each, Interval) else (each, 0.0) for each in values))
+        axis.bar(places, means, width, label=label, yerr=halves if any(halves) else None, error_kw={"linewidth": 1})
     axis.set_xticks(range(len(names)), names, fontsize=9)
-    axis.set_ylabel(ylabel)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

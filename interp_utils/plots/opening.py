@@ -51,7 +51,7 @@ def stream_view(after: list[float], attention: list[float], mlps: list[float]) -
     axis.plot(range(len(after)), after, "ko-", label="stream after the block", markersize=4)
     ticks = range(0, len(after), -(-len(after) // 14))
     axis.set_xticks(ticks, ["start", *(f"L{k - 1}" for k in ticks if k)])
-    axis.set_ylabel("length, mean over images")
+    axis.set(xlabel="block", ylabel="length, mean over images")
     axis.legend(frameon=False, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
@@ -65,7 +65,9 @@ def waterfall(labels: list[str], values: list[float], ylabel: str) -> Picture:
     axis.bar(len(values), ends[-1], color="dimgrey")
     axis.axhline(0, color="grey", linewidth=0.8)
     axis.set_xticks(range(len(values) + 1), [*labels, "sum"], rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    axis.set_ylabel(ylabel)
+    axis.set(xlabel="part of the model", ylabel=ylabel)
+    axis.use_sticky_edges = False
+    axis.margins(y=0.06)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -87,5 +89,6 @@ def lens_view(pixels: Tensor, readings: dict[str, Tensor], names: list[str], tru
         axis.set_title(title, fontsize=10)
         if true is not None:
             axis.get_xticklabels()[true].set_fontweight("bold")
+            axis.set_xlabel("class (bold: the right one)", fontsize=9)
     figure.colorbar(drawn, ax=others[-1], label="probability")
     return figure

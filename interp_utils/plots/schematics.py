@@ -46,10 +46,10 @@ DRAWINGS = {
         "it through a layer norm and add to it.",
         [
             ("in", "patches and\nclass token", 1, 0.8, 1.7, "data"),
-            ("p1", "+", 3.4, 0.8, 0.5, "data"), ("a1", "norm, attention\nlayer 1", 3.4, 2.5, 1.9, "part"),
-            ("p2", "+", 5.8, 0.8, 0.5, "data"), ("m1", "norm, MLP\nlayer 1", 5.8, 2.5, 1.7, "part"),
+            ("p1", "+", 3.4, 0.8, 0.5, "data"), ("a1", "norm, attention\nlayer 0", 3.4, 2.5, 1.9, "part"),
+            ("p2", "+", 5.8, 0.8, 0.5, "data"), ("m1", "norm, MLP\nlayer 0", 5.8, 2.5, 1.7, "part"),
             ("dots", "…", 7.5, 0.8, 0.6, "words"), ("p3", "+", 9.1, 0.8, 0.5, "data"),
-            ("m2", "norm, MLP\nlayer L", 9.1, 2.5, 1.7, "part"),
+            ("m2", "norm, MLP\nlayer L−1", 9.1, 2.5, 1.7, "part"),
             ("out", "norm, P", 10.8, 0.8, 1.2, "part"), ("m", "M(I)", 12.3, 0.8, 0.9, "chosen"),
         ],
         [("in", "p1", "", ""), ("p1", "p2", "", ""), ("p2", "dots", "", ""), ("dots", "p3", "", ""), ("p3", "out", "", ""),
@@ -58,7 +58,7 @@ DRAWINGS = {
     ),
     "head and tokens": Drawing(
         (13, 3.9),
-        "A head weighs each token by a, its attention from the class token, maps it by its value and output matrices, and adds all "
+        "A head weighs each token by α, its attention from the class token, maps it by its value and output matrices, and adds all "
         "up at the class token. Through the last norm and the projection each summand is a vector of the joint space: the effect "
         "of one head at one token.",
         [
@@ -67,11 +67,11 @@ DRAWINGS = {
             ("v1", "norm, value and\noutput matrix", 3.6, 3.2, 2.1, "part"),
             ("v2", "norm, value and\noutput matrix", 3.6, 2.0, 2.1, "part"),
             ("v3", "norm, value and\noutput matrix", 3.6, 0.8, 2.1, "part"),
-            ("sum", "+", 7.5, 2.0, 0.5, "data"), ("cls", "class token", 9.0, 2.0, 1.5, "data"),
-            ("p", "last norm, P", 10.7, 2.0, 1.6, "part"), ("m", "M(I)", 12.4, 2.0, 0.9, "chosen"),
+            ("sum", "+", 7.2, 2.0, 0.5, "data"), ("cls", "class token", 8.85, 2.0, 1.4, "data"),
+            ("p", "last norm, P", 10.8, 2.0, 1.5, "part"), ("m", "M(I)", 12.4, 2.0, 0.9, "chosen"),
         ],
-        [("x1", "v1", "", ""), ("x2", "v2", "", ""), ("x3", "v3", "", ""), ("v1", "sum", "× a₁", ""),
-         ("v2", "sum", "× aᵢ", "chosen"), ("v3", "sum", "× a_N", ""), ("sum", "cls", "", ""), ("cls", "p", "", ""),
+        [("x1", "v1", "", ""), ("x2", "v2", "", ""), ("x3", "v3", "", ""), ("v1", "sum", "× α₁", ""),
+         ("v2", "sum", "× αᵢ", "chosen"), ("v3", "sum", "× α_N", ""), ("sum", "cls", "", ""), ("cls", "p", "", ""),
          ("p", "m", "", "")],
     ),
     "second-order effect": Drawing(
@@ -82,7 +82,7 @@ DRAWINGS = {
         [
             ("x", "token i,\nlayer l", 0.9, 2.0, 1.4, "data"), ("n", "neuron n", 2.9, 2.0, 1.4, "chosen"),
             ("s", "stream\nat token i", 5.2, 2.0, 1.5, "data"),
-            ("h1", "head, layer l+1", 8.0, 3.3, 2.0, "part"), ("h2", "head, layer L", 8.0, 0.7, 2.0, "part"),
+            ("h1", "head, layer l+1", 8.0, 3.3, 2.0, "part"), ("h2", "head, layer L−1", 8.0, 0.7, 2.0, "part"),
             ("cls", "class\ntoken", 10.4, 2.0, 1.0, "data"), ("m", "M(I)", 12.4, 2.0, 0.9, "data"),
         ],
         [("x", "n", "", ""), ("n", "s", "writes", "chosen"), ("s", "h1", "attention held", "chosen"),

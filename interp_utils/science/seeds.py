@@ -19,10 +19,11 @@ TRAINED, UNTRAINED = ("sandbox-1", "sandbox-2"), "untrained copy"
 
 
 def untrained_copy() -> Clip:
-    """The sandbox CLIP as it was before training."""
-    torch.manual_seed(0)
-    clip = load_clip("sandbox")
-    return Clip(sandbox.clip.build().requires_grad_(False), clip.preprocess, clip.tokenizer)
+    """The sandbox CLIP as it was before training: the same weights at each call. Torch's own generator stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = load_clip("sandbox")  # draws as well: inside, for the weights that seeds.json was measured on
+        return Clip(sandbox.clip.build().requires_grad_(False), clip.preprocess, clip.tokenizer)
 
 
 def name_heads(clip: Clip, pool: texts.Pool, n_shares: int = 1000, n_names: int = 600) -> tuple[list[str], Tensor]:

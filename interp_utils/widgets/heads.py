@@ -123,14 +123,15 @@ def draw_neighbours(images, features: dict[Head | None, Tensor], image: int, hea
     """
     found = {f"L{head[0]}H{head[1]}": neighbours(features[head], image), "the whole": neighbours(features[None], image)}
     specs = getattr(images, "specs", None)
-    shared = {name: shared_factors(specs, image, numbers) for name, numbers in found.items()} if specs else {}
+    everywhere = {"all images": [k for k in range(len(specs)) if k != image]} if specs else {}
+    shared = {name: shared_factors(specs, image, numbers) for name, numbers in (found | everywhere).items()} if specs else {}
     figure = plots.neighbour_view(
         _pixels(images[image]), {name: [_pixels(images[number]) for number in numbers] for name, numbers in found.items()}, shared
     )
     if not shared:
         name, nearest = next(iter(found.items()))
         return figure, f"{len(nearest)} nearest images by {name} and by the whole representation"
-    by_head, by_whole = shared.values()
+    by_head, by_whole, _ = shared.values()
     known = [factor for factor in by_head if by_head[factor] == by_head[factor] and by_whole[factor] == by_whole[factor]]  # not nan
     pairs = ", ".join(f"{factor} {by_head[factor]:.0%} / {by_whole[factor]:.0%}" for factor in known)
     return figure, f"neighbours that agree with the query, by {next(iter(found))} / by the whole representation: {pairs}"

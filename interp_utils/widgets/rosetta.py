@@ -39,7 +39,7 @@ def draw_units(reference: Reference, models: dict[str, UnitModel], inputs: Input
         chosen = unit_map(seen, source.units, number).float().cpu()
         unit = source.units.names[number].replace(".mlp.act", "")
         maps[f"{short(name)} {unit}"] = standardised(chosen)
-    return plots.method_maps(list(images.cpu()), maps)
+    return plots.method_maps(list(images.cpu()), maps, dict.fromkeys(maps, "standard deviations from the mean"))
 
 
 def draw_concept(

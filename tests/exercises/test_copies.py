@@ -146,6 +146,18 @@ def test_run_all_of_a_student_copy_stops_at_its_first_exercise():
         exec(code[first].source, space)
 
 
+def test_the_precheck_finds_answers_that_lean_on_cells_that_are_not_run():
+    released = copy(OWN_ROOM[0], "student")
+    leaning = answered(OWN_ROOM[0], lambda cell: "return unit(images) @ unit(texts).T")  # `unit` is the chapter's
+    said = precheck.problems(leaning, released)
+    assert len(said) >= 6 and all("uses `unit`" in each or "uses `images`" in each or "uses `texts`" in each for each in said)
+    helper = nbformat.v4.new_code_cell("def unit(x):\n    return x / x.norm(dim=-1, keepdim=True)\nimages = texts = None")
+    leaning.cells.insert(2, helper)  # a cell of the student's own is run
+    assert precheck.problems(leaning, released) == []
+    helper.metadata["tags"] = ["skip-execution"]
+    assert precheck.problems(leaning, released) == said
+
+
 def test_the_precheck_finds_what_would_be_marked_unfairly():
     released = copy(OWN_ROOM[0], "student")
     assert precheck.problems(released, released) == []
@@ -157,13 +169,14 @@ def test_the_precheck_finds_what_would_be_marked_unfairly():
     twice = copy(OWN_ROOM[0], "student")
     twice.cells.append(tagged(twice, "check")[0])
     assert ["is there 2 times" in said for said in precheck.problems(twice, released)] == [True]
-    honest = ["x = torch.ones(3)\nx[0] = 2", "%matplotlib inline\nimport torch\nimport interp_utils as iu", "not Python at all"]
+    honest = ["x = torch.ones(3)\nx[0] = 2", "if x:\n    %matplotlib inline\nimport torch", "not Python at all"]
     crooked = [
         "iu.exercises.grade = print",
         "iu = None",
         "setattr(iu.exercises, 'grade', print)",
         "torch.allclose = lambda *a: True",
     ]
+    crooked += ["if iu:\n    %time\niu = None"]
     crooked += ["import sys\nsys.modules['interp_utils.exercises'] = None", "def torch():\n    pass", "import numpy as torch"]
     assert [precheck.overwritten(each) for each in honest] == [[]] * 3
     assert all(precheck.overwritten(each) for each in crooked)

@@ -34,6 +34,16 @@ def test_neurons_have_the_saved_numbers(other):
     assert found["right"] > found["by chance"]
 
 
+def test_an_untrained_copy_is_always_the_same_and_leaves_later_draws_alone():
+    weights = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        weights.append(seeds.untrained_copy().visual.transformer.resblocks[0].mlp.c_fc.weight)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(*weights)
+
+
 def test_a_missing_file_says_how_to_get_it_back(tmp_path):
     with pytest.raises(FileNotFoundError, match="git checkout"):
         seeds._read(tmp_path / "seeds.json")
