@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torch import Tensor
 
+from ..statistics import Interval
+
 STYLES = ("o-", "s--", "^:", "D-.", "v-", "x--")  # of curves
 
 
@@ -148,7 +150,7 @@ class Table:
 
 
 def curve_row(
-    panels: dict[str, dict[str, list[float]]],
+    panels: dict[str, dict[str, list[float | Interval]]],
     x: list[int],
     xlabel: str,
     ylabel: str,
@@ -157,7 +159,7 @@ def curve_row(
 ) -> Picture:
     """Panels side by side, each with curves over x; log: x doubles from tick to tick; chance: a dotted line in some panels.
 
-    One legend stands beside them where all have the same curves, else one in each panel.
+    A value may be an `Interval`. One legend stands beside the panels where all have the same curves, else one in each.
     """
     alike = len({tuple(curves) for curves in panels.values()}) == 1
     width = 4.6 if len(panels) == 1 else 3.3 if alike else 4.2  # legends below the panels are wide
@@ -165,7 +167,8 @@ def curve_row(
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (title, curves) in zip(axes, panels.items()):
         for (name, values), style in zip(curves.items(), itertools.cycle(STYLES)):
-            axis.plot(x, values, style, label=name, markersize=4)
+            means, halves = zip(*(each if isinstance(each, Interval) else (each, 0.0) for each in values))
+            axis.errorbar(x, means, halves, fmt=style, label=name, markersize=4, elinewidth=0.8)
         if axis.get_ylim()[0] < 0:
             axis.axhline(0, color="lightgrey", linewidth=0.8, zorder=0)
         if title in (chance or {}):
