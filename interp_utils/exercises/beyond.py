@@ -34,6 +34,7 @@ def written_by_heads(answer, case: Case) -> None:
 
 
 def ridge_with_constant(answer, case: Case) -> None:
+    case.dtype = torch.float64  # so that any good way to solve it gives the same
     n, d = case.whole(20, 40), case.whole(3, 6)
     x, penalty = case.normal(n, d) + 3 * case.normal(d), (0.5, 5.0, 50.0)[case.whole(0, 2)]
     y = x @ case.normal(d, 2) + 10 * case.normal(2) + case.normal(n, 2)
