@@ -4,8 +4,8 @@ python notebooks/copies.py student|solutions|all      into notebooks/student, no
 python notebooks/copies.py source FOLDER              FOLDER/source/NAME/NAME.ipynb, what `nbgrader generate_assignment` starts from,
                                                       and FOLDER/nbgrader_config.py if there is none
 
-An exercise is a code cell tagged `exercise` whose answer stands between ### BEGIN SOLUTION and ### END SOLUTION: the answer itself,
-or one line that calls `iu.exercises.solutions`. The next code cell is tagged `check`.
+An exercise is a code cell tagged `exercise` with one line between ### BEGIN SOLUTION and ### END SOLUTION, which calls its solution
+in `iu.exercises.solutions`. The next code cell is tagged `check`.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from interp_utils.exercises import solutions
 
 HERE = Path(__file__).parent
 STUB = "    # YOUR CODE HERE\n    raise NotImplementedError()"  # nbgrader's own
-REGION = re.compile(r" *### BEGIN SOLUTION\n(.*?)\n *### END SOLUTION", re.S)
+REGION = re.compile(r" *### BEGIN SOLUTION\n.*?\n *### END SOLUTION", re.S)
 FOLD = re.compile(r"\n*<details><summary>Solution</summary>.*?</details>", re.S)
 HIDDEN = '\n### BEGIN HIDDEN TESTS\niu.exercises.grade({0}, "{0}")\n### END HIDDEN TESTS'
 CONFIG = """c = get_config()
@@ -47,9 +47,8 @@ def parts_of(name: str) -> tuple[str, str]:
 
 
 def answer_of(cell: NotebookNode) -> str:
-    """The lines that solve an exercise, whether they stand in its cell or are called from there."""
-    name, body = name_of(cell), REGION.search(cell.source)[1]
-    return parts_of(name)[1] if f"iu.exercises.solutions.{name}(" in body else body
+    """The lines that solve an exercise."""
+    return parts_of(name_of(cell))[1]
 
 
 def kind_of(cell: NotebookNode, setup: NotebookNode) -> str:
@@ -86,9 +85,9 @@ def copy_of(path: Path, purpose: str) -> NotebookNode:
         if kind == "exercise":
             name, answer = name_of(cell), answer_of(cell)
             marked = f"    ### BEGIN SOLUTION\n{answer}\n    ### END SOLUTION"
-            before, after = REGION.split(cell.source)[::2]
+            before, after = REGION.split(cell.source)
             cell.source = before + {"student": STUB, "source": marked}.get(purpose, answer) + after
-        if kind == "check" and purpose == "source" and hasattr(solutions, name):
+        if kind == "check" and purpose == "source":
             cell.source += HIDDEN.format(name)
         cell.metadata["nbgrader"] = graded(kind, name, cell.metadata.get("nbgrader", {}).get("points", 1))
     return notebook

@@ -1,10 +1,10 @@
-"""Exercises of chapters 1 to 4: `check` tells a reader what is wrong with an answer, `grade` gives a teacher the mark."""
+"""Exercises: `check` tells a reader what is wrong with an answer, `grade` gives a teacher the mark."""
 
 import secrets
 from collections.abc import Callable
 from inspect import isfunction
 
-from . import heads, neurons, opening, rosetta, solutions
+from . import beyond, circuits, heads, hypotheses, neurons, opening, rosetta, solutions
 from .cases import Case
 from .rules import borrowed, stands_in
 
@@ -33,7 +33,7 @@ def grade(answer: Callable, name: str, seed: int | None = None) -> None:
 
 
 def _examine(answer: Callable, name: str, n_cases: int, seed: int | None) -> None:
-    chapters = (opening, heads, neurons, rosetta)
+    chapters = (opening, heads, neurons, rosetta, hypotheses, circuits, beyond)
     chapter = next((each for each in chapters if hasattr(solutions, name) and hasattr(each, name)), None)
     if chapter is None:
         raise ValueError(f"there is no exercise {name!r}; give `check` the function of the exercise, under its name")

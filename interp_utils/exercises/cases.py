@@ -67,6 +67,18 @@ def judge(found, wanted, mistakes: Iterable[tuple[str, object]] = (), otherwise:
     raise AssertionError(otherwise)
 
 
+def apart(wanted: float, mistakes: Iterable[tuple[str, object]]) -> bool:
+    """Whether no usual mistake gives what is wanted by chance."""
+    return all(abs(float(value) - wanted) > 1e-2 for _, value in mistakes)
+
+
+def together(found, *names: str) -> tuple:
+    """The results that an answer returns together, one for each name. Raises AssertionError where it returns something else."""
+    right = isinstance(found, tuple | list | Tensor) and getattr(found, "ndim", 1) and len(found) == len(names)
+    assert right, f"return two results, {' and '.join(names)}, not this {type(found).__name__}"
+    return tuple(found)
+
+
 def _equal(found, other) -> bool:
     found, other = torch.as_tensor(found).double(), torch.as_tensor(other).double()
     return found.shape == other.shape and torch.allclose(found, other, rtol=1e-3, atol=2e-5)

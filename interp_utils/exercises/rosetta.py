@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from . import solutions
-from .cases import Case, ask, judge
+from .cases import Case, apart, ask, judge
 
 
 def _r(a: Tensor, b: Tensor) -> Tensor:
@@ -22,11 +22,6 @@ def two_units(case: Case) -> tuple[Tensor, Tensor]:
     first, second = sum(shared), sum(sign * part for sign, part in zip(signs, shared))
     offsets, scale = 3 * case.normal(2), 0.3 + 3 * case.uniform(2)
     return tuple(s * (maps + 0.7 * case.normal(n, h, w) + o) for maps, o, s in zip((first, second), offsets, scale))
-
-
-def apart(wanted: float, mistakes) -> bool:
-    """Whether no usual mistake gives what is wanted by chance."""
-    return all(abs(float(value) - wanted) > 1e-2 for _, value in mistakes)
 
 
 def unit_correlation(answer, case: Case) -> None:

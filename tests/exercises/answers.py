@@ -3,6 +3,8 @@
 Every exercise has at least three of each; `body` indents them. Cheats that fit any exercise stand in `cheats`.
 """
 
+from . import chapter_5
+
 HOOK = "seen = []\nhandle = module.register_forward_hook(lambda *a: seen.append(a[2]))\n"
 REPLACE = (
     "handle = module.register_forward_hook(lambda module, inputs, output: {})\ntry:\n    return {}\nfinally:\n    handle.remove()"
@@ -209,6 +211,7 @@ WRONG = {
         "cells = round(share * maps.shape[-1])\nmaps[..., cells:] = maps[..., : maps.shape[-1] - cells].clone()\n"
         "maps[..., :cells] = 0\nreturn maps",
     ],
+    **chapter_5.WRONG,
 }  # fmt: skip
 
 CHEATS = {  # a constant, or the result of this package; `cheats` adds those that fit any exercise
@@ -272,6 +275,7 @@ CHEATS = {  # a constant, or the result of this package; `cheats` adds those tha
         "return torch.zeros_like(maps)",
         "return maps",
     ],
+    **chapter_5.CHEATS,
 }  # fmt: skip
 
 

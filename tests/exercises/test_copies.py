@@ -22,9 +22,7 @@ import copies  # noqa: E402
 import precheck  # noqa: E402
 
 CHAPTERS = copies.chapters()
-OWN_ROOM = [path for path in CHAPTERS if path.stem[:2] in ("01", "02", "03", "04")]  # answers in interp_utils.exercises
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-each_own = pytest.mark.parametrize("path", OWN_ROOM, ids=lambda path: path.stem)
 
 
 @cache
@@ -66,11 +64,11 @@ def answered(path, body_of):
     return notebook
 
 
-@each_own
+@each_chapter
 def test_an_exercise_stands_as_its_chapter_needs_it(path):
     cells = authored(path).cells
     places = [k for k, cell in enumerate(cells) if "exercise" in cell.metadata.get("tags", ())]
-    assert len(places) >= 6
+    assert len(places) >= (5 if path.stem.startswith("05") else 6)
     for number, k in enumerate(places, 1):
         said, name = cells[k - 1].source, copies.name_of(cells[k])
         given, answer = copies.parts_of(name)
@@ -121,12 +119,11 @@ def test_solutions_get_full_marks_and_an_empty_copy_none(path):
     source = copy(path, "source")
     full = {copies.name_of(a): c.metadata.nbgrader.points for a, c in zip(tagged(source, "exercise"), tagged(source, "check"))}
     assert sum(full.values()) > 0 and min(full.values()) > 0
-    torch.manual_seed(0)  # checks that stand in a notebook draw from torch's own generator
     assert marks(copy(path, "solutions"), source) == full
     assert set(marks(copy(path, "student"), source).values()) == {0}
 
 
-@each_own
+@each_chapter
 @pytest.mark.parametrize("which", range(7))
 def test_a_cheat_gets_no_point(path, which):
     def body(cell):
@@ -159,14 +156,14 @@ def test_the_precheck_finds_answers_that_lean_on_cells_that_are_not_run():
 
 
 def test_the_precheck_finds_what_would_be_marked_unfairly():
-    released = copy(OWN_ROOM[0], "student")
+    released = copy(CHAPTERS[0], "student")
     assert precheck.problems(released, released) == []
-    assert precheck.problems(copy(OWN_ROOM[0], "solutions"), released) == []
-    bare = copy(OWN_ROOM[0], "student")
+    assert precheck.problems(copy(CHAPTERS[0], "solutions"), released) == []
+    bare = copy(CHAPTERS[0], "student")
     for cell in bare.cells:
         cell.metadata.pop("nbgrader", None)
     assert len(precheck.problems(bare, released)) == len(precheck.grade_ids(released))
-    twice = copy(OWN_ROOM[0], "student")
+    twice = copy(CHAPTERS[0], "student")
     twice.cells.append(tagged(twice, "check")[0])
     assert ["is there 2 times" in said for said in precheck.problems(twice, released)] == [True]
     honest = ["x = torch.ones(3)\nx[0] = 2", "if x:\n    %matplotlib inline\nimport torch", "not Python at all"]
