@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from .. import neurons as nn
 from ..checks import checked_count
@@ -13,10 +12,10 @@ from ..datasets.common import take
 from ..heads import direct_effects, factor_shares, head_moments, kind_shares, textspan, token_maps, top_images
 from ..models import Clip
 from ..moments import TopK
-from ..plots import unnormalise
 from ..sandbox import Caption, Spec, fact_of_prompt, truth
 from ..stream import feed
 from ..texts import Pool
+from ..widgets.views import picture, rounded
 
 BATCH = 16  # images whose maps are made at the same time
 
@@ -61,7 +60,7 @@ def measure(
     shown = {image["number"] for entry in texts for image in entry["images"]}
     shown |= {image["number"] for entry in heads for text in entry["texts"] for image in text["images"]}
     shown |= {image["number"] for entry in neurons for image in entry["images"]}
-    pictures = {number: _picture(take(images, [number])[0][0]) for number in sorted(shown)}
+    pictures = {number: picture(take(images, [number])[0][0]) for number in sorted(shown)}
     about = {
         "model": clip.name, "layers": clip.n_layers, "heads": clip.n_heads, "grid": list(clip.grid), "images": len(images),
         "pool": len(pool.texts),
@@ -171,14 +170,8 @@ def _true(entry: dict, specs: list) -> dict:
 
 
 def _shown(numbers: Tensor, maps) -> list[dict]:
-    """Images by number, each with its map rounded to three digits, which is what a page shows."""
-    rounded = [[[float(f"{value:.3g}") for value in row] for row in each.tolist()] for each in maps]
-    return [{"number": number, "map": each} for number, each in zip(numbers.tolist(), rounded)]
+    return [{"number": number, "map": rounded(each)} for number, each in zip(numbers.tolist(), maps)]
 
 
 def _words(spec: Spec) -> str:
     return f"{spec.count} {spec.object}, {spec.colour}, {spec.texture}; {spec.scene}, {spec.weather}; {spec.style}"
-
-
-def _picture(pixels: Tensor):
-    return to_pil_image(unnormalise(pixels).movedim(-1, 0))

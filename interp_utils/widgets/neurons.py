@@ -45,7 +45,8 @@ def neuron_explorer(
 ) -> Explorer:
     """Pick a layer and a neuron; see its texts with signs and weights, its top images, and its activation map on each.
 
-    images: the dataset that the layers were fitted on; texts: of each layer's directions, by layer.
+    images: the dataset that the layers were fitted on; texts: of each layer's directions, by layer. Neurons are listed with their
+    first text, the one with the largest effects on top.
     """
     by_layer = {order.layer: order for order in orders}
     if not by_layer or set(by_layer) != set(texts):
@@ -54,12 +55,20 @@ def neuron_explorer(
     def draw(layer: int, neuron: int) -> tuple[plots.Picture, str]:
         return draw_neuron(images, by_layer[layer], texts[layer], neuron)
 
-    layers, most = sorted(by_layer), orders[0].clip.d_mlp - 1
-    return Explorer(
-        draw,
-        layer=ipywidgets.Dropdown(options=layers, value=layers[-1] if layer is None else layer, description="layer", **_STYLE),
-        neuron=ipywidgets.IntSlider(neuron, 0, most, description="neuron", continuous_update=False, **_STYLE),
-    )
+    def options(layer: int) -> list[tuple[str, int]]:
+        strength = by_layer[layer].thresholds
+        named = []
+        for number in strength.argsort(descending=True).tolist():
+            said = texts[layer].of(number, 1)
+            named.append((f"{number}: {'+' if said[0][1] > 0 else '-'} {said[0][0]}" if said else f"{number}", number))
+        return named
+
+    layer = max(by_layer) if layer is None else layer
+    level = ipywidgets.Dropdown(options=sorted(by_layer), value=layer, description="layer", **_STYLE)
+    number = ipywidgets.Dropdown(options=options(layer), value=neuron, description="neuron", **_STYLE)
+    # before the explorer listens, so that it never sees a neuron of another layer
+    level.observe(lambda change: setattr(number, "options", options(change["new"])), "value")
+    return Explorer(draw, layer=level, neuron=number)
 
 
 def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=None) -> tuple[plots.Picture, str]:

@@ -27,6 +27,8 @@ def test_neuron_explorer_at_both_ends(fitted, sandbox):
     seen = set()
     for layer in (5, 6):
         explorer.controls["layer"].value = layer
+        strength = {order.layer: order.thresholds for order in orders}[layer]
+        assert explorer.controls["neuron"].value == strength.argmax().item() or layer == 5, "the strongest is on top"
         for neuron in (0, sandbox.d_mlp - 1):
             explorer.controls["neuron"].value = neuron
             first, weight = texts[layer].of(neuron, 1)[0]

@@ -4,11 +4,18 @@ A module exports `render({model, el})`, as anywidget asks. It may import another
 modules of a widget nor those of a page on a disk from other files, so `source` puts an imported module in the line's place.
 """
 
+import base64
+import io
 import re
+import sys
 from importlib.resources import files
 
 import anywidget
 import traitlets
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from ...plots import unnormalise
 
 NAMES = ("head_grid", "patch_map", "unit_card")
 CSS = files(__name__).joinpath("views.css").read_text(encoding="utf-8")
@@ -31,6 +38,25 @@ def page_script() -> str:
     views = ",\n".join(f"{name}: {_closed(name)}" for name in NAMES)
     host = files(__name__).joinpath("page.js").read_text(encoding="utf-8")
     return f"(() => {{\nconst views = {{\n{views}\n}};\n{host}}})();\n"
+
+
+def rounded(values: Tensor) -> list:
+    """Numbers of three digits in nested lists, as views take them."""
+    if values.ndim > 1:
+        return [rounded(part) for part in values]
+    return [float(f"{value:.3g}") for value in values.tolist()]
+
+
+def picture(pixels: Tensor):
+    """Preprocessed pixels [3, H, W] as a PIL image to look at."""
+    return to_pil_image(unnormalise(pixels).movedim(-1, 0))
+
+
+def address(pixels: Tensor) -> str:
+    """Preprocessed pixels [3, H, W] as an address that holds the picture itself."""
+    drawn = io.BytesIO()
+    picture(pixels).save(drawn, "webp", quality=90)
+    return "data:image/webp;base64," + base64.b64encode(drawn.getvalue()).decode()
 
 
 class HeadGrid(anywidget.AnyWidget):
@@ -61,3 +87,23 @@ class UnitCard(anywidget.AnyWidget):
     label = traitlets.Unicode().tag(sync=True)
     texts, images = traitlets.List().tag(sync=True), traitlets.List().tag(sync=True)
     percent = traitlets.Bool(False).tag(sync=True)
+
+
+class Manners(anywidget.AnyWidget):
+    """What an explorer needs of the browser: a busy sign, names of its controls, and keys that stay its own.
+
+    live: whether a browser runs this, and so the other views. `done` says that the kernel has answered.
+    """
+
+    _esm, _css = source("manners"), CSS
+    live = traitlets.Bool(False).tag(sync=True)
+    answers = traitlets.Int(0).tag(sync=True)
+
+    def done(self) -> None:
+        self.answers += 1
+
+
+def let_in_colab() -> None:
+    """Colab shows widgets that are not ipywidgets' own once a session has asked for them."""
+    if "google.colab" in sys.modules:
+        sys.modules["google.colab"].output.enable_custom_widget_manager()
