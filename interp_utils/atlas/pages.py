@@ -211,7 +211,9 @@ document.getElementById("search").addEventListener("input", (event) => {
   for (const item of document.querySelectorAll("#texts li")) item.hidden = !item.textContent.toLowerCase().includes(wanted);
 });</script>"""
 _PAGE_CSS = """
-html { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5; }
+html { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5; background: #fff; color: #1b1b1b; }
+a { color: #0b57d0; }
+@media (prefers-color-scheme: dark) { html { background: #121212; color: #e8e8e8; } a { color: #8ab4f8; } }
 body { margin: 0 auto; max-width: 60rem; padding: 0.5rem 1rem 3rem; overflow-wrap: anywhere; }
 nav { padding: 0.4rem 0; }
 h1 { font-size: 1.6rem; }

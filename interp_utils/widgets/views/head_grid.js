@@ -20,7 +20,6 @@ function render({ model, el }) {
   const said = make("p", { className: "iu-said" });
   const grid = make("div", { className: "iu-grid" });
   grid.setAttribute("role", "grid");
-  grid.setAttribute("data-lm-suppress-shortcuts", "true"); // or JupyterLab takes the arrow keys, and "x" cuts the cell
 
   // Only one cell can be reached by Tab; the arrow keys go on from there.
   function move(event) {

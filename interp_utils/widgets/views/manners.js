@@ -32,7 +32,8 @@ function render({ model, el }) {
       if (tries) setTimeout(settle, 50, tries - 1);
       return;
     }
-    box.setAttribute("data-lm-suppress-shortcuts", "true");
+    // JupyterLab looks for this at the part that has the focus itself.
+    box.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
     box.addEventListener("change", busy);
     box.addEventListener("pointerup", (event) => event.target.closest(".noUi-target, .jupyter-button") && busy());
     new MutationObserver(nameSliders).observe(box, { childList: true, subtree: true });

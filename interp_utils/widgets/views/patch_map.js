@@ -15,7 +15,6 @@ function render({ model, el }) {
   frame.className = "iu-map";
   grid.className = "iu-patches";
   grid.setAttribute("role", "grid");
-  grid.setAttribute("data-lm-suppress-shortcuts", "true");
   said.className = "iu-said";
 
   const shown = () => model.get("maps")[model.get("picked")] ?? model.get("maps")[0];
