@@ -4,7 +4,7 @@
 # make rehearse    every notebook under the presets for real models, on stand-ins of their downloads
 # make student / make solutions    write copies of the notebooks for a class, without and with the answers
 # make grade-test    hand out, fill in, mark and give back copies with nbgrader, in an environment of its own
-# make notebooks / make book    execute the notebooks in place / render them as HTML into build/book
+# make notebooks / make book    execute the notebooks in place / write them as pages into build/book, with an atlas of the sandbox
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -37,7 +37,8 @@ notebooks: .venv/.test
 	$(BIN)/python notebooks/execute.py
 
 book: .venv/.test
-	$(BIN)/jupyter nbconvert --to html --output-dir build/book notebooks/*.ipynb
+	$(BIN)/python -m interp_utils.atlas --out build/book/atlas --notebooks ..
+	$(BIN)/python -m interp_utils.book --out build/book
 
 benchmarks: .venv/.test
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done

@@ -1,13 +1,12 @@
 """The atlas says what the package measures, and its pages lead nowhere but to each other."""
 
 import json
-from html.parser import HTMLParser
-from urllib.parse import urlsplit
 
 import open_clip
 import pytest
 import torch
 from conftest import noise, tiny_model
+from pages import crawl
 
 import interp_utils as iu
 from interp_utils import atlas
@@ -26,74 +25,19 @@ def found():
 
 @pytest.fixture(scope="module")
 def pages(found, tmp_path_factory):
-    out = tmp_path_factory.mktemp("atlas")
+    out, book = tmp_path_factory.mktemp("atlas"), tmp_path_factory.getbasetemp() / "book"
+    book.mkdir()
+    for name in ("02_attention_heads", "03_neurons"):
+        (book / f"{name}.html").write_text(f"<title>{name}</title>")
     return out, atlas.write(found[2], out, notebooks="../book")
-
-
-class Links(HTMLParser):
-    """Addresses that a page asks for or leads to, its pictures without alt, and the models of its views."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.addresses, self.mute, self.models, self.title, self._in = [], [], [], "", ""
-        self.feed(page.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.addresses += [given[name] for name in ("href", "src") if name in given]
-        self._in = "model" if given.get("type") == "application/json" else tag
-        if tag == "img" and not given.get("alt"):
-            self.mute.append(given["src"])
-
-    def handle_data(self, data):
-        if self._in == "model":
-            self.models.append(json.loads(data))
-        self.title += data if self._in == "title" else ""
-
-    def handle_endtag(self, tag):
-        self._in = ""
-
-
-def addresses_in(model):
-    """Links and pictures that a view will show."""
-    if isinstance(model, dict):
-        for name, value in model.items():
-            if name in ("link", "image") and isinstance(value, str):
-                yield value
-            elif name == "links":
-                yield from value
-            else:
-                yield from addresses_in(value)
-    elif isinstance(model, list):
-        for each in model:
-            yield from addresses_in(each)
 
 
 def test_crawl_no_dead_link_no_missing_picture_no_other_host(pages):
     out, written = pages
-    seen, reached, todo = set(), set(), [written[0]]
-    while todo:
-        page = todo.pop()
-        if page in reached:
-            continue
-        reached.add(page)
-        links = Links(page)
-        assert links.title and not links.mute
-        for address in [*links.addresses, *(each for model in links.models for each in addresses_in(model))]:
-            parts = urlsplit(address)
-            if address == "data:,":
-                continue
-            assert not parts.scheme and not parts.netloc, f"{page.name} leads to {address}"
-            target = (page.parent / parts.path).resolve()
-            if target.parent == (out / "../book").resolve():
-                assert target.name in ("02_attention_heads.html", "03_neurons.html")
-                continue
-            assert target.is_file(), f"{page.name} leads to {address}, which is not there"
-            seen.add(target)
-            if target.suffix == ".html":
-                todo.append(target)
-    assert {page.resolve() for page in reached} == {page.resolve() for page in written}, "a page that no link leads to"
-    assert {file for file in seen if file.suffix == ".webp"} == set((out / "images").iterdir()), "a picture that no page shows"
+    reached, files = crawl(written[0])
+    assert reached == {page.resolve() for page in [*written, *(out.parent / "book").iterdir()]}, "a page that no link leads to"
+    pictures = {file for file in files if file.suffix == ".webp"}
+    assert pictures == {file.resolve() for file in (out / "images").iterdir()}, "a picture that no page shows"
     for file in (out / "atlas.js", out / "atlas.css", out / "index.html"):
         assert not any(word in file.read_text(encoding="utf-8") for word in ("http:", "https:", "//cdn", "@import", "fetch("))
 

@@ -45,10 +45,13 @@ def chromium():
 
 @pytest.fixture
 def lab(tmp_path):
-    """start({name: notebook}) serves them with the course's settings; returns the address of one with its token."""
+    """start({name: notebook}) serves them with the course's settings; returns the address of one with its token.
+
+    without: extensions of JupyterLab to leave out.
+    """
     servers = []
 
-    def start(notebooks: dict[str, nbformat.NotebookNode]):
+    def start(notebooks: dict[str, nbformat.NotebookNode], without: tuple[str, ...] = ()):
         root, settings = tmp_path / "notebooks", tmp_path / "settings"
         root.mkdir()
         for name, notebook in notebooks.items():
@@ -59,6 +62,8 @@ def lab(tmp_path):
         settings.mkdir()
         ours = json.loads((SETTINGS / "overrides.json").read_text())
         (settings / "overrides.json").write_text(json.dumps(ours | ALL_CELLS))
+        disabled = {"disabledExtensions": dict.fromkeys(without, True)}
+        (settings / "page_config.json").write_text(json.dumps(disabled))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

@@ -130,10 +130,8 @@ def test_the_head_explorer(chromium, lab, theme):
 
 
 def test_without_anywidgets_part_of_jupyter_controls_and_picture_stay(chromium, lab):
-    context = chromium.new_context()
-    context.route("**/anywidget/**", lambda route: route.abort())
-    page = watched(context)
-    cells = run_all(page, lab({"heads.ipynb": HEADS})("heads.ipynb"))
+    page = watched(chromium.new_context())
+    cells = run_all(page, lab({"heads.ipynb": HEADS}, without=("anywidget",))("heads.ipynb"))
     box = cells.locator(".iu-explorer").first
     assert box.locator(".iu-view img").is_visible()
     box.get_by_label("image", exact=True).select_option(index=4)
