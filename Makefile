@@ -20,7 +20,7 @@ test: .venv/.test
 
 # Chromium is the system's, or Debian's where we may install it; axe-core, which judges accessibility, comes from npm's registry.
 test-browser: .venv/.browser
-	command -v chromium chromium-browser google-chrome >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core; }
+	command -v chromium || command -v chromium-browser || command -v google-chrome || { apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core; }
 	test -e build/browser/node_modules/axe-core || npm install --silent --prefix build/browser axe-core@4 || true
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser tests/browser
 

@@ -128,10 +128,10 @@ a { color: #0b57d0; }
 body { display: grid; grid-template-columns: 13rem minmax(0, 54rem); gap: 1.5rem; margin: 1rem; }
 nav ul { list-style: none; padding: 0; position: sticky; top: 1rem; }
 nav li { margin: 0.4rem 0; }
-pre { overflow-x: auto; padding: 0.5rem; border-left: 3px solid #8886; margin: 0.4rem 0; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: 0.5rem; border-left: 3px solid #8886; margin: 0.4rem 0; }
 img { max-width: 100%; height: auto; background: #fff; }
-table { border-collapse: collapse; display: block; overflow-x: auto; }
-td, th { padding: 0.1rem 0.6rem; text-align: left; }
+table { border-collapse: collapse; }
+td, th { padding: 0.1rem 0.6rem; text-align: left; overflow-wrap: anywhere; }
 math[display="block"] { overflow-x: auto; max-width: 100%; }
 .prompt { display: none; }
 @media (max-width: 800px) { body { display: block; } nav ul { position: static; columns: 2; } }
