@@ -26,7 +26,11 @@ ALL_CELLS = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 RAN = """() => { const panel = window.jupyterapp.shell.currentWidget;
   const code = panel.content.widgets.filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim());
-  return panel.sessionContext.session.kernel.status === 'idle' && code.every(cell => cell.model.executionCount !== null); }"""
+  const failed = code.some(cell => cell.model.outputs.toJSON().some(output => output.output_type === 'error'));
+  const ran = code.filter(cell => cell.model.executionCount !== null).length;
+  window.ran = `${ran} of ${code.length} cells`;
+  return panel.sessionContext.session.kernel.status === 'idle' && (failed || ran === code.length);
+}"""
 ERRORS = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
 
 
@@ -111,11 +115,16 @@ def watched(context):
 
 
 def run_all(page, address: str, seconds: int = 300):
-    """Open a notebook and run all its cells."""
+    """Open a notebook and run all its cells, up to the first error."""
+    import playwright.sync_api
+
     page.goto(address)
     page.wait_for_function(IDLE, timeout=120_000)
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-    page.wait_for_function(RAN, timeout=1000 * seconds)
+    try:
+        page.wait_for_function(RAN, timeout=1000 * seconds)
+    except playwright.sync_api.TimeoutError:
+        pytest.fail(f"after {seconds} s {page.evaluate('window.ran')} had run")
     return page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
 
 

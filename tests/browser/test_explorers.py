@@ -146,7 +146,8 @@ def test_notebook_01(chromium, lab):
     page = watched(chromium.new_context(viewport={"width": 1280, "height": 1000}))
     cells = run_all(page, lab({name: nbformat.read(ROOT / "notebooks" / name, 4)})(name), seconds=570)
     assert page.get_by_text("get notified about").count() == 0, "a prompt for news"
-    assert cells.locator(ERRORS.split(",")[0]).count() == 0
+    errors = cells.locator(ERRORS.split(",")[0])
+    assert errors.count() == 0, errors.first.inner_text()
     box = cells.locator(".iu-explorer").first
     box.scroll_into_view_if_needed()
     watch = Watch(page, box)
