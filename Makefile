@@ -1,23 +1,30 @@
-# make lab    open the notebooks in JupyterLab
+# make lab    open the notebooks in JupyterLab, as copies in my_notebooks/ that are yours
 # make test   everything that CI runs: lint, unit tests, every notebook
+# make test-browser    drive the explorers and the atlas in Chromium, as a reader would
 # make rehearse    every notebook under the presets for real models, on stand-ins of their downloads
 # make student / make solutions    write copies of the notebooks for a class, without and with the answers
 # make grader        an environment with nbgrader, in build/nbgrader, whose kernel is this course's
 # make grade-test    hand out, fill in, mark and give back copies of every chapter with it
 # make slides        slides of the chapters, from cells that are tagged so, in build/slides
-# make notebooks / make book    execute the notebooks in place / render them as HTML into build/book
+# make notebooks / make book    execute the notebooks in place / write them as pages into build/book, with an atlas of the sandbox
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test rehearse student solutions grader grade-test slides notebooks book benchmarks clean
+.PHONY: lab test test-browser rehearse student solutions grader grade-test slides notebooks book benchmarks clean
 
 lab: .venv/.lab
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+	$(BIN)/python -m interp_utils.lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# Chromium is the system's, or Debian's where we may install it; axe-core, which judges accessibility, comes from npm's registry.
+test-browser: .venv/.browser
+	command -v chromium || command -v chromium-browser || command -v google-chrome || { apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core; }
+	test -e build/browser/node_modules/axe-core || npm install --silent --prefix build/browser axe-core@4 || true
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser tests/browser
 
 rehearse: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/rehearsal/rehearse.py
@@ -43,14 +50,20 @@ notebooks: .venv/.test
 	$(BIN)/python notebooks/execute.py
 
 book: .venv/.test
-	$(BIN)/jupyter nbconvert --to html --output-dir build/book notebooks/*.ipynb
+	$(BIN)/python -m interp_utils.atlas --out build/book/atlas --notebooks ..
+	$(BIN)/python -m interp_utils.book --out build/book
 
 benchmarks: .venv/.test
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
+# Most of torch's Linux build on PyPI is CUDA. Without an NVIDIA card its own index has a build for the CPU; out of reach of that, PyPI's will do.
+CPU_TORCH := $(if $(shell command -v nvidia-smi),,$(filter Linux,$(shell uname -s)))
+
 # A stamp per extra: nothing is installed again until pyproject.toml changes.
 .venv/.%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(if $(CPU_TORCH),$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet --retries 0 --timeout 10 \
+		--index-url https://download.pytorch.org/whl/cpu torch torchvision || true)
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
 

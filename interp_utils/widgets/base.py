@@ -1,58 +1,143 @@
-"""The shell of all widgets: controls above a figure and a sentence."""
+"""The shell of all widgets: controls above a sentence, views that answer in the browser, and a figure."""
 
 import base64
 import html
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from threading import RLock
 
 import ipywidgets
 
 from .. import plots
 from ..tokens import CutOff
+from .views import Manners, let_in_colab
 
 
 class Explorer(ipywidgets.VBox):
     """Controls above a figure that `draw(**values)` returns together with a sentence that says what it shows.
 
     The figure lives in a trait as an <img> whose alt text is the sentence, so it can be read, tested and saved. An error in
-    `draw`, or in the drawing of its figure, is raised when the explorer is made, and shown in its status line (`status`) after a
-    control was moved. The sentence ends with a warning of texts that were cut off.
+    `draw`, or in the drawing of its figure, is raised when the explorer is made; after a control was moved it is shown in place of
+    the sentence (`status`), above the last good picture, greyed. The sentence ends with a warning of texts that were cut off.
+
+    views: of `widgets.views`, which `show(**values)` fills; it returns the sentence. Once a browser shows them, they take the place
+    of the figure, which is drawn only where no view can run: on GitHub, in a saved notebook, without anywidget's part of Jupyter.
     """
 
-    def __init__(self, draw: Callable[..., tuple[plots.Picture, str]], **controls: ipywidgets.Widget):
-        self.draw, self.controls = draw, controls
+    _ipython_display_ = None  # by which ipywidgets 7 would display itself, without the picture
+
+    def __init__(
+        self,
+        draw: Callable[..., tuple[plots.Picture, str]],
+        views: Sequence[ipywidgets.Widget] = (),
+        show: Callable[..., str] | None = None,
+        **controls: ipywidgets.Widget,
+    ):
+        let_in_colab()
+        self.draw, self.show, self.views, self.controls = draw, show, tuple(views), controls
         self._one_at_a_time = RLock()  # JupyterLab may handle two events at once; the last must win
-        self.view, self.status = ipywidgets.HTML(), ipywidgets.HTML()
+        self._shown, self._painted, self._held = None, None, False
+        self.view, self.status, self.manners = ipywidgets.HTML(), ipywidgets.HTML(), Manners()
         self.view.add_class("iu-view")
         self.status.add_class("iu-status")
-        super().__init__([ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}), self.view, self.status])
+        row = {"flex_flow": "row wrap"}
+        parts = [ipywidgets.HBox(list(controls.values()), layout=row), self.status]
+        parts += [ipywidgets.HBox(list(views), layout=row)] if views else []
+        super().__init__([*parts, self.view, self.manners])
+        self.add_class("iu-explorer")
         for control in controls.values():
             control.observe(self.refresh, "value")
+        self.manners.observe(self._live, "live")
         self.refresh()
 
+    def move(self, **values) -> None:
+        """Set several controls, then draw once."""
+        self._held = True
+        try:
+            for name, value in values.items():
+                self.controls[name].value = value
+        finally:
+            self._held = False
+        self.refresh({})
+
     def refresh(self, change=None) -> None:
+        """Draw what the controls say; after a `change` of theirs only if that is not what is shown."""
+        if self._held:
+            return
         with self._one_at_a_time:
+            values = {name: control.value for name, control in self.controls.items()}
+            if change is not None and values == self._shown:
+                self.manners.done()
+                return
             try:
-                with warnings.catch_warnings(record=True) as said:
+                with self._busy(), warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always", CutOff)
-                    figure, alt = self.draw(**{name: control.value for name, control in self.controls.items()})
-                png = figure.png()
+                    alt = self.show(**values) if self.show else None
+                    if not self._answered:
+                        alt = self._paint(values)
             except Exception as error:
-                self.alt = f"{type(error).__name__}: {error}"
-                self.status.value = f"<b>{html.escape(self.alt)}</b>"
+                self._shown, self.alt = None, f"{type(error).__name__}: {error}"
+                self.status.value = _sentence(f"<b>{html.escape(self.alt)}</b>")
+                self.view.add_class("iu-stale")
                 if change is None:
                     raise
                 return
             notes = dict.fromkeys(str(each.message) for each in said if issubclass(each.category, CutOff))
-            self.png, self.width, self.alt = png, figure.width, "; ".join([alt, *notes])
-            source = base64.b64encode(self.png).decode()
-            style = f"width: {self.width}px; max-width: 100%"
-            self.view.value = f'<img alt="{html.escape(self.alt)}" style="{style}" src="data:image/png;base64,{source}">'
-            self.status.value = html.escape(self.alt)
+            self._shown, self.alt = values, "; ".join([alt, *notes])
+            self.view.remove_class("iu-stale")
+            self.status.value = _sentence(html.escape(self.alt))
+            if not self._answered:
+                source = base64.b64encode(self.png).decode()
+                style = f"width: {self.width}px; max-width: 100%"
+                self.view.value = f'<img alt="{html.escape(self.alt)}" style="{style}" src="data:image/png;base64,{source}">'
+
+    @property
+    def png(self) -> bytes:
+        """The figure of what is shown."""
+        if self._shown is not None and self._painted != self._shown:  # a browser has had views in its place
+            self._paint(self._shown)
+        return self._png
+
+    def _paint(self, values: dict) -> str:
+        figure, alt = self.draw(**values)
+        self._png, self.width, self._painted = figure.png(), figure.width, values
+        return alt
+
+    @property
+    def _answered(self) -> bool:
+        """Whether a browser shows the views, so that nobody sees the figure."""
+        return bool(self.views) and self.manners.live
+
+    def _live(self, change) -> None:
+        self.view.layout.display = "none" if self._answered else None
+        if not self._answered:
+            self.refresh()
+
+    @contextmanager
+    def _busy(self):
+        self.view.add_class("iu-busy")
+        try:
+            yield
+        finally:
+            self.view.remove_class("iu-busy")
+            self.manners.done()
 
     def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        picture = {"image/png": base64.b64encode(self.png).decode()}
+        if hasattr(super(), "_repr_mimebundle_"):
+            bundle = super()._repr_mimebundle_(**kwargs)
+            data = bundle[0] if isinstance(bundle, tuple) else bundle
+        else:  # ipywidgets 7
+            view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+            data = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": view}
+        picture = {"image/png": base64.b64encode(self.png).decode()}  # which sets the width
         return {**(data or {}), **picture}, {"image/png": {"width": self.width, "alt": self.alt}}
+
+
+def counted(n: int, what: str) -> str:
+    """ "1 unit", "2 units"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _sentence(markup: str) -> str:
+    return f'<p role="status" style="margin: 0; line-height: 1.4">{markup}</p>'

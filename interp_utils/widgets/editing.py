@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .. import plots
 from ..rosetta import Correlation, Dictionary, Generator, copy_paste, edit, own_pairs, set_units, shift, unit_map, zoom
-from .base import Explorer
+from .base import Explorer, counted
 
 MOVES = {
     "shift right": shift(0.25), "shift left": shift(-0.25), "shift down": shift(down=0.25), "shift up": shift(down=-0.25),
@@ -51,7 +51,7 @@ def draw_edit(
     left = -2 * done.result.history["match"].mean(1)
     of = ALL if concept is None else f"concept {concept}"
     said = f"squared distance from the edited maps {left[0]:.2f} before, {left[-1]:.2f} after"
-    return figure, f"{what}, {of}, {len(numbers)} units: {said}"
+    return figure, f"{what}, {of}, {counted(len(numbers), 'unit')}: {said}"
 
 
 def edit_explorer(generator: Generator, own: Correlation, dictionary: Dictionary, latents: tuple[Tensor, ...]) -> Explorer:

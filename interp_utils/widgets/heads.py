@@ -11,6 +11,7 @@ from ..heads.textspan import Head
 from ..models import Clip
 from ..stream import pixels_and_target
 from .base import Explorer
+from .views import HeadGrid, PatchMap, address, rounded
 
 
 def draw_head(
@@ -33,41 +34,79 @@ def text_direction(clip: Clip, text: str, against: list[str]) -> Tensor:
 
 
 def _draw_head(effects, direction: Tensor, layer: int, head: int, text: str) -> tuple[plots.Picture, str]:
-    clip, norm = effects.clip, effects.total().norm()
-    scores = effects.scores(direction[None], over="head")[0, :, :, 0] / norm
-    tokens = effects.head_tokens(layer, head)[0] @ direction.to(norm) / norm
-    figure = plots.head_view(effects.pixels[0], scores, tokens, clip.grid, layer, head, text)
+    scores, tokens = _scores(effects, direction)
+    figure = plots.head_view(effects.pixels[0], scores, tokens[layer, head], effects.clip.grid, layer, head, text)
+    return figure, _head_sentence(scores, layer, head, text)
+
+
+def _scores(effects, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """Of every head [L, H], and of each token through it [L, H, N], as shares of the representation's length."""
+    norm = effects.total().norm()
+    tokens = effects.scores(direction[None], over="head_token")[0, ..., 0]
+    return effects.scores(direction[None], over="head")[0, :, :, 0] / norm, tokens / norm
+
+
+def _head_sentence(scores: Tensor, layer: int, head: int, text: str) -> str:
     rank = int((scores > scores[layer, head]).sum()) + 1
-    return figure, (
+    return (
         f"L{layer}H{head} adds {scores[layer, head]:+.3f} to the match of this image with “{text}”: "
         f"rank {rank} of {scores.numel()} heads"
     )
 
 
 def head_explorer(clip: Clip, images: list[Tensor], against: list[str], text: str, names: list[str] | None = None) -> Explorer:
-    """Pick an image, a layer, a head and a text; see the score of every head and the token map of the one picked.
+    """Pick an image, a head and a text; see the score of every head and the token map of the one picked.
 
     images: a dataset as `stream.feed` takes it; against: texts whose mean is subtracted from the text; names: of the images.
+    The head is picked in the grid of all heads, or with the sliders; the map's patches tell their values.
     """
     if len(images) == 0:
         raise ValueError("need at least one image")
-    effects = {}
+    labels = names or [f"image {k}" for k in range(len(images))]
+    grid = HeadGrid(rows=clip.n_layers, columns=clip.n_heads, shown="score", label="heads")
+    patches = PatchMap(names=[f"L{layer}H{head}" for layer in range(clip.n_layers) for head in range(clip.n_heads)])
+    effects, latest = {}, {}
 
-    def draw(image: int, layer: int, head: int, text: str) -> tuple[plots.Picture, str]:
+    def seen(image: int):
         if image not in effects:
             pixels, _ = pixels_and_target(images[image], clip.preprocess)
             effects[image] = direct_effects(clip, pixels[None])
-        return _draw_head(effects[image], text_direction(clip, text, against), layer, head, text)
+        return effects[image]
+
+    def draw(image: int, layer: int, head: int, text: str) -> tuple[plots.Picture, str]:
+        return _draw_head(seen(image), text_direction(clip, text, against), layer, head, text)
+
+    def show(image: int, layer: int, head: int, text: str) -> str:
+        if latest.get("of") != (image, text):
+            latest["scores"], tokens = _scores(seen(image), text_direction(clip, text, against))
+            latest["of"] = image, text
+            maps = tokens[..., clip.n_prefix :].flatten(0, 1).unflatten(-1, clip.grid)
+            with patches.hold_sync():
+                patches.image, patches.alt = address(seen(image).pixels[0]), labels[image]
+                patches.maps = rounded(maps)
+            grid.scores = {"score": rounded(latest["scores"].flatten())}
+        grid.picked = patches.picked = layer * clip.n_heads + head
+        return _head_sentence(latest["scores"], layer, head, text)
 
     slider = {"style": {"description_width": "50px"}, "continuous_update": False}
-    options = [(name, k) for k, name in enumerate(names or [f"image {k}" for k in range(len(images))])]
-    return Explorer(
+    explorer = Explorer(
         draw,
-        image=ipywidgets.Dropdown(options=options, value=0, description="image", style=slider["style"]),
+        [grid, patches],
+        show,
+        image=ipywidgets.Dropdown(options=[*zip(labels, range(len(images)))], value=0, description="image", style=slider["style"]),
         layer=ipywidgets.IntSlider(clip.n_layers - 1, 0, clip.n_layers - 1, description="layer", **slider),
         head=ipywidgets.IntSlider(0, 0, clip.n_heads - 1, description="head", **slider),
         text=ipywidgets.Text(text, description="text", **slider),
     )
+    explorer.linked = ipywidgets.jslink((grid, "picked"), (patches, "picked"))  # in the browser, whatever the kernel does
+
+    def pick(change) -> None:
+        layer, head = divmod(change["new"], clip.n_heads)
+        if (layer, head) != (explorer.controls["layer"].value, explorer.controls["head"].value):
+            explorer.move(layer=layer, head=head)
+
+    grid.observe(pick, "picked")
+    return explorer
 
 
 def draw_span(

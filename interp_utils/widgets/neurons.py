@@ -11,6 +11,7 @@ from ..neurons import SecondOrder, SparseTexts, activation_maps, discover_concep
 from ..sandbox import Caption, fact_of_prompt, truth
 from ..stream import pixels_and_target
 from .base import Explorer
+from .views import UnitCard, address, rounded
 
 OWN = "my own image"
 _STYLE = {"style": {"description_width": "50px"}}
@@ -24,6 +25,12 @@ def draw_neuron(
     images: the dataset that the layer was fitted on; texts: of the layer's directions. Raises IndexError for a neuron that is
     not there, RuntimeError for a layer that is not fitted.
     """
+    found, sentence = _neuron(images, order, texts, neuron, n_texts, n_images)
+    return plots.neuron_view(f"L{order.layer}N{neuron}", *found), sentence
+
+
+def _neuron(images, order: SecondOrder, texts: SparseTexts, neuron: int, n_texts: int = 6, n_images: int = 6):
+    """What a neuron's figure and its card show: its texts, their weights, its top images, x of each, maps; and the sentence."""
     fitted = order.rank_one
     if not 0 <= neuron < len(fitted.directions):
         raise IndexError(f"no neuron {neuron}: layer {order.layer} has {len(fitted.directions)}")
@@ -33,11 +40,11 @@ def draw_neuron(
     along = order.on(pixels).less(fitted.centre).along(fitted.lines)[:, neuron].tolist()
     maps = activation_maps(order.clip, pixels, order.layer, [neuron])[:, 0]
     share = fitted.top_share[neuron].item()
-    figure = plots.neuron_view(name, [text for text, _ in said], [weight for _, weight in said], list(pixels), along, maps)
+    found = [text for text, _ in said], [weight for _, weight in said], list(pixels), along, maps
     if not said:
-        return figure, f"{name} writes nothing that a text describes"
+        return found, f"{name} writes nothing that a text describes"
     words = ", ".join(f"{'+' if weight > 0 else '-'}“{text}”" for text, weight in said[:4])
-    return figure, f"{name} writes {words}; one direction carries {share:.0%} of its largest effects"
+    return found, f"{name} writes {words}; one direction carries {share:.0%} of its largest effects"
 
 
 def neuron_explorer(
@@ -45,7 +52,8 @@ def neuron_explorer(
 ) -> Explorer:
     """Pick a layer and a neuron; see its texts with signs and weights, its top images, and its activation map on each.
 
-    images: the dataset that the layers were fitted on; texts: of each layer's directions, by layer.
+    images: the dataset that the layers were fitted on; texts: of each layer's directions, by layer. Neurons are listed with their
+    first text, the one with the largest effects on top.
     """
     by_layer = {order.layer: order for order in orders}
     if not by_layer or set(by_layer) != set(texts):
@@ -54,12 +62,32 @@ def neuron_explorer(
     def draw(layer: int, neuron: int) -> tuple[plots.Picture, str]:
         return draw_neuron(images, by_layer[layer], texts[layer], neuron)
 
-    layers, most = sorted(by_layer), orders[0].clip.d_mlp - 1
-    return Explorer(
-        draw,
-        layer=ipywidgets.Dropdown(options=layers, value=layers[-1] if layer is None else layer, description="layer", **_STYLE),
-        neuron=ipywidgets.IntSlider(neuron, 0, most, description="neuron", continuous_update=False, **_STYLE),
-    )
+    card = UnitCard(label="weight of each text in the direction; images with the largest effects (x times 100), where it is active")
+
+    def show(layer: int, neuron: int) -> str:
+        (said, weights, pixels, along, maps), sentence = _neuron(images, by_layer[layer], texts[layer], neuron)
+        limit = maps.abs().max().item()
+        card.texts = [{"text": text, "value": weight} for text, weight in zip(said, weights)]
+        card.images = [
+            {"image": address(image), "alt": f"top image {k + 1}, x = {100 * x:+.2f}", "map": rounded(each), "limit": limit}
+            for k, (image, x, each) in enumerate(zip(pixels, along, maps))
+        ]
+        return sentence
+
+    def options(layer: int) -> list[tuple[str, int]]:
+        strength = by_layer[layer].thresholds
+        named = []
+        for number in strength.argsort(descending=True).tolist():
+            said = texts[layer].of(number, 1)
+            named.append((f"{number}: {'+' if said[0][1] > 0 else '-'} {said[0][0]}" if said else f"{number}", number))
+        return named
+
+    layer = max(by_layer) if layer is None else layer
+    level = ipywidgets.Dropdown(options=sorted(by_layer), value=layer, description="layer", **_STYLE)
+    number = ipywidgets.Dropdown(options=options(layer), value=neuron, description="neuron", **_STYLE)
+    # before the explorer listens, so that it never sees a neuron of another layer
+    level.observe(lambda change: setattr(number, "options", options(change["new"])), "value")
+    return Explorer(draw, [card], show, layer=level, neuron=number)
 
 
 def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=None) -> tuple[plots.Picture, str]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from .. import plots
 from ..rosetta import Correlation, Dictionary, Generator, UnitModel, best_buddies, unit_map
 from ..rounding import negligible
-from .base import Explorer
+from .base import Explorer, counted
 
 Reference = UnitModel | Generator
 Inputs = Tensor | tuple[Tensor, ...]  # images in 0..1, or the latents that a generator sampled
@@ -63,7 +63,7 @@ def draw_concept(
     units = {reference.name: chosen.number} | dict(zip(dictionary.models, dictionary.partners[place].tolist()))
     figure = draw_units(reference, models, inputs, units)
     said = ", ".join(f"{short(name)} {chosen.correlations[name]:.2f}" for name in dictionary.models)
-    return figure, f"concept {concept}, {len(entries)} units; {chosen.unit} correlates with its partners: {said}"
+    return figure, f"concept {concept}, {counted(len(entries), 'unit')}; {chosen.unit} correlates with its partners: {said}"
 
 
 def dictionary_explorer(reference: Reference, models: dict[str, UnitModel], inputs: Inputs, dictionary: Dictionary) -> Explorer:
@@ -75,12 +75,15 @@ def dictionary_explorer(reference: Reference, models: dict[str, UnitModel], inpu
     def draw(concept: int, entry: int) -> tuple[plots.Picture, str]:
         return draw_concept(reference, models, inputs, dictionary, concept, entry)
 
-    most = max(map(len, concepts)) - 1
-    return Explorer(
-        draw,
-        concept=ipywidgets.IntSlider(0, 0, len(concepts) - 1, description="concept", continuous_update=False, **_STYLE),
-        entry=ipywidgets.IntSlider(0, 0, max(most, 1), description="unit", continuous_update=False, **_STYLE),
-    )
+    def units(concept: int) -> list[tuple[str, int]]:
+        return [(each.unit, place) for place, each in enumerate(concepts[concept])]
+
+    names = [(f"{k}: {each[0].unit}", k) for k, each in enumerate(concepts)]
+    choose = ipywidgets.Dropdown(options=names, value=0, description="concept", **_STYLE)
+    entry = ipywidgets.Dropdown(options=units(0), value=0, description="unit", **_STYLE)
+    # only units that the concept has; before the explorer listens, so that it never sees those of another
+    choose.observe(lambda change: setattr(entry, "options", units(change["new"])), "value")
+    return Explorer(draw, concept=choose, entry=entry)
 
 
 def draw_partners(
@@ -125,8 +128,8 @@ def unit_explorer(
         return draw_partners(reference, models, inputs, matches, model, unit)
 
     model, unit = start or (next(iter(models)), 0)
-    most = {name: len(match.b) - 1 for name, match in matches.items()}
     choose = ipywidgets.Dropdown(options=list(models), value=model, description="model", **_STYLE)
-    number = ipywidgets.BoundedIntText(unit, 0, most[model], description="unit", **_STYLE)
-    choose.observe(lambda change: setattr(number, "max", most[change["new"]]), "value")  # before the figure is drawn anew
+    number = ipywidgets.IntText(unit, description="unit", continuous_update=False, **_STYLE)
+    # of a smaller model the last; before the explorer listens. What is typed is not bounded in silence: an error says what there is
+    choose.observe(lambda change: setattr(number, "value", min(number.value, len(matches[change["new"]].b) - 1)), "value")
     return Explorer(draw, model=choose, unit=number)

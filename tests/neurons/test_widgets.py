@@ -27,11 +27,18 @@ def test_neuron_explorer_at_both_ends(fitted, sandbox):
     seen = set()
     for layer in (5, 6):
         explorer.controls["layer"].value = layer
+        strength = {order.layer: order.thresholds for order in orders}[layer]
+        assert explorer.controls["neuron"].value == strength.argmax().item() or layer == 5, "the strongest is on top"
         for neuron in (0, sandbox.d_mlp - 1):
             explorer.controls["neuron"].value = neuron
             first, weight = texts[layer].of(neuron, 1)[0]
             assert explorer.alt.startswith(f"L{layer}N{neuron} writes {'+' if weight > 0 else '-'}“{first}”")
             assert explorer.png[:4] == b"\x89PNG" and "<img alt=" in explorer.view.value
+            card = explorer.views[0]
+            assert [(each["text"], each["value"]) for each in card.texts] == texts[layer].of(neuron, 6)
+            top = {order.layer: order.rank_one for order in orders}[layer].top_images[0, neuron]
+            expected = neurons.activation_maps(sandbox, images[int(top)][0][None], layer, [neuron])[0, 0]
+            assert torch.allclose(torch.tensor(card.images[0]["map"]), expected, rtol=0.01, atol=1e-4)
             seen.add(explorer.png)
     assert len(seen) == 4, "moving a control did not change the picture"
 

@@ -19,10 +19,12 @@ def test_dictionary_explorer_at_both_ends(zoo):
     concepts = dictionary.concepts()
     for concept in (0, len(concepts) - 1):
         explorer.controls["concept"].value = concept
-        for entry in (0, explorer.controls["entry"].max):
+        assert [name for name, _ in explorer.controls["entry"].options] == [each.unit for each in concepts[concept]]
+        for entry in (0, len(concepts[concept]) - 1):
             explorer.controls["entry"].value = entry
-            unit = concepts[concept][min(entry, len(concepts[concept]) - 1)]
-            assert explorer.alt.startswith(f"concept {concept}, {len(concepts[concept])} units; {unit.unit} correlates")
+            unit, count = concepts[concept][entry], len(concepts[concept])
+            counted = f"{count} unit;" if count == 1 else f"{count} units;"
+            assert explorer.alt.startswith(f"concept {concept}, {counted} {unit.unit} correlates")
             assert f"resnet {unit.correlations['sandbox/resnet']:.2f}" in explorer.alt
             seen.add(explorer.png)
     assert len(seen) >= 2, "moving a control did not change the picture"
@@ -33,8 +35,7 @@ def test_unit_explorer_goes_through_the_reference(zoo):
     explorer = widgets.unit_explorer(reference, models, latents, matches, ("sandbox/resnet", 3))
     for model in models:
         explorer.controls["model"].value = model
-        assert explorer.controls["unit"].max == len(matches[model].b) - 1, "every unit of the model can be picked"
-        for unit in (0, explorer.controls["unit"].max):
+        for unit in (0, len(matches[model].b) - 1):
             explorer.controls["unit"].value = unit
             through = matches[model].matrix[:, unit].argmax().item()
             assert explorer.alt.startswith(f"through {reference.units.names[through]} of big_gan: ")

@@ -1,0 +1,109 @@
+"""Views that run in a browser, each one ES module: as widgets in a notebook, and on pages without a kernel.
+
+A module exports `render({model, el})`, as anywidget asks. It may import another by a line of its own; browsers open neither the
+modules of a widget nor those of a page on a disk from other files, so `source` puts an imported module in the line's place.
+"""
+
+import base64
+import io
+import re
+import sys
+from importlib.resources import files
+
+import anywidget
+import traitlets
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from ...plots import unnormalise
+
+NAMES = ("head_grid", "patch_map", "unit_card")
+CSS = files(__name__).joinpath("views.css").read_text(encoding="utf-8")
+_IMPORT = re.compile(r'^import (\w+) from "\./(\w+)\.js";$', re.M)
+
+
+def source(name: str) -> str:
+    """A view's ES module with what it imports in it."""
+    text = files(__name__).joinpath(f"{name}.js").read_text(encoding="utf-8")
+    return _IMPORT.sub(lambda found: f"const {found[1]} = {_closed(found[2])};", text)
+
+
+def _closed(name: str) -> str:
+    """A view as an expression, its own names hidden."""
+    return "(() => {\n" + source(name).replace("export default", "return") + "})()"
+
+
+def page_script() -> str:
+    """All views and the host for pages, as a plain script: browsers refuse modules of a page that is opened from a disk."""
+    views = ",\n".join(f"{name}: {_closed(name)}" for name in NAMES)
+    host = files(__name__).joinpath("page.js").read_text(encoding="utf-8")
+    return f"(() => {{\nconst views = {{\n{views}\n}};\n{host}}})();\n"
+
+
+def rounded(values: Tensor) -> list:
+    """Numbers of three digits in nested lists, as views take them."""
+    if values.ndim > 1:
+        return [rounded(part) for part in values]
+    return [float(f"{value:.3g}") for value in values.tolist()]
+
+
+def picture(pixels: Tensor):
+    """Preprocessed pixels [3, H, W] as a PIL image to look at."""
+    return to_pil_image(unnormalise(pixels).movedim(-1, 0))
+
+
+def address(pixels: Tensor) -> str:
+    """Preprocessed pixels [3, H, W] as an address that holds the picture itself."""
+    drawn = io.BytesIO()
+    picture(pixels).save(drawn, "webp", quality=90)
+    return "data:image/webp;base64," + base64.b64encode(drawn.getvalue()).decode()
+
+
+class HeadGrid(anywidget.AnyWidget):
+    """Layers x heads, each cell coloured by a number; `picked` is the cell's number, layer * heads + head."""
+
+    _esm, _css = source("head_grid"), CSS
+    rows, columns = traitlets.Int(1).tag(sync=True), traitlets.Int(1).tag(sync=True)
+    scores = traitlets.Dict().tag(sync=True)  # by name, lists of rows * columns numbers
+    shown, label = traitlets.Unicode().tag(sync=True), traitlets.Unicode().tag(sync=True)
+    picked = traitlets.Int(0).tag(sync=True)
+    notes, links = traitlets.List().tag(sync=True), traitlets.List().tag(sync=True)
+
+
+class PatchMap(anywidget.AnyWidget):
+    """An image under a map of numbers, one a patch; `picked` of several maps is shown."""
+
+    _esm, _css = source("patch_map"), CSS
+    image, alt = traitlets.Unicode().tag(sync=True), traitlets.Unicode().tag(sync=True)
+    maps, names = traitlets.List().tag(sync=True), traitlets.List().tag(sync=True)  # [n][rows][columns]; n, or none
+    picked = traitlets.Int(0).tag(sync=True)
+    limit = traitlets.Float(0.0).tag(sync=True)  # the value of full colour; 0 for the largest of the map
+
+
+class UnitCard(anywidget.AnyWidget):
+    """Texts with a bar each, and images with a map each."""
+
+    _esm, _css = source("unit_card"), CSS
+    label = traitlets.Unicode().tag(sync=True)
+    texts, images = traitlets.List().tag(sync=True), traitlets.List().tag(sync=True)
+    percent = traitlets.Bool(False).tag(sync=True)
+
+
+class Manners(anywidget.AnyWidget):
+    """What an explorer needs of the browser: a busy sign, names of its controls, and keys that stay its own.
+
+    live: whether a browser runs this, and so the other views. `done` says that the kernel has answered.
+    """
+
+    _esm, _css = source("manners"), CSS
+    live = traitlets.Bool(False).tag(sync=True)
+    answers = traitlets.Int(0).tag(sync=True)
+
+    def done(self) -> None:
+        self.answers += 1
+
+
+def let_in_colab() -> None:
+    """Colab shows widgets that are not ipywidgets' own once a session has asked for them."""
+    if "google.colab" in sys.modules:
+        sys.modules["google.colab"].output.enable_custom_widget_manager()

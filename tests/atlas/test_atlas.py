@@ -1,0 +1,126 @@
+"""The atlas says what the package measures, and its pages lead nowhere but to each other."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+from conftest import noise, tiny_model
+from pages import crawl
+
+import interp_utils as iu
+from interp_utils import atlas
+from interp_utils.atlas.__main__ import main
+
+POOL = iu.texts.Pool([f"text {k}" for k in range(8)] + ["<b>& “quoted”</b>"], ["odd", "even"] * 4 + [""])
+
+
+@pytest.fixture(scope="module")
+def found():
+    preprocess = open_clip.image_transform(32, is_train=False)
+    clip = iu.Clip(tiny_model(layers=4), preprocess, open_clip.get_tokenizer("ViT-B-32"))
+    images = [(image, 0) for image in noise(clip, 12)]
+    return clip, images, atlas.measure(clip, images, POOL, n_texts=3, n_images=2, n_neurons=2)
+
+
+@pytest.fixture(scope="module")
+def pages(found, tmp_path_factory):
+    out, book = tmp_path_factory.mktemp("atlas"), tmp_path_factory.getbasetemp() / "book"
+    book.mkdir()
+    for name in ("02_attention_heads", "03_neurons"):
+        (book / f"{name}.html").write_text(f"<title>{name}</title>")
+    return out, atlas.write(found[2], out, notebooks="../book")
+
+
+def test_crawl_no_dead_link_no_missing_picture_no_other_host(pages):
+    out, written = pages
+    reached, files = crawl(written[0])
+    assert reached == {page.resolve() for page in [*written, *(out.parent / "book").iterdir()]}, "a page that no link leads to"
+    pictures = {file for file in files if file.suffix == ".webp"}
+    assert pictures == {file.resolve() for file in (out / "images").iterdir()}, "a picture that no page shows"
+    for file in (out / "atlas.js", out / "atlas.css", out / "index.html"):
+        assert not any(word in file.read_text(encoding="utf-8") for word in ("http:", "https:", "//cdn", "@import", "fetch("))
+
+
+def test_every_head_the_strongest_neurons_and_all_their_texts_have_a_page(found, pages):
+    clip, _, made = found
+    out, _ = pages
+    assert len(made.heads) == clip.n_layers * clip.n_heads
+    assert len(made.neurons) == 2 * 3, "two of each layer that a later head reads"
+    named = {text["text"] for entry in (*made.heads, *made.neurons) for text in entry["texts"]}
+    assert {entry["text"] for entry in made.texts} == named
+    assert len(list((out / "texts").iterdir())) == len(named)
+    saved = json.loads((out / "atlas.json").read_text(encoding="utf-8"))
+    assert saved["heads"] == made.heads and saved["neurons"] == made.neurons and saved["texts"] == made.texts
+
+
+def test_texts_and_maps_are_the_packages_own(found):
+    clip, images, made = found
+    features = clip.encode_text(POOL.texts)
+    entry = made.heads[2 * clip.n_heads + 1]
+    span = iu.heads.textspan(iu.heads.head_moments(clip, images)[2, 1], features, POOL.texts, 10)
+    assert [text["text"] for text in entry["texts"]] == span.texts[:3] and entry["name"] == "L2H1"
+    assert entry["explained"] == pytest.approx(span.explained[:3].sum().item())
+    shown = entry["texts"][1]["images"]
+    scores = []
+    for number in range(len(images)):
+        effects = iu.heads.direct_effects(clip, images[number][0][None])
+        length = effects.total().norm()
+        scores.append((effects.heads()[0, 2, 1] @ features[span.indices[1]] / length).item())
+        if number == shown[0]["number"]:
+            toward = features[span.indices[1]] - features.mean(0)
+            expected = (effects.head_tokens(2, 1)[0, 1:] @ toward / length).unflatten(0, clip.grid)
+    assert [image["number"] for image in shown] == sorted(range(12), key=lambda k: -scores[k])[:2]
+    assert torch.allclose(torch.tensor(shown[0]["map"]), expected, rtol=0.01, atol=1e-6)
+
+
+def test_pages_of_an_earlier_atlas_go(found, tmp_path):
+    atlas.write(found[2], tmp_path)
+    (tmp_path / "heads" / "L9H9.html").write_text("old")
+    atlas.write(found[2], tmp_path)
+    assert not (tmp_path / "heads" / "L9H9.html").exists()
+    assert "02_attention_heads" not in (tmp_path / "index.html").read_text(encoding="utf-8"), "no notebooks, no link"
+
+
+def test_text_of_a_pool_is_escaped(pages):
+    for page in pages[1]:
+        assert "<b>&" not in page.read_text(encoding="utf-8")
+
+
+def test_too_little_to_measure_on(found):
+    clip, images, _ = found
+    with pytest.raises(ValueError, match="at least two images and one text"):
+        atlas.measure(clip, images[:1], POOL, n_images=1)
+    with pytest.raises(ValueError, match="at least two images and one text"):
+        atlas.measure(clip, images, iu.texts.Pool([], []))
+
+
+def test_on_the_sandbox_the_truth_is_told(tmp_path, capsys):
+    """Through the command, on few images: shares of true factors, and how often a text is true."""
+    main(["--n-images", "40", "--neurons", "0", "--out", str(tmp_path)])
+    saved = json.loads((tmp_path / "atlas.json").read_text(encoding="utf-8"))
+    assert set(saved["heads"][0]["truth"]) == set(iu.sandbox.FACTORS)
+    assert saved["neurons"] == [] and "open" in capsys.readouterr().out
+    images = iu.datasets.load_task("sandbox", None, 40).images
+    facts = iu.sandbox.fact_of_prompt()
+    told = [entry for entry in saved["texts"] if "true" in entry]
+    assert told
+    for entry in told[:20]:
+        caption = iu.sandbox.Caption(entry["text"], (facts[entry["text"].casefold()],))
+        holds = iu.sandbox.truth([caption], images.specs)[0]
+        assert entry["base"] == pytest.approx(holds.mean())
+        assert entry["true"] == sum(holds[image["number"]] for image in entry["images"])
+
+
+def test_a_folder_of_images_and_a_file_of_texts(tmp_path, found, monkeypatch):
+    folder, file = tmp_path / "photos", tmp_path / "texts.txt"
+    folder.mkdir()
+    for k, picture in found[2].pictures.items():
+        picture.save(folder / f"{k}.png")
+    file.write_text("a cat\na ship\nsnow\n", encoding="utf-8")
+    clip = found[0]
+    monkeypatch.setattr(iu, "load_clip", lambda name: clip)
+    main(["--clip", "tiny", "--images", str(folder), "--texts", str(file), "--neurons", "1", "--out", str(tmp_path / "out")])
+    saved = json.loads((tmp_path / "out" / "atlas.json").read_text(encoding="utf-8"))
+    assert {text["text"] for head in saved["heads"] for text in head["texts"]} <= {"a cat", "a ship", "snow"}
+    assert "truth" not in saved["heads"][0]
