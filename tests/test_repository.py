@@ -25,7 +25,7 @@ def test_notebook_is_saved_as_one_clean_run(path):
     assert not re.search(r"/home/|/root/|/tmp/ipykernel", text)
     assert f"blob/main/notebooks/{path.name}" in notebook.cells[0].source
     shown = [cell.source.splitlines() for cell in code if not cell.source.startswith("# @title")]  # those are folded
-    most_lines, widest = (20, 132) if path.stem.startswith("04") else (12, 88)
+    most_lines, widest = 12, 88
     assert max(map(len, shown)) <= most_lines and max(len(line) for lines in shown for line in lines) <= widest
     assert any("assert" in cell.source for cell in code)
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")

@@ -144,8 +144,8 @@ def test_run_all_of_a_student_copy_stops_at_its_first_exercise():
 
 
 def test_the_precheck_finds_answers_that_lean_on_cells_that_are_not_run():
-    released = copy(OWN_ROOM[0], "student")
-    leaning = answered(OWN_ROOM[0], lambda cell: "return unit(images) @ unit(texts).T")  # `unit` is the chapter's
+    released = copy(CHAPTERS[0], "student")
+    leaning = answered(CHAPTERS[0], lambda cell: "return unit(images) @ unit(texts).T")  # `unit` is the chapter's
     said = precheck.problems(leaning, released)
     assert len(said) >= 6 and all("uses `unit`" in each or "uses `images`" in each or "uses `texts`" in each for each in said)
     helper = nbformat.v4.new_code_cell("def unit(x):\n    return x / x.norm(dim=-1, keepdim=True)\nimages = texts = None")
