@@ -72,7 +72,7 @@ class Correlation:
         if self.count and not torch.equal(positions, self.sums["positions"].cpu()):
             raise ValueError("the maps changed their size between batches")
         if self.count == 0:
-            device = maps_a[0].device if maps_a[0].device.type != "mps" else "cpu"  # MPS has no float64
+            device = home(maps_a[0].device, sum(total.nbytes for total in self.sums.values()))
             self.sums = {name: total.to(device) for name, total in self.sums.items()} | {"positions": positions.to(device)}
             self.dtype = torch.promote_types(maps_a[0].dtype, torch.float32)
         chunk = max(IMAGES, VALUES // sum(maps[0].numel() for maps in (*maps_a, *maps_b)))
@@ -170,9 +170,9 @@ class Correlation:
         fixed.update([maps[None].double() for maps in means_a], [maps[None].double() for maps in means_b])
         found = Correlation(self.a, self.b)
         found.sums, found.count, found.dtype = {name: total.clone() for name, total in self.sums.items()}, self.count, self.dtype
-        found.sums["cross"] -= self.count * fixed.sums["cross"]
+        found.sums["cross"] -= self.count * fixed.sums["cross"].to(found.sums["cross"])
         for side in ("squares_a", "squares_b"):
-            left = found.sums[side] - self.count * fixed.sums[side]
+            left = found.sums[side] - self.count * fixed.sums[side].to(found.sums[side])
             found.sums[side] = torch.where(left > CONSTANT * found.sums[side], left, 0)  # rounding alone would leave that much
         return found
 
@@ -211,6 +211,16 @@ def correlate_maps(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     if found is None:
         raise ValueError("need at least one batch of maps")
     return found.matrix
+
+
+def home(device: torch.device, n_bytes: int) -> torch.device:
+    """Where sums of so many bytes are kept: with the maps, or in main memory where they would take most of what a GPU has free.
+
+    All units of BigGAN-deep and of one ViT-B take 6.4 GiB. MPS has no float64.
+    """
+    if device.type == "cuda" and n_bytes <= torch.cuda.mem_get_info(device)[0] / 2:
+        return device
+    return torch.device("cpu")
 
 
 def _check(maps: Sequence[Tensor], units: Units) -> None:

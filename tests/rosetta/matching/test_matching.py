@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp_utils.rosetta import Correlation, PublishedCorrelation, Units, correlate_maps
+from interp_utils.rosetta.matching.correlation import home
 from interp_utils.rosetta.matching.resizing import LayerMaps, reduced, resizing_matrix
 
 SIZES = [((7, 7), (16, 16)), ((16, 16), (7, 7)), ((5, 5), (5, 5)), ((4, 4), (64, 64)), ((3, 8), (6, 11)), ((5, 9), (8, 4))]
@@ -112,6 +113,12 @@ def test_saved_sums_load_and_go_on(tmp_path):
     assert (loaded.a, loaded.b, loaded.count) == (found.a, found.b, 5) and torch.equal(loaded.matrix, found.matrix)
     loaded.merge(sums([(a[5:], b[5:])]))
     torch.testing.assert_close(loaded.matrix, pearson(a, b), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("device, free, kept", [("cuda", 40, "cuda"), ("cuda", 39, "cpu"), ("mps", 1000, "cpu"), ("cpu", 0, "cpu")])
+def test_sums_for_which_a_gpu_has_no_room_stay_in_main_memory(device, free, kept, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
+    assert home(torch.device(device), 20).type == kept
 
 
 def test_published_similarity_is_the_batch_cosine_of_standardised_maps_and_is_not_pearson():
