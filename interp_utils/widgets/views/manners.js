@@ -35,7 +35,7 @@ function render({ model, el }) {
     // JupyterLab looks for this at the part that has the focus itself.
     box.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
     box.addEventListener("change", busy);
-    box.addEventListener("pointerup", (event) => event.target.closest(".noUi-target, .jupyter-button") && busy());
+    box.addEventListener("pointerup", (event) => event.target.closest(".noUi-target") && busy());
     new MutationObserver(nameSliders).observe(box, { childList: true, subtree: true });
     nameSliders();
   }
