@@ -60,8 +60,7 @@ def test_a_floor_that_colab_lacks_would_be_found():
 def test_a_notebook_names_the_address_of_pyproject(path):
     first, setup = nbformat.read(path, as_version=4).cells[:2]
     assert f"https://colab.research.google.com/github/{address.REPOSITORY}/blob/main/{path.relative_to(ROOT)})" in first.source
-    if path.stem[:2] in ("01", "02", "03"):
-        assert address.INSTALL in setup.source and setup.source == address.addressed(setup.source)
+    assert address.INSTALL in setup.source and setup.source == address.addressed(setup.source)
     assert f"git+{address.ADDRESS}" in setup.source
 
 
