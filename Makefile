@@ -56,14 +56,16 @@ book: .venv/.test
 benchmarks: .venv/.test
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
-# Most of torch's Linux build on PyPI is CUDA. Without an NVIDIA card its own index has a build for the CPU; out of reach of that, PyPI's will do.
+# Most of torch's Linux build on PyPI is CUDA. Without an NVIDIA card its own index has a pair for the CPU; where that cannot be had whole, PyPI's will do.
 CPU_TORCH := $(if $(shell command -v nvidia-smi),,$(filter Linux,$(shell uname -s)))
+PAIR := torch torchvision
 
 # A stamp per extra: nothing is installed again until pyproject.toml changes.
 .venv/.%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(if $(CPU_TORCH),$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet --retries 0 --timeout 10 \
-		--index-url https://download.pytorch.org/whl/cpu torch torchvision || true)
+	$(if $(CPU_TORCH),$(BIN)/python -c "import torch" 2>/dev/null || { PIP_CONFIG_FILE=/dev/null $(BIN)/python -m pip --isolated install --quiet --retries 0 \
+		--timeout 10 --index-url https://download.pytorch.org/whl/cpu $(PAIR) && $(BIN)/python -c "import torchvision"; } \
+		|| $(BIN)/python -m pip uninstall --quiet --yes $(PAIR))
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
 
