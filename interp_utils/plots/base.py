@@ -166,9 +166,10 @@ def curve_row(
     figure = Picture(figsize=(width * len(panels) + (1.4 if alike else 0.8), 3.1 if alike else 3.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (title, curves) in zip(axes, panels.items()):
-        for (name, values), style in zip(curves.items(), itertools.cycle(STYLES)):
+        for k, ((name, values), style) in enumerate(zip(curves.items(), itertools.cycle(STYLES))):
             means, halves = zip(*(each if isinstance(each, Interval) else (each, 0.0) for each in values))
-            axis.errorbar(x, means, halves, fmt=style, label=name, markersize=4, elinewidth=0.8)
+            apart = 1.04 ** (k - (len(curves) - 1) / 2) if log and any(halves) else 1  # bars of one x stand beside each other
+            axis.errorbar([at * apart for at in x], means, halves, fmt=style, label=name, markersize=4, elinewidth=0.8)
         if axis.get_ylim()[0] < 0:
             axis.axhline(0, color="lightgrey", linewidth=0.8, zorder=0)
         if title in (chance or {}):

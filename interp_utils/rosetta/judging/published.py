@@ -56,8 +56,9 @@ def inversion_of_photographs(
     """
     styles = by_style(generator)
     both = {**models, **{f"untrained {name}": model for name, model in untrained.items()}}
-    found = correlate(styles, list(both.values()), styles.sample(n_mined), batch_size)
-    paired = {name: (model, matched_pairs(match)) for (name, model), match in zip(both.items(), found)}
+    latents, paired = styles.sample(n_mined), {}
+    for name, model in both.items():  # one after the other: all correlations of ten real models take 34 GiB
+        paired[name] = (model, matched_pairs(correlate(styles, model, latents, batch_size)))
     guided = {"perceptual loss": [], **{f"+ {name}": [paired[name]] for name in models}}
     guided |= {"+ all": [paired[name] for name in models], "+ all, untrained": [paired[f"untrained {name}"] for name in untrained]}
     start, seen_by = generator.model.mapping.w_avg[kinds].cpu(), next(iter(models.values()))

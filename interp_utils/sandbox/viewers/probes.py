@@ -17,7 +17,7 @@ from ..known.latents import KINDS
 from ..tasks import HIDDEN, to_pixels
 from ..world import FACTORS
 from .data import balanced_images
-from .models import BUILDERS, NAMES, load
+from .models import BUILDERS, load
 
 TEN = "object of ten"  # key of the probe on images of the ten kinds that the known generator draws
 
@@ -74,7 +74,7 @@ def zero_shot(model, n: int = 2000, seed: int = 2) -> dict[str, float]:
 def main():
     torch.set_num_threads(1)
     print("| | " + " | ".join([TEN, *FACTORS]) + " |")
-    for name in NAMES:
+    for name in BUILDERS:
         try:
             trained = load(name)
         except FileNotFoundError as error:

@@ -3,7 +3,7 @@
     python -m interp_utils.sandbox.viewers.train_dino vit --device cuda
     python -m interp_utils.sandbox.viewers.train_dino resnet --device cuda
 
-Without a device it takes small batches on one core; the first objects are learned in ten minutes, as many as ship in many hours.
+Without a device it takes small batches on one core, and learns the same more slowly.
 
 Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (2021): a student sees large and small crops of an
 image, its teacher (the student's moving average) the large ones; the student predicts the teacher's centred and sharpened

@@ -18,7 +18,7 @@ from ..zoo.train_mae import MASKED, encode, masked_error, patches
 from ..zoo.training import Checkpoint, arguments, frozen_copy, loop, set_rate
 from .curves import Curve
 from .data import STOCK, Stock, balanced_images, training_batch
-from .models import BUILDERS, PATCH
+from .models import PATCH, mae_decoder, vit
 
 STEPS, SIZE, GPU_SIZE, RATE = 10_000, 128, 1024, 1.5e-3
 HOLD = 0.7  # share of the run after which the rate falls
@@ -47,7 +47,7 @@ def run(
     images: a `Stock` on the device, by default `training_batch`.
     """
     torch.manual_seed(0)
-    encoder, decoder = BUILDERS["mae_vit"]().to(device), BUILDERS["mae_decoder"]().to(device)
+    encoder, decoder = vit().to(device), mae_decoder().to(device)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()], lr=RATE, betas=(0.9, 0.95), weight_decay=0.05)
     curve = Curve(out / "mae_vit.csv", size)
 

@@ -4,7 +4,7 @@ from functools import partial
 
 from ...rosetta.matching.zoo import Loaded, register
 from ..clip import MEAN, STD
-from .models import BUILDERS, NAMES, load
+from .models import BUILDERS, load
 
 
 def _sees(name: str, pretrained: bool) -> Loaded:
@@ -12,5 +12,5 @@ def _sees(name: str, pretrained: bool) -> Loaded:
     return Loaded(getattr(model, "visual", model), MEAN, STD, 64, "mit", f"data/sandbox/viewers/{name}.safetensors")
 
 
-for name in NAMES:
+for name in BUILDERS:
     register(f"sandbox/viewers/{name}", partial(_sees, name))

@@ -236,13 +236,13 @@ def test_a_held_checkpoint_is_kept_for_a_longer_run(tmp_path):
 
 def test_masked_error_of_what_is_hidden():
     torch.manual_seed(0)
-    encoder, decoder = models.BUILDERS["mae_vit"](), models.BUILDERS["mae_decoder"]()
+    encoder, decoder = models.vit(), models.mae_decoder()
     errors = train_mae.error_report(encoder, decoder, 20)
     assert errors["masked error"] > errors["mean-pixel error"] > 0.1, "an untrained one does worse than the mean colour"
 
 
 def test_viewers_are_known_to_chapter_4():
-    for name in models.NAMES:
+    for name in models.BUILDERS:
         model = iu.rosetta.load_unit_model(f"sandbox/viewers/{name}", device="cpu", pretrained=False)
         assert len(model.sizes if hasattr(model, "sizes") else model.layers) > 0
 
@@ -253,7 +253,7 @@ def test_wrong_weight_files_are_refused(tmp_path):
     path = tmp_path / "weights.safetensors"
     with pytest.raises(FileNotFoundError, match=r"viewers\.train_dino vit"):
         viewers.load("dino_vit", path)
-    save(models.BUILDERS["mae_decoder"](), path)
-    assert viewers.load("mae_decoder", path).training is False
+    save(models.BUILDERS["dino_resnet"](), path)
+    assert viewers.load("dino_resnet", path).training is False
     with pytest.raises(ValueError, match="does not hold the weights of mae_vit"):
         viewers.load("mae_vit", path)
