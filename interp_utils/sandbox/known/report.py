@@ -20,13 +20,13 @@ from .units import NAME
 
 
 @torch.no_grad()
-def named(clip, images: Tensor, kinds: Tensor) -> Tensor:
-    """Whether CLIP names the objects of images [B, 3, 64, 64] in 0..1 as their kinds [B], among all of the sandbox: bool [B]."""
+def named(clip, images: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether CLIP gives images [B, 3, 64, 64] in 0..1 the names of their kinds [B], of all 144 and of the ten drawn: bools [B]."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     classifier = zero_shot_classifier(clip, "object")
-    right = torch.tensor([world.OBJECTS.index(kind) for kind in KINDS])[kinds]
-    guesses = torch.cat([clip.encode_image((part.clamp(0, 1) - mean) / std) @ classifier.T for part in images.split(100)]).argmax(1)
-    return guesses == right
+    drawn = torch.tensor([world.OBJECTS.index(kind) for kind in KINDS])
+    scores = torch.cat([clip.encode_image((part.clamp(0, 1) - mean) / std) @ classifier.T for part in images.split(100)])
+    return scores.argmax(1) == drawn[kinds], scores[:, drawn].argmax(1) == kinds
 
 
 @torch.no_grad()
@@ -35,7 +35,8 @@ def report(
 ) -> dict[str, dict[str, float]]:
     """Shares and correlations for exact pictures and drawn ones: {"exact": {...}, "drawn": {...}}.
 
-    "named by" a CLIP: of images with one or two whole objects, or with one; for each kind, by the first CLIP, with one. "x", "y":
+    "named by" a CLIP among all 144 kinds, "told by" it among the ten drawn: of images with one or two whole objects, or with one;
+    for each kind, by the first CLIP, with one. "x", "y":
     correlation of where one object is and where it should be; "scene", "colour", "count", "object": as asked, by the reader.
     """
     z = sample(n, torch.Generator().manual_seed(seed))
@@ -49,9 +50,12 @@ def report(
     for what, images in (("exact", exact), ("drawn", drawn)):
         row = found[what] = {}
         for clip in clips:
-            right = named(load_clip(clip, device="cpu"), images, kinds)
+            right, of_ten = named(load_clip(clip, device="cpu"), images, kinds)
             row[f"named by {clip}"], row[f"named by {clip}, one object"] = (
                 right[rows].float().mean().item() for rows in (some, one)
+            )
+            row[f"told by {clip}"], row[f"told by {clip}, one object"] = (
+                of_ten[rows].float().mean().item() for rows in (some, one)
             )
             if clip == clips[0]:
                 row |= {kind: right[one & (kinds == k)].float().mean().item() for k, kind in enumerate(KINDS)}

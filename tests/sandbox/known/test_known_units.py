@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from interp_utils import rosetta
+from interp_utils import load_clip, rosetta
 from interp_utils.sandbox import known
-from interp_utils.sandbox.known import mining, reader, train, units
+from interp_utils.sandbox.known import mining, reader, report, train, units
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,16 @@ def test_chosen_latents_show_one_whole_object_where_it_was_asked_for():
     assert (found.present == torch.tensor([1.0, 0.0])).all()
     assert ((30 <= found.sizes) & (found.sizes <= 36)).all()
     assert ((20 <= found.places[:, 0, 0]) & (found.places[:, 0, 0] <= 30)).all()
+
+
+def test_clip_recognises_what_it_draws(generator):
+    z, c, _ = mining.chosen(100, seed=8, size=(26, 48))
+    drawn = generator(z, c)[0]
+    clip = load_clip("sandbox", device="cpu")
+    named, told = report.named(clip, drawn, c.argmax(1))
+    assert told.float().mean() > 0.9 and (told | ~named).all(), "who is best of 144 is best of ten"
+    blank = rosetta.load_unit_model("sandbox/known_big_gan", device="cpu", pretrained=False)
+    assert report.named(clip, blank(z, c)[0], c.argmax(1))[1].float().mean() < 0.3, "chance is one in ten"
 
 
 @pytest.fixture(scope="module")
