@@ -76,8 +76,23 @@ PRESETS = {
 }  # fmt: skip
 
 
+def _machine(device: torch.device) -> str:
+    """A device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return "Apple's MPS" if device.type == "mps" else f"the CPU ({os.cpu_count()} cores)"
+
+
+def _expect(name: str, device: torch.device) -> str:
+    """What a reader should know before the first cell that works."""
+    if name == "sandbox":
+        return "nothing to download; running times in the text are those of two cores"
+    wait = "downloads models and photographs as cells ask for them, `python -m interp_utils.doctor` lists them"
+    return wait + ("; made for a GPU, so very slow here" if name != "laptop" and device.type == "cpu" else "")
+
+
 def setup(preset: str | None = None, seed: int = 0, sandbox: str = "sandbox") -> Preset:
-    """Choose a preset (argument, else the variable INTERP_PRESET, else "sandbox"), seed torch, and say where we run.
+    """Choose a preset (argument, else the variable INTERP_PRESET, else "sandbox"), seed torch, and say where we run and what to expect.
 
     sandbox: "sandbox-first" takes the CLIP and the images of the smaller world where the preset has those of the sandbox.
     """
@@ -87,7 +102,8 @@ def setup(preset: str | None = None, seed: int = 0, sandbox: str = "sandbox") ->
     torch.manual_seed(seed)
     plt.rcParams.update({"figure.dpi": 100, "figure.constrained_layout.use": True, "image.interpolation": "nearest"})
     few = f", with at most {most_images()} images of a set (INTERP_IMAGES)" if most_images() and name != "sandbox" else ""
-    print(f"preset {name} on {best_device()}{few}")
+    device = best_device()
+    print(f"preset {name} on {_machine(device)}{few}: {_expect(name, device)}")
     chosen = PRESETS[name]
     if sandbox != "sandbox" and name == "sandbox":
         values = {field.name: getattr(chosen, field.name) for field in fields(chosen)}
