@@ -92,7 +92,7 @@ def _expect(name: str, device: torch.device) -> str:
 
 
 def setup(preset: str | None = None, seed: int = 0, sandbox: str = "sandbox") -> Preset:
-    """Choose a preset (argument, else the variable INTERP_PRESET, else "sandbox"), seed torch, and say where we run and what to expect.
+    """Choose a preset (argument, else the variable INTERP_PRESET, else "sandbox"), seed torch, and say what to expect.
 
     sandbox: "sandbox-first" takes the CLIP and the images of the smaller world where the preset has those of the sandbox.
     """
