@@ -20,13 +20,13 @@ from .units import NAME
 
 
 @torch.no_grad()
-def named(clip, images: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether CLIP gives images [B, 3, 64, 64] in 0..1 the names of their kinds [B], of all 144 and of the ten drawn: bools [B]."""
+def named(clip, images: Tensor, kinds: Tensor, among: tuple[str, ...] = world.OBJECTS) -> Tensor:
+    """Whether CLIP names the objects of images [B, 3, 64, 64] in 0..1 as their `KINDS` [B], `among` names of objects: bool [B]."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-    classifier = zero_shot_classifier(clip, "object")
-    drawn = torch.tensor([world.OBJECTS.index(kind) for kind in KINDS])
-    scores = torch.cat([clip.encode_image((part.clamp(0, 1) - mean) / std) @ classifier.T for part in images.split(100)])
-    return scores.argmax(1) == drawn[kinds], scores[:, drawn].argmax(1) == kinds
+    classifier = zero_shot_classifier(clip, "object")[[world.OBJECTS.index(name) for name in among]]
+    right = torch.tensor([among.index(kind) for kind in KINDS])[kinds]
+    guesses = torch.cat([clip.encode_image((part.clamp(0, 1) - mean) / std) @ classifier.T for part in images.split(100)]).argmax(1)
+    return guesses == right
 
 
 @torch.no_grad()
@@ -50,13 +50,12 @@ def report(
     for what, images in (("exact", exact), ("drawn", drawn)):
         row = found[what] = {}
         for clip in clips:
-            right, of_ten = named(load_clip(clip, device="cpu"), images, kinds)
-            row[f"named by {clip}"], row[f"named by {clip}, one object"] = (
-                right[rows].float().mean().item() for rows in (some, one)
-            )
-            row[f"told by {clip}"], row[f"told by {clip}, one object"] = (
-                of_ten[rows].float().mean().item() for rows in (some, one)
-            )
+            model = load_clip(clip, device="cpu")
+            right, told = named(model, images, kinds), named(model, images, kinds, KINDS)
+            for how, answers in (("named", right), ("told", told)):
+                row[f"{how} by {clip}"], row[f"{how} by {clip}, one object"] = (
+                    answers[rows].float().mean().item() for rows in (some, one)
+                )
             if clip == clips[0]:
                 row |= {kind: right[one & (kinds == k)].float().mean().item() for k, kind in enumerate(KINDS)}
         read = reader.read(images)
