@@ -25,6 +25,7 @@ from .matching import (
     Correlation,
     Dictionary,
     Generator,
+    Match,
     PublishedCorrelation,
     Rosetta,
     UnitModel,
@@ -35,6 +36,7 @@ from .matching import (
     correlate,
     correlate_maps,
     load_unit_model,
+    match,
     overlap_beyond_hubs,
     stability,
     style_space,
@@ -43,10 +45,10 @@ from .matching import (
 )
 
 __all__ = [
-    "Correlation", "Dictionary", "Edit", "Generator", "Guidance", "Inversion", "Pairs", "PerceptualDistance",
+    "Correlation", "Dictionary", "Edit", "Generator", "Guidance", "Inversion", "Match", "Pairs", "PerceptualDistance",
     "PublishedCorrelation", "Rosetta", "UnitModel", "Units", "best_buddies", "buddy_summary", "build_dictionary",
     "convert_nvidia_pickle", "copy_paste", "correlate", "correlate_maps", "drawn_images", "edit", "experiments",
-    "factor_shares", "invert", "judges", "load_unit_model", "load_weights", "mask_iou", "matched_pairs", "outcome",
+    "factor_shares", "invert", "judges", "load_unit_model", "load_weights", "mask_iou", "match", "matched_pairs", "outcome",
     "overlap_beyond_hubs", "own_pairs", "quality", "read_nvidia_pickle", "read_torch_file", "rosetta_pairs", "schedule",
     "set_units", "shift", "similarities", "stability", "style_space", "success", "tokens_to_map", "translated_pairs",
     "truncated_latents", "unit_layers", "unit_map", "zoom",

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from .. import plots
-from ..rosetta import Correlation, Dictionary, Generator, copy_paste, edit, own_pairs, set_units, shift, unit_map, zoom
+from ..rosetta import Correlation, Dictionary, Generator, Match, copy_paste, edit, own_pairs, set_units, shift, unit_map, zoom
 from .base import Explorer, counted
 
 MOVES = {
@@ -18,7 +18,7 @@ ALL = "all concepts"
 
 def draw_edit(
     generator: Generator,
-    own: Correlation,
+    own: Match | Correlation,
     dictionary: Dictionary,
     latents: tuple[Tensor, ...],
     what: str,
@@ -54,7 +54,7 @@ def draw_edit(
     return figure, f"{what}, {of}, {counted(len(numbers), 'unit')}: {said}"
 
 
-def edit_explorer(generator: Generator, own: Correlation, dictionary: Dictionary, latents: tuple[Tensor, ...]) -> Explorer:
+def edit_explorer(generator: Generator, own: Match | Correlation, dictionary: Dictionary, latents: tuple[Tensor, ...]) -> Explorer:
     """Pick an edit, the concept to edit, and an image; see it before and after. Each edit is an optimisation of some seconds."""
     concepts = dictionary.concepts()
     if not concepts:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..matching import Correlation, Dictionary, Units, best_buddies
+from ..matching import Correlation, Dictionary, Match, Units
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,19 @@ class Pairs:
                     yield i, j, a[members] - rows.start, b[members] - columns.start, members
 
 
-def matched_pairs(match: Correlation, numbers: Tensor | None = None, k: int = 5, rule: str = "mutual") -> Pairs:
-    """The best buddies of a correlation, or the pairs [P, 2] that `numbers` lists, with the statistics that eq. 4.6 needs.
+def matched_pairs(match: Match | Correlation, numbers: Tensor | None = None, k: int = 5, rule: str = "mutual") -> Pairs:
+    """The best buddies of two models, or the pairs [P, 2] that `numbers` lists, with the statistics that eq. 4.6 needs.
 
     A unit that never varied has no statistics to normalise by: best buddies leave it out. Raises ValueError if `numbers` has
     such a unit, or if there is no pair.
     """
     layer_a, layer_b = (torch.repeat_interleave(torch.tensor(side.counts)) for side in (match.a, match.b))
     listed = numbers is not None
-    numbers = torch.as_tensor(numbers).cpu() if listed else best_buddies(match.matrix.cpu(), k, rule)
+    numbers = torch.as_tensor(numbers).cpu() if listed else match.buddies(k, rule)[0]
     if numbers.numel() == 0 or numbers.ndim != 2 or numbers.shape[1] != 2:
         raise ValueError(f"need pairs [P, 2] of units of {match.a.model} and {match.b.model}, got {list(numbers.shape)}")
     rows, columns = numbers.T
-    sums = {name: total.cpu() for name, total in match.sums.items()}
+    sums = {name: total.cpu() for name, total in match.sums.items() if name != "cross"}
     n = match.count * sums["positions"][layer_a[rows], layer_b[columns]]
     means = torch.stack([sums["mean_a"][rows, layer_b[columns]], sums["mean_b"][columns, layer_a[rows]]], 1)
     squares = torch.stack([sums["squares_a"][rows, layer_b[columns]], sums["squares_b"][columns, layer_a[rows]]], 1)
@@ -66,15 +66,15 @@ def matched_pairs(match: Correlation, numbers: Tensor | None = None, k: int = 5,
     return Pairs(match.a, match.b, numbers[varies], means[varies].float(), stds[varies].float())
 
 
-def rosetta_pairs(dictionary: Dictionary, matches: Sequence[Correlation]) -> list[Pairs]:
-    """The Rosetta units (eq. 4.4) as pairs with each model of the dictionary, from the correlations it was built of."""
+def rosetta_pairs(dictionary: Dictionary, matches: Sequence[Match | Correlation]) -> list[Pairs]:
+    """The Rosetta units (eq. 4.4) as pairs with each model of the dictionary, from the matches it was built of."""
     by_model = {match.b.model: match for match in matches}
     columns = dictionary.partners.T
     return [matched_pairs(by_model[m], torch.stack([dictionary.units, column], 1)) for m, column in zip(dictionary.models, columns)]
 
 
-def own_pairs(own: Correlation, units: Tensor) -> Pairs:
-    """Units of a generator as their own partners, for edits of its maps. own: its correlation with itself; units: [P] numbers."""
+def own_pairs(own: Match | Correlation, units: Tensor) -> Pairs:
+    """Units of a generator as their own partners, for edits of its maps. own: its match with itself; units: [P] numbers."""
     units = torch.as_tensor(units)
     return matched_pairs(own, torch.stack([units, units], 1))
 

@@ -2,27 +2,26 @@
 
 import torch
 
-from ..matching import Correlation, best_buddies
+from ..matching import Correlation, Match
 from .guidance import Pairs, matched_pairs
 
 
-def translated_pairs(first: Correlation, second: Correlation, k: int = 5) -> Pairs:
+def translated_pairs(first: Match | Correlation, second: Match | Correlation, k: int = 5) -> Pairs:
     """Units of a second generator paired with units of a first, through units of one model that are best buddies of both.
 
-    first, second: correlations of either generator with the same model. Each unit of the second is paired with the unit of the
+    first, second: matches of either generator with the same model. Each unit of the second is paired with the unit of the
     first for which the weaker of the two correlations on the way is strongest. So images of the first, which the second
     never draws, can guide it: `Guidance(pairs, maps of the first)`, in the form "instance".
     Raises ValueError for two models that see, or where no unit connects the generators.
     """
     if first.b != second.b:
         raise ValueError(f"need matches with one model, got {first.b.model} and {second.b.model}")
-    one, two = (match.matrix.cpu() for match in (first, second))
-    ours, theirs = best_buddies(one, k), best_buddies(two, k)
+    (ours, one), (theirs, two) = (match.buddies(k) for match in (first, second))
     best: dict[int, tuple[float, int, int]] = {}  # unit of the second -> correlation, unit of the first, unit between
-    for target, between in theirs.tolist():
-        for source in ours[ours[:, 1] == between, 0].tolist():
-            weaker = min(one[source, between].item(), two[target, between].item())
-            best[target] = max(best.get(target, (-1.0, 0, 0)), (weaker, source, between))
+    for (target, between), corr in zip(theirs.tolist(), two.tolist()):
+        here = ours[:, 1] == between
+        for source, other in zip(ours[here, 0].tolist(), one[here].tolist()):
+            best[target] = max(best.get(target, (-1.0, 0, 0)), (min(corr, other), source, between))
     if not best:
         raise ValueError(f"no unit of {first.b.model} is a best buddy of both {first.a.model} and {second.a.model}")
     targets = sorted(best)

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..editing import Guidance, Inversion, invert, matched_pairs
-from ..matching import Generator, UnitModel, correlate, style_space
+from ..matching import Generator, UnitModel, match, style_space
 from .experiments import Results, inversion_table
 from .quality import lpips
 
@@ -28,10 +28,9 @@ def led_by_photographs(
     photographs: [B, 3, H, W] in 0..1; n_mined: drawn images on which units are matched. options: those of `invert`; the thesis
     takes lr 0.1 and 500 steps for StyleGAN2.
     """
-    matches = correlate(generator, list(models), generator.sample(n_mined), batch_size)
-    guides = [
-        Guidance(matched_pairs(match), model(photographs.to(model.device)), "instance") for match, model in zip(matches, models)
-    ]
+    models = list(models)
+    matches = match(generator, models, generator.sample(n_mined), batch_size)
+    guides = [Guidance(matched_pairs(found), seeing(photographs), "instance") for found, seeing in zip(matches, models)]
     return invert(generator, guides, generator.sample(len(photographs), seed=52), **options)
 
 
@@ -56,9 +55,8 @@ def inversion_of_photographs(
     """
     styles = by_style(generator)
     both = {**models, **{f"untrained {name}": model for name, model in untrained.items()}}
-    latents, paired = styles.sample(n_mined), {}
-    for name, model in both.items():  # one after the other: all correlations of ten real models take 34 GiB
-        paired[name] = (model, matched_pairs(correlate(styles, model, latents, batch_size)))
+    matches = match(styles, list(both.values()), styles.sample(n_mined), batch_size)
+    paired = {name: (model, matched_pairs(found)) for (name, model), found in zip(both.items(), matches)}
     guided = {"perceptual loss": [], **{f"+ {name}": [paired[name]] for name in models}}
     guided |= {"+ all": [paired[name] for name in models], "+ all, untrained": [paired[f"untrained {name}"] for name in untrained]}
     start, seen_by = generator.model.mapping.w_avg[kinds].cpu(), next(iter(models.values()))

@@ -16,16 +16,24 @@ def best_buddies(corr: Tensor, k: int = 5, rule: str = "mutual") -> Tensor:
     """
     if corr.ndim != 2 or corr.numel() == 0 or not corr.isfinite().all():
         raise ValueError(f"need a matrix of finite correlations, got shape {list(corr.shape)}")
+    n_rows, n_columns = corr.shape
+    values, near_rows = corr.topk(min(max(k, 1), n_columns), dim=1)
+    return mutual(near_rows, values, corr.topk(min(max(k, 1), n_rows), dim=0).indices.T, k, rule)[0]
+
+
+def mutual(near_rows: Tensor, values: Tensor, near_columns: Tensor, k: int, rule: str) -> tuple[Tensor, Tensor]:
+    """`best_buddies` of neighbours: of each row [A, k] with their correlations, and of each column [C, k], nearest first.
+
+    Gives the pairs [P, 2] and their correlations [P].
+    """
     if k < 1 or rule not in ("mutual", "published"):
         raise ValueError(f"need k of at least 1 and rule 'mutual' or 'published', got {k} and {rule!r}")
-    n_rows, n_columns = corr.shape
-    near_rows = corr.topk(min(1 if rule == "published" else k, n_columns), dim=1).indices  # [A, k]
-    near_columns = corr.topk(min(k, n_rows), dim=0).indices  # [k, C]
-    ours = torch.arange(n_rows, device=corr.device)[:, None] * n_columns + near_rows
-    theirs = near_columns * n_columns + torch.arange(n_columns, device=corr.device)
-    both = ours[torch.isin(ours, theirs)].sort().values
-    pairs = torch.stack([both // n_columns, both % n_columns], 1)
-    return pairs[corr[pairs[:, 0], pairs[:, 1]] > 0]
+    n_columns, n = len(near_columns), 1 if rule == "published" else k
+    ours = torch.arange(len(near_rows), device=near_rows.device)[:, None] * n_columns + near_rows[:, :n]
+    theirs = near_columns[:, :k] * n_columns + torch.arange(n_columns, device=near_rows.device)[:, None]
+    both = torch.isin(ours, theirs.reshape(-1)) & (values[:, :n] > 0)
+    numbers, order = ours[both].sort()
+    return torch.stack([numbers // n_columns, numbers % n_columns], 1), values[:, :n][both][order]
 
 
 def buddy_summary(corr: Tensor, k: int = 5) -> dict[str, float]:

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from itertools import accumulate
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,34 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .matches import Match, Units
 from .resizing import LayerMaps
 
 CONSTANT = 1e-6  # a unit whose standard deviation is below this share of its mean does not vary
 
 IMAGES, VALUES = 8, 2**24  # maps are rearranged for so many images, or values if that is more, at a time, to bound memory
-
-
-@dataclass(frozen=True)
-class Units:
-    """The units of some layers of a model, numbered through."""
-
-    model: str
-    layers: tuple[str, ...]
-    counts: tuple[int, ...]  # units of each layer
-
-    def __len__(self) -> int:
-        return sum(self.counts)
-
-    @property
-    def slices(self) -> list[slice]:
-        """The numbers of each layer's units."""
-        ends = [0, *accumulate(self.counts)]
-        return [slice(start, end) for start, end in zip(ends, ends[1:])]
-
-    @property
-    def names(self) -> list[str]:
-        """Layer and place in it of each unit, such as "layer3.17"."""
-        return [f"{layer}.{k}" for layer, count in zip(self.layers, self.counts) for k in range(count)]
 
 
 class Correlation:
@@ -140,25 +117,58 @@ class Correlation:
         return self._cosine((centre_a, centre_b))
 
     def _cosine(self, centres: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        if self.count == 0:
-            raise ValueError("no images have been seen yet; call update first")
-        sums, result = self.sums, torch.zeros_like(self.sums["cross"], dtype=self.dtype)
+        result = torch.zeros_like(self.sums["cross"], dtype=self.dtype)
         for i, rows in enumerate(self.a.slices):
             for j, columns in enumerate(self.b.slices):
-                n, cross = self.count * sums["positions"][i, j].item(), sums["cross"][rows, columns]
-                scales, means = [], []
-                for side, place, units in (("a", (rows, j), rows), ("b", (columns, i), columns)):
-                    mean, squares = sums[f"mean_{side}"][place], sums[f"squares_{side}"][place]
-                    floor = n * (CONSTANT * mean).square()
-                    if centres is not None:
-                        mean = mean - centres["ab".index(side)][units].to(mean)
-                        squares = squares + n * mean.square()
-                    means.append(mean)
-                    scales.append(torch.where(squares > floor, squares, torch.inf).rsqrt())
-                if centres is not None:
-                    cross = torch.addr(cross, *means, alpha=n)
-                result[rows, columns] = cross * scales[0][:, None] * scales[1]
-        return result.clamp_(-1, 1)
+                result[rows, columns] = self._block(i, j, centres)
+        return result
+
+    def _block(self, i: int, j: int, centres: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """The part of the matrix that belongs to a layer of each model."""
+        if self.count == 0:
+            raise ValueError("no images have been seen yet; call update first")
+        sums, rows, columns = self.sums, self.a.slices[i], self.b.slices[j]
+        n, cross = self.count * sums["positions"][i, j].item(), sums["cross"][rows, columns]
+        scales, means = [], []
+        for side, place, units in (("a", (rows, j), rows), ("b", (columns, i), columns)):
+            mean, squares = sums[f"mean_{side}"][place], sums[f"squares_{side}"][place]
+            floor = n * (CONSTANT * mean).square()
+            if centres is not None:
+                mean = mean - centres["ab".index(side)][units].to(mean)
+                squares = squares + n * mean.square()
+            means.append(mean)
+            scales.append(torch.where(squares > floor, squares, torch.inf).rsqrt())
+        if centres is not None:
+            cross = torch.addr(cross, *means, alpha=n)
+        return (cross * scales[0][:, None]).mul_(scales[1]).to(self.dtype).clamp_(-1, 1)
+
+    def match(self, k: int = 5, itself: bool = False) -> Match:
+        """The k nearest neighbours of each unit, and all that `Match` keeps. The matrix is never built: one layer of a at a time.
+
+        itself: the two models are one, and no unit is its own neighbour. Raises ValueError for k below 1.
+        """
+        if k < 1:
+            raise ValueError(f"need k of at least 1, got {k}")
+        values_a, near_a, best_b, near_b = [], [], None, None
+        for i, rows in enumerate(self.a.slices):
+            block = torch.cat([self._block(i, j) for j in range(len(self.b.layers))], 1)
+            if itself:
+                block[:, rows].fill_diagonal_(-1)
+            values, numbers = block.topk(min(k, block.shape[1]), dim=1)
+            values_a.append(values.cpu()), near_a.append(numbers.cpu())
+            values, numbers = block.topk(min(k, len(block)), dim=0)
+            numbers = numbers + rows.start
+            if best_b is not None:
+                values, numbers = torch.cat([best_b, values]), torch.cat([near_b, numbers])
+                values, order = values.topk(min(k, len(values)), dim=0)
+                numbers = numbers.gather(0, order)
+            best_b, near_b = values, numbers
+        sums = {name: total.cpu().clone() for name, total in self.sums.items() if name != "cross"}
+        return Match(self.a, self.b, k, itself, self.count, torch.cat(near_a), torch.cat(values_a), near_b.T.cpu(), sums)
+
+    def buddies(self, k: int = 5, rule: str = "mutual") -> tuple[Tensor, Tensor]:
+        """Pairs [P, 2] as `best_buddies` gives them, and their correlations [P]."""
+        return self.match(k).buddies(k, rule)
 
     def without_position(self, means_a: Sequence[Tensor], means_b: Sequence[Tensor]) -> "Correlation":
         """The same with what depends on position alone taken out: every map less its mean over the images.

@@ -11,8 +11,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from .buddies import best_buddies
 from .correlation import Correlation
+from .matches import Match
 
 
 @dataclass(frozen=True)
@@ -94,33 +94,40 @@ class Dictionary:
         return cls(names["reference"], tuple(names["models"]), **numbers, unit_names=tuple(names["units"]), partner_names=partners)
 
 
-def build_dictionary(matches: Sequence[Correlation], own: Correlation, k: int = 5, rule: str = "mutual") -> Dictionary:
+def build_dictionary(
+    matches: Sequence[Match | Correlation], own: Match | Correlation, k: int = 5, rule: str = "mutual"
+) -> Dictionary:
     """Units of a reference model with a best buddy in every other model, as concepts (thesis, eq. 4.4 and section 4.3).
 
-    matches: correlations of the reference with each other model; own: with itself. The partner is the buddy with the highest
+    matches: of the reference with each other model; own: with itself. The partner is the buddy with the highest
     correlation. The thesis puts two units in one cluster if they are best buddies within the reference. Here no unit is its own
     neighbour, neighbours are sought among all its units, and a concept is a connected component among the Rosetta units.
     rule: how partners are found, see `best_buddies`; clusters always are by mutual neighbours.
-    Raises ValueError for no matches, or correlations of another reference.
+    Raises ValueError for no matches, or matches of another reference.
     """
     if not matches or any(match.a != own.a for match in matches) or own.a != own.b:
-        raise ValueError("need at least one correlation, each of the same reference model as `own`, and `own` with itself")
+        raise ValueError("need at least one match, each of the same reference model as `own`, and `own` with itself")
+    own = own.match(k, itself=True) if isinstance(own, Correlation) else own
+    if not own.itself:
+        raise ValueError(
+            "`own` counts units as their own neighbours; take match(a, [a], ...), or a Correlation's match(itself=True)"
+        )
     models = tuple(match.b.model for match in matches)
     if len(set(models)) < len(models):
         raise ValueError(f"need different models, got {', '.join(models)}")
     partners, strengths = [], []
     for match in matches:
-        corr = match.matrix.cpu()
-        rows, columns = best_buddies(corr, k, rule).T
+        pairs, corr = match.buddies(k, rule)
+        rows, columns = pairs.T
         values = torch.full((len(own.a),), -1.0, dtype=corr.dtype)
-        values.scatter_reduce_(0, rows, corr[rows, columns], "amax")
+        values.scatter_reduce_(0, rows, corr, "amax")
         partner = torch.full((len(own.a),), -1)
-        best = corr[rows, columns] == values[rows]
+        best = corr == values[rows]
         partner[rows[best].flip(0)] = columns[best].flip(0)  # of equals, the one with the lowest number
         partners.append(partner), strengths.append(values)
     partners, strengths = torch.stack(partners, 1), torch.stack(strengths, 1)
     units = (partners >= 0).all(1).nonzero()[:, 0]
-    clusters = _clusters(own.matrix.cpu(), units, k, strengths[units].mean(1))
+    clusters = _clusters(own.buddies(k)[0], units, len(own.a), strengths[units].mean(1))
     names = [match.b.names for match in matches]
     partner_names = tuple(tuple(names[i][p] for i, p in enumerate(row)) for row in partners[units].tolist())
     own_names = own.a.names
@@ -130,12 +137,11 @@ def build_dictionary(matches: Sequence[Correlation], own: Correlation, k: int = 
     )  # fmt: skip
 
 
-def _clusters(corr: Tensor, units: Tensor, k: int, strength: Tensor) -> Tensor:
-    """Connected components of the units' mutual neighbours, [R], numbered by their strongest unit."""
-    pairs = best_buddies(corr.clone().fill_diagonal_(-1), k)
-    place = torch.full((len(corr),), -1)
+def _clusters(neighbours: Tensor, units: Tensor, n_units: int, strength: Tensor) -> Tensor:
+    """Connected components of the units under pairs of neighbours, [R], numbered by their strongest unit."""
+    place = torch.full((n_units,), -1)
     place[units] = torch.arange(len(units))
-    edges = place[pairs]
+    edges = place[neighbours]
     edges = edges[(edges >= 0).all(1)].numpy()
     graph = coo_array((torch.ones(len(edges)).numpy(), (edges[:, 0], edges[:, 1])), shape=(len(units), len(units)))
     count, label = connected_components(graph, directed=False)

@@ -8,7 +8,8 @@ from torch.utils.data import TensorDataset
 
 from ...moments import Moments
 from ...stream import Batch, feed
-from .correlation import Correlation, Units
+from .correlation import Correlation
+from .matches import Match, Units
 from .units import Generator, UnitModel
 
 
@@ -112,3 +113,15 @@ def correlate(
         fixed = {key: [mean.mean for mean in layers] for key, layers in means.items()}
         found = [statistic.without_position(fixed[id(a)], fixed[id(b)]) for statistic, b in zip(found, others)]
     return found if several else found[0]
+
+
+def match(
+    a: UnitModel | Generator, others: Sequence[UnitModel | Generator], inputs: Sequence, batch_size: int = 16, k: int = 5
+) -> list[Match]:
+    """The k nearest neighbours of all units of a model among those of each other model (eq. 4.3), one model after the other.
+
+    a, inputs, batch_size: as for `correlate`, which keeps all correlations; others may name a itself, in which no unit is its
+    own neighbour. At its peak this takes what the largest pair of models needs, 8 bytes for each pair of units, not the sum
+    over models; the price is a pass through a for each.
+    """
+    return [correlate(a, other, inputs, batch_size).match(k, itself=other is a) for other in others]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...hooks import forward_hooks
 from ..generators.latents import Sampler
-from .correlation import Units
+from .matches import Units
 
 ToMap = Callable[[Tensor], Tensor]
 

@@ -148,9 +148,12 @@ def test_clusters_are_connected_components_of_rosetta_units_without_self():
         corr[i, j] = corr[j, i] = value
     from interp_utils.rosetta.matching.dictionary import _clusters
 
+    def near(k):
+        return best_buddies(corr.clone().fill_diagonal_(-1), k)
+
     units, strength = torch.tensor([0, 1, 2, 4]), torch.tensor([0.1, 0.2, 0.3, 0.9])
-    assert _clusters(corr, units, 2, strength).tolist() == [1, 1, 1, 0]
-    assert _clusters(corr, units, 1, strength).tolist() == [2, 2, 1, 0]
+    assert _clusters(near(2), units, 5, strength).tolist() == [1, 1, 1, 0]
+    assert _clusters(near(1), units, 5, strength).tolist() == [2, 2, 1, 0]
 
 
 def test_dictionary_is_saved_loaded_and_compared(zoo, tmp_path):
