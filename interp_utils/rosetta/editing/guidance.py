@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..matching import Correlation, Dictionary, Match, Units
+
+VALUES = 2**25  # maps of the pairs of one guide are kept for the gradient up to so many; beyond, so many at a time, made again
 
 
 @dataclass(frozen=True)
@@ -114,21 +117,34 @@ class Guidance:
         given, drawn = len(self.parts[0][3]), len(maps[0])
         if given not in (1, drawn):
             raise ValueError(f"need one target, or one for each latent; got {given} targets and {drawn} latents")
+        sizes = [tuple(map(max, zip(maps[layer].shape[2:], raw.shape[2:]))) for layer, _, _, raw in self.parts]
+        values = [drawn * height * width for height, width in sizes]  # of a pair
+        small = sum(each * len(members) for each, (_, _, members, _) in zip(values, self.parts)) <= VALUES
         found = []
         for k, (layer, rows, members, raw) in enumerate(self.parts):
-            ours = maps[layer][:, rows]
-            size = tuple(max(pair) for pair in zip(ours.shape[2:], raw.shape[2:]))
-            if (k, size, ours.device) not in self.normalised:  # the targets stay the same from step to step
-                self.normalised[k, size, ours.device] = self._normalised(resized(raw.to(ours), size), members, 1)
-            target, ours = self.normalised[k, size, ours.device], self._normalised(resized(ours, size), members, 0)
-            if self.form == "instance":
-                found.append(F.cosine_similarity(ours.flatten(2), target.flatten(2).expand(len(ours), -1, -1), dim=2))
-            elif self.form == "distance":
-                found.append(-0.5 * (ours - target).square().mean((2, 3)))
-            else:
-                found.append((ours * target).mean((2, 3)))
+            if small:  # the targets stay the same from step to step
+                place = k, sizes[k], maps[layer].device
+                if place not in self.normalised:
+                    self.normalised[place] = self._normalised(resized(raw.to(maps[layer]), sizes[k]), members, 1)
+                found.append(self._scores(maps[layer][:, rows], self.normalised[place], members))
+                continue
+            step = max(1, VALUES // values[k])
+            for some in (slice(start, start + step) for start in range(0, len(members), step)):
+                given = maps[layer], rows[some], raw[:, some], members[some], sizes[k]
+                found.append(checkpoint(self._anew, *given, use_reentrant=False, preserve_rng_state=False))
         order = torch.cat([members for _, _, members, _ in self.parts]).argsort()
         return torch.cat(found, 1)[:, order.to(found[0].device)]
+
+    def _anew(self, maps: Tensor, rows: Tensor, raw: Tensor, members: Tensor, size: tuple[int, ...]) -> Tensor:
+        return self._scores(maps[:, rows], self._normalised(resized(raw.to(maps), size), members, 1), members)
+
+    def _scores(self, ours: Tensor, target: Tensor, members: Tensor) -> Tensor:
+        ours = self._normalised(resized(ours, tuple(target.shape[2:])), members, 0)
+        if self.form == "instance":
+            return F.cosine_similarity(ours.flatten(2), target.flatten(2).expand(len(ours), -1, -1), dim=2)
+        if self.form == "distance":
+            return -0.5 * (ours - target).square().mean((2, 3))
+        return (ours * target).mean((2, 3))
 
     def _normalised(self, maps: Tensor, members: Tensor, side: int) -> Tensor:
         mean, std = (values[members, side].to(maps)[:, None, None] for values in (self.pairs.means, self.pairs.stds))

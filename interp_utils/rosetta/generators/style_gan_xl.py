@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .ops import EqualLinear, activate, filter_up, filtered_leaky_relu, kaiser_taps, limited, modulated_conv, unit_scale
 
@@ -204,8 +205,9 @@ class Synthesis(nn.Module):
 
     def forward(self, ws: Tensor) -> Tensor:
         x = self.input(ws[:, 0])
-        for k, layer in enumerate(self.plan, 1):
-            x = getattr(self, layer.name)(x, ws[:, k], self.clamp)
+        for k, layer in enumerate(self.plan, 1):  # made again for the gradient: what all layers would keep takes 24 GiB an image
+            step = getattr(self, layer.name), x, ws[:, k], self.clamp
+            x = checkpoint(*step, use_reentrant=False, preserve_rng_state=False)
         return x / 4
 
 

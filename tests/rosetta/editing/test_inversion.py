@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from interp_utils import rosetta
-from interp_utils.rosetta.editing import inversion
+from interp_utils.rosetta.editing import guidance, inversion
 from interp_utils.rosetta.matching import Correlation, Units
 
 
@@ -67,6 +67,35 @@ def test_distance_form_is_the_dataset_form_less_what_grows(drawing, seeing, matc
     distance = rosetta.Guidance(pairs, targets, "distance").scores(maps)
     torch.testing.assert_close(distance, product - ours / 2 - theirs / 2)
     torch.testing.assert_close(rosetta.Guidance(pairs, maps, "distance").scores(maps), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("form", ["dataset", "instance", "distance"])
+def test_maps_of_many_pairs_are_not_kept_for_the_gradient(drawing, seeing, match, monkeypatch, form):
+    """Thousands of pairs at 256 x 256 pixels would fill a GPU several times over; made again, they give the same gradient."""
+    pairs = rosetta.matched_pairs(match, torch.cartesian_prod(torch.arange(len(match.a)), torch.arange(len(match.b))))
+    images, maps = drawing(*drawing.sample(3))
+    targets = seeing(images.clamp(0, 1))
+
+    def gradient():
+        guide, inputs, kept = rosetta.Guidance(pairs, targets, form), [layer.clone().requires_grad_() for layer in maps], {}
+
+        def pack(saved):
+            kept[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes() // 4
+            return saved
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+            scores = guide.scores(inputs)
+        given = {layer.data_ptr() for layer in (*inputs, *(raw for *_, raw in guide.parts))}
+        numbers = sum(number for place, number in kept.items() if place not in given)
+        gradients = torch.autograd.grad(scores.square().sum(), inputs)
+        return scores, gradients, numbers + sum(target.numel() for target in guide.normalised.values())
+
+    scores, gradients, kept = gradient()
+    monkeypatch.setattr(guidance, "VALUES", 1000)  # of some 40,000, so that parts are cut, too
+    again, others, less = gradient()
+    assert len(pairs) * 3 * 64 < kept and less < 2_000
+    torch.testing.assert_close(again, scores)
+    torch.testing.assert_close(others, gradients, atol=1e-4, rtol=1e-4)
 
 
 def test_pairs_keep_their_order_and_subsets_theirs(drawing, seeing, match):
