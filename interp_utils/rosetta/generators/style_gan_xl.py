@@ -176,6 +176,10 @@ class Layer(nn.Module):
         self.padding = (low, total - low) * 2
 
     def forward(self, x: Tensor, w: Tensor, clamp: float | None) -> Tensor:
+        # Made again for the gradient: what all layers would keep takes 24 GiB an image. Hooks on the layer run once.
+        return checkpoint(self._run, x, w, clamp, use_reentrant=False, preserve_rng_state=False)
+
+    def _run(self, x: Tensor, w: Tensor, clamp: float | None) -> Tensor:
         style, weight = self.affine(w), self.weight
         if self.to_rgb:
             style = style / math.sqrt(weight.shape[1])
@@ -205,9 +209,8 @@ class Synthesis(nn.Module):
 
     def forward(self, ws: Tensor) -> Tensor:
         x = self.input(ws[:, 0])
-        for k, layer in enumerate(self.plan, 1):  # made again for the gradient: what all layers would keep takes 24 GiB an image
-            step = getattr(self, layer.name), x, ws[:, k], self.clamp
-            x = checkpoint(*step, use_reentrant=False, preserve_rng_state=False)
+        for k, layer in enumerate(self.plan, 1):
+            x = getattr(self, layer.name)(x, ws[:, k], self.clamp)
         return x / 4
 
 
