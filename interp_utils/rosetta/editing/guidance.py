@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..matching import Correlation, Dictionary, Match, Units
 
-VALUES = 2**25  # maps of the pairs of one guide are kept for the gradient up to so many; beyond, so many at a time, made again
+KEPT = 2**25  # maps of the pairs of one guide are kept for the gradient up to so many; beyond, so many at a time, made again
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Guidance:
             raise ValueError(f"need one target, or one for each latent; got {given} targets and {drawn} latents")
         sizes = [tuple(map(max, zip(maps[layer].shape[2:], raw.shape[2:]))) for layer, _, _, raw in self.parts]
         values = [drawn * height * width for height, width in sizes]  # of a pair
-        small = sum(each * len(members) for each, (_, _, members, _) in zip(values, self.parts)) <= VALUES
+        small = sum(each * len(members) for each, (_, _, members, _) in zip(values, self.parts)) <= KEPT
         found = []
         for k, (layer, rows, members, raw) in enumerate(self.parts):
             if small:  # the targets stay the same from step to step
@@ -128,7 +128,7 @@ class Guidance:
                     self.normalised[place] = self._normalised(resized(raw.to(maps[layer]), sizes[k]), members, 1)
                 found.append(self._scores(maps[layer][:, rows], self.normalised[place], members))
                 continue
-            step = max(1, VALUES // values[k])
+            step = max(1, KEPT // values[k])
             for some in (slice(start, start + step) for start in range(0, len(members), step)):
                 given = maps[layer], rows[some], raw[:, some], members[some], sizes[k]
                 found.append(checkpoint(self._anew, *given, use_reentrant=False, preserve_rng_state=False))

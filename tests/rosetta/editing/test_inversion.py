@@ -91,7 +91,7 @@ def test_maps_of_many_pairs_are_not_kept_for_the_gradient(drawing, seeing, match
         return scores, gradients, numbers + sum(target.numel() for target in guide.normalised.values())
 
     scores, gradients, kept = gradient()
-    monkeypatch.setattr(guidance, "VALUES", 1000)  # of some 40,000, so that parts are cut, too
+    monkeypatch.setattr(guidance, "KEPT", 1000)  # of some 40,000, so that parts are cut, too
     again, others, less = gradient()
     assert len(pairs) * 3 * 64 < kept and less < 2_000
     torch.testing.assert_close(again, scores)
