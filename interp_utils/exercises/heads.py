@@ -73,6 +73,7 @@ def without_direction(answer, case: Case) -> None:
         ("the direction has a length: make it a unit vector first", vectors - torch.outer(vectors @ direction, direction)),
         ("divide by the length twice: once for each time the direction is used", vectors - torch.outer(vectors @ direction, unit)),
         ("each vector has its own amount of it: the inner product with the unit vector", vectors - unit),
+        ("each vector has its own amount of the direction; do not subtract it whole", vectors - direction),
         ("do not subtract the mean", centred - torch.outer(centred @ unit, unit)),
     ]
     judge(ask(answer, vectors, direction), vectors - part, mistakes)
@@ -114,6 +115,7 @@ def worst_group(answer, case: Case) -> None:
     mistakes = [
         ("that is the accuracy over all images", right.mean()),
         ("that is the best group", means.max()),
+        ("that is how many are right; divide by the size of the group", (means * sizes).min()),
         ("that is the mean over the groups", means.mean()),
         ("that is the worst class; ask for the worst group", torch.stack(by_label).min()),
         ("that is the smallest group, not the one with the lowest accuracy", means[sizes.argmin()]),
@@ -142,6 +144,10 @@ def mean_iou(answer, case: Case) -> None:
             ("negatives count as zero before the mean is taken", _both(mask, heat > heat.mean())),
             ("the threshold is the map's mean, not one half", _both(mask, high > 0.5)),
             ("the threshold is the map's mean, not zero", _both(mask, high > 0)),
+            (
+                "the threshold is the map's mean, not one half, and the background counts too",
+                (mask & (high > 0.5)).sum() / (mask | (high > 0.5)).sum(),
+            ),
             (
                 "that is twice the overlap by the sum of sizes (Dice), not by the union",
                 2 * (guess & mask).sum() / (guess.sum() + mask.sum()),

@@ -37,13 +37,17 @@ def neuron_direction(answer, case: Case) -> None:
         wanted = torch.linalg.svd(rows, full_matrices=False).Vh[0]
         wanted = wanted * (1 if (rows @ wanted > 0).sum() * 2 > len(rows) else -1)
         centred = torch.linalg.svd(rows - rows.mean(0), full_matrices=False).Vh[0]
-        mean = rows.mean(0)
+        mean, even = rows.mean(0), nn.functional.normalize(rows, dim=1).mean(0)
         along_sum = wanted * (1 if (rows @ wanted).sum() > 0 else -1)
         mistakes = [
             ("it points where the sum of the rows points; more than half of them should have a positive product", along_sum),
             ("it points against most rows", -wanted),
             ("that is the mean row's direction, not the one that explains most squared length", mean / mean.norm()),
             ("that is the mean row", mean),
+            (
+                "long rows count for more: do not make all of unit length, nor take a mean",
+                nn.functional.normalize(even, dim=0),
+            ),
             *(("do not centre the rows again: explain their length", sign * centred) for sign in (1, -1)),
         ]
         found = ask(answer, rows)
@@ -132,5 +136,6 @@ def contribution(answer, case: Case) -> None:
         ("the weights are missing", total(x.expand(n, m).clone())),
         ("that is the mean over the neurons, not the sum", total(weights * x) / n),
         ("do not make `v` or the directions of unit length", total(weights * x) / v.norm()),
+        ("an inner product is a sum over the dimensions, not a mean", total(weights * x) / len(v)),
     ]
     judge(ask(answer, indices, weights, directions, v, n_texts), total(weights * x), mistakes)

@@ -16,6 +16,10 @@ def zero_shot(answer, case: Case) -> None:
         ("that is a softmax over the images; each image's probabilities must add up to 1", (scale * cosines).softmax(0)),
         ("the vectors have lengths of their own: divide each by its norm first", (scale * images @ texts.T).softmax(-1)),
         ("the texts still have their own lengths", (scale * i @ texts.T).softmax(-1)),
+        (
+            "one length for all vectors together; take the norm along the last axis, and keep that axis to divide by",
+            (scale * (images / images.norm()) @ (texts / texts.norm()).T).softmax(-1),
+        ),
         ("the scale is missing: multiply the cosines by it before the softmax", cosines.softmax(-1)),
         ("these are scaled cosines, not yet probabilities", scale * cosines),
         ("these are cosines, not yet probabilities", cosines),
@@ -99,6 +103,11 @@ def running_totals(answer, case: Case) -> None:
         ("these are the totals inside the blocks, after attention", sums[:, 1::2]),
         ("these are single terms; the stream is the running total", terms[:, ::2]),
         ("the total before the first block is the embedding, not zero", torch.cat([zero, sums[:, 2::2]], 1)),
+        ("the sum runs over the images; it should run over the terms", terms.cumsum(0)[:, ::2]),
+        (
+            "that is what each block adds; the stream is the total of all so far",
+            torch.cat([terms[:, :1], terms[:, 1::2] + terms[:, 2::2]], 1),
+        ),
     ]
     found = ask(answer, terms)
     if isinstance(found, torch.Tensor):
@@ -142,6 +151,7 @@ def match_by_part(answer, case: Case) -> None:
             match / parts.norm(dim=-1).sum(1)[:, None],
         ),
         ("each image has a length of its own, not their mean", match / lengths.mean()),
+        ("each image has a length of its own: take the norm along the last axis", match / lengths.norm()),
         ("only the representation is to be of unit length, not `toward`", match / lengths / toward.norm(dim=-1, keepdim=True)),
         ("shares of one whole were not asked for: the parts add up to the match, not to 1", match / match.sum(1, keepdim=True)),
     ]
@@ -161,9 +171,11 @@ def patch_class_token(answer, case: Case) -> None:
     joined = lambda first, others: mix @ rest(torch.cat([first[:, :1], others[:, 1:]], 1))  # noqa: E731
     mistakes = [
         ("nothing was patched: that is the target's own output", mix @ rest(ours)),
-        ("that is the source's own output", mix @ rest(theirs)),
-        ("source and target are the wrong way round", joined(ours, theirs)),
-        ("all tokens but the first were patched, or the second run was on the source", joined(ours, theirs)),
+        ("that is the source's own output: replace token 0 alone", mix @ rest(theirs)),
+        (
+            "the class token is to come from the source, the others from the target; here it is the other way round",
+            joined(ours, theirs),
+        ),
         ("return the second run's output, not what the module put out", torch.cat([theirs[:, :1], ours[:, 1:]], 1)),
     ]
     judge(found, joined(theirs, ours), mistakes, "only token 0 of the module's output comes from the source")

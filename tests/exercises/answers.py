@@ -44,6 +44,8 @@ WRONG = {
         "return terms.cumsum(1)[:, 2::2]",
         "return terms.cumsum(1)[:, 1::2]",
         "sums = terms.cumsum(1)[:, 2::2]\nreturn torch.cat([torch.zeros_like(terms[:, :1]), sums], 1)",
+        "return terms.cumsum(0)[:, ::2]",
+        "return torch.cat([terms[:, :1], terms[:, 1::2] + terms[:, 2::2]], 1)",
     ],
     "mean_ablate": [
         replaced("torch.zeros_like(output)"),

@@ -65,6 +65,7 @@ def test_each_usual_mistake_is_told_apart_in_words(name):
             check(answered(name, body), seed=0)
         said.add(re.sub(r" \(the same case again.*", "", str(error.value)))
     assert len(said) >= min(3, len(WRONG[name])), said
+    assert f"{name}: not the right numbers" not in said, "a usual mistake that nobody explains"
 
 
 def test_the_folded_solution_stands_in_for_the_reader_but_not_for_the_mark(capsys):
