@@ -21,7 +21,7 @@ from . import (
     towers,
     widgets,
 )
-from .collect import collected
+from .collecting import collected
 from .models import Clip, load_clip
 from .presets import setup
 from .sandbox import viewers as _viewers  # noqa: F401, as do those of the zoo

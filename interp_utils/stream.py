@@ -25,15 +25,21 @@ class Batch:
     What a chapter sees in a batch is defined there and made an attribute by `view`: `heads/views.py` for chapter 2.
     """
 
-    def __init__(self, model, pixels: Tensor, targets, numbers: Tensor, ln: str | None = None):
+    def __init__(self, model, pixels: Tensor, targets, numbers: Tensor, ln: str | None = None, kept: dict | None = None):
         self.model, self.pixels, self.targets, self.numbers, self.ln = model, pixels, targets, numbers, ln
-        self._found: dict = {}
+        self._found, self._kept = {}, {} if kept is None else kept
 
     def once(self, key, compute: Callable[[], object]):
         """What `compute()` gives, computed when first asked for under this key: for views that share their work."""
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]
+
+    def once_a_pass(self, key, compute: Callable[[], object]):
+        """The same for all batches of a pass: for what depends on the model alone, which no pass may change."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
 
 
 def view(compute: Callable[[Batch], object]) -> Callable[[Batch], object]:
@@ -148,10 +154,10 @@ def _update(model, loader: DataLoader, brought: bool, statistics, progress: Prog
 
     Whatever ends it early, what all statistics have seen alike is written first.
     """
-    gathered, whole = _distinct(statistics), True
+    gathered, whole, kept = _distinct(statistics), True, {}
     try:
         total, few = _expected(loader)
-        with tqdm(total=total, unit=" images", leave=False, disable=few) as bar:
+        with tqdm(total=total, unit=" images", leave=False, disable=few or rank_and_count()[0] > 0) as bar:
             for item in loader:
                 if brought:
                     pixels, targets = pixels_and_target(item)
@@ -159,7 +165,7 @@ def _update(model, loader: DataLoader, brought: bool, statistics, progress: Prog
                 else:
                     places, pixels, targets, skipped = item
                 n = 0 if pixels is None else len(pixels)
-                for seen in _in_parts(model, statistics, (pixels, targets, places), n, ln, progress):
+                for seen in _in_parts(model, statistics, (pixels, targets, places), n, ln, kept, progress):
                     whole = False
                     for (statistic, _), each in zip(statistics, seen):
                         statistic.update(*each) if isinstance(each, tuple) else statistic.update(each)
@@ -176,7 +182,7 @@ def _update(model, loader: DataLoader, brought: bool, statistics, progress: Prog
         raise
 
 
-def _in_parts(model, statistics, batch: tuple, n: int, ln: str | None, progress: Progress) -> Iterator[list]:
+def _in_parts(model, statistics, batch: tuple, n: int, ln: str | None, kept: dict, progress: Progress) -> Iterator[list]:
     """What all views give for a batch, in as many parts as memory asks for."""
     parts = [(0, n)] if n else []
     while parts:
@@ -188,7 +194,7 @@ def _in_parts(model, statistics, batch: tuple, n: int, ln: str | None, progress:
             pixels, targets, places = (some(each, start, end) for each in batch)
             if model.device.type == "cuda":
                 pixels = pixels.to(model.device, non_blocking=True)
-            part = Batch(model, pixels, targets, places, ln)
+            part = Batch(model, pixels, targets, places, ln, kept)
             seen = [view(part) for _, view in statistics]
         except torch.OutOfMemoryError:
             if end - start == 1:

@@ -14,12 +14,15 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+os.environ["TQDM_DISABLE"] = "1"  # before anything imports tqdm
+
+import open_clip
 import torch
 from conftest import noise, tiny_model
 from forks import ended, forked
 
 import interp_utils as iu
-from interp_utils import collect, saved
+from interp_utils import collecting, saved
 from interp_utils.datasets import Task
 from interp_utils.fingerprints import fingerprint
 from interp_utils.rosetta import UnitModel, correlate
@@ -29,8 +32,6 @@ N = 240
 
 
 def small_clip() -> iu.Clip:
-    import open_clip
-
     return iu.Clip(tiny_model(), tokenizer=open_clip.get_tokenizer("ViT-B-32"))
 
 
@@ -38,7 +39,7 @@ def chapter_2(path: Path | None, every: float) -> list:
     clip = small_clip()
     task = Task([(image, k % 2) for k, image in enumerate(noise(clip, N))], ["dog", "cat"], ["a {}"])
     pool = Pool(["a dog", "a cat", "a red square", "a photo of the sea"], [""] * 4)
-    found = collect.collect(clip, task, pool, path, batch_size=4, every=every)
+    found = collecting.collect(clip, task, pool, path, batch_size=4, every=every)
     return [found.answers, found.tops, {head: vars(each) for head, each in found.moments.items()}]
 
 
@@ -89,8 +90,8 @@ def soak(job, kills: int, folder: Path, luck: random.Random) -> tuple[int, int]:
 
 def by_torchrun(folder: Path, count: int = 4) -> None:
     """The command by several processes, one of which is killed, and again; beside what one process gives."""
-    command = ["--clip", "sandbox", "--images", "sandbox", "--n-images", "600", "--texts", "sandbox", "--every", "0.1"]
-    command += ["--batch-size", "10", "--save-to", str(folder / "many.safetensors")]
+    command = ["--clip", "sandbox", "--images", "sandbox", "--n-images", "120", "--texts", "sandbox", "--every", "0.1"]
+    command += ["--batch-size", "5", "--save-to", str(folder / "many.safetensors")]
     many = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
     many += ["-m", "interp_utils.collect", *command]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

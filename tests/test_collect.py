@@ -5,7 +5,8 @@ import torch
 from conftest import noise
 
 import interp_utils as iu
-from interp_utils import collect as room
+from interp_utils import collecting as room
+from interp_utils.collect import main
 from interp_utils.datasets import Task
 from interp_utils.fingerprints import fingerprint
 from interp_utils.texts import Pool
@@ -61,3 +62,17 @@ def test_what_was_not_asked_for_is_none_and_other_runs_are_refused(tiny, task, t
     iu.stream.feed(tiny, task.images, [(iu.moments.Moments(), lambda batch: batch.pixels)], save_to=tmp_path / "pass.safetensors")
     with pytest.raises(ValueError, match="is no result of interp_utils.collect"):
         iu.collected(tmp_path / "pass.safetensors")
+
+
+def test_the_command_writes_what_notebooks_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(room, "LAST_LAYERS", 1)  # texts and top images of six heads
+    path = tmp_path / "run.safetensors"
+    (tmp_path / "texts.txt").write_text("a dog\na cat\na beach\nat night")
+    told = ["--n-images", "6", "--texts", str(tmp_path / "texts.txt"), "--batch-size", "3", "--save-to", str(path)]
+    main(told)
+    assert capsys.readouterr().out.startswith(f"{path}: moments, answers, spans, tops, about")
+    found = iu.collected(path)
+    assert len(found.moments) == 60 and len(found.answers.groups) == 6 and len(found.tops) == 6
+    assert found.about["clip"] == "sandbox" and found.about["images"] == "6"
+    with pytest.raises(ValueError, match="it differs in ln"):
+        main([*told, "--ln", "split"])

@@ -1,6 +1,7 @@
 """Imports point one way: from a room to those below it."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import interp_utils
@@ -22,7 +23,7 @@ LAYERS = [
     {"heads"},
     {"neurons", "rosetta", "segmentation"},
     {"sandbox.zoo", "science", "downloads"},
-    {"sandbox.known", "doctor", "verify", "widgets"},
+    {"sandbox.known", "doctor", "verify", "widgets", "collecting"},
     {"sandbox.viewers", "atlas", "collect"},
 ]
 ENTRIES = {"doctor"}  # what must run where little is installed, and imports late so as to say what is missing
@@ -33,26 +34,34 @@ def room(parts: list[str]) -> str:
     return ".".join(parts[:2]) if ".".join(parts[:2]) in {"sandbox.zoo", "sandbox.viewers", "sandbox.known"} else parts[0]
 
 
-def arrows():
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def arrows() -> list[tuple]:
     """(room, room it imports from, file and line, whether inside a function) of every import within the package."""
     modules = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}
-    names = {parts[:-1] if parts[-1] == "__init__" else parts for parts in modules}
+    found, names = [], {parts[:-1] if parts[-1] == "__init__" else parts for parts in modules}
     for parts, path in modules.items():
         if len(parts) == 1 and parts[0] in ("__init__", "__main__"):
             continue  # the package itself puts everything together
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "interp_utils"):
                 inside = (node.module or "").split(".") if node.module else []
                 base = [*parts[: len(parts) - node.level], *inside] if node.level else inside[1:]
                 for alias in node.names:
                     target = [*base, alias.name] if (*base, alias.name) in names else base
                     if target and room(target) != room(list(parts)):
-                        yield room(list(parts)), room(target), f"{path.relative_to(ROOT)}:{node.lineno}", node.col_offset > 0
+                        where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                        found.append((room(list(parts)), room(target), where, node.col_offset > 0))
+    return found
 
 
 def test_no_import_points_up():
     height = {name: k for k, layer in enumerate(LAYERS) for name in layer}
-    found = list(arrows())
+    found = arrows()
     assert len(found) > 200 and {each[0] for each in found} <= set(height), "every room has its layer above"
     up = [f"{where}: {user} imports {used}" for user, used, where, _ in found if height[used] >= height[user]]
     assert not up, "\n".join(up)
@@ -87,7 +96,7 @@ OWN_LOOPS = {
 
 def loops_over_data(path: Path):
     """Lines of a file that load batches, or loop over parts of a tensor of images."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "DataLoader":
             yield node.lineno
         for loop in [node] if isinstance(node, ast.For) else getattr(node, "generators", []):

@@ -219,7 +219,7 @@ def exact_and_rest(statistics) -> tuple[list[str], list[torch.Tensor]]:
     return [fingerprint(part) for part in parts], [moments.mean, moments.covariance, groups.mean, groups.variance]
 
 
-@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+@pytest.mark.skipif(not (torch.distributed.is_available() and torch.distributed.is_gloo_available()), reason="needs gloo")
 def test_two_processes_give_what_one_gives_and_go_on_when_one_was_killed(tiny, tmp_path, capfd):
     path, one = tmp_path / "run.safetensors", Job(tiny).run()
 

@@ -365,3 +365,22 @@ def test_a_room_adds_its_views_to_batches_once():
         @iu.stream.view
         def layers(batch):
             return batch
+
+
+def test_the_heads_weights_are_folded_once_a_pass_and_anew_for_the_next(tiny, monkeypatch):
+    folded, fold = [], iu.heads.direct.head_basis
+    for room in (iu.heads.direct, iu.heads.views):
+        monkeypatch.setattr(room, "head_basis", lambda *args, **options: folded.append(1) or fold(*args, **options))
+    first, second, some = Moments(), Moments(), Moments()
+    views = [(first, lambda batch: batch.effects.heads()), (some, lambda batch: batch.effects.heads([1]))]
+    feed(tiny, dataset(tiny), views, batch_size=2)
+    assert len(folded) == 1
+    by_hand = iu.heads.direct_effects(tiny, noise(tiny, 7)).heads().double().mean(0)
+    torch.testing.assert_close(by_hand, first.mean, atol=1e-5, rtol=1e-4)
+    out = tiny.model.visual.transformer.resblocks[1].attn.out_proj
+    out.weight.data.mul_(2), out.bias.data.mul_(2)
+    feed(tiny, dataset(tiny), [(second, lambda batch: batch.effects.heads())], batch_size=2)
+    assert len(folded) == 3, "one of them by hand"
+    by_hand = iu.heads.direct_effects(tiny, noise(tiny, 7)).heads().double().mean(0)
+    torch.testing.assert_close(by_hand, second.mean, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(first.mean[1], second.mean[1], atol=1e-3)

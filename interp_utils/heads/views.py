@@ -7,13 +7,14 @@ against a unit text vector is a part of their cosine.
 from torch import Tensor
 
 from ..stream import Batch, view
-from .direct import DirectEffects, direct_effects
+from .direct import DirectEffects, head_basis
 
 
 @view
 def effects(batch: Batch) -> DirectEffects:
     """As they are, not divided."""
-    return direct_effects(batch.model, batch.pixels, batch.ln)
+    clip, ln = batch.model, batch.ln
+    return DirectEffects(clip, batch.pixels, ln, lambda: batch.once_a_pass(("head basis", ln), lambda: head_basis(clip, ln=ln)))
 
 
 @view
