@@ -21,6 +21,7 @@ from . import (
     towers,
     widgets,
 )
+from .collecting import collected
 from .models import Clip, load_clip
 from .presets import setup
 from .sandbox import viewers as _viewers  # noqa: F401, as do those of the zoo
@@ -28,7 +29,7 @@ from .sandbox import zoo as _zoo  # noqa: F401, makes the small models known to 
 from .sandbox.known import units as _known  # noqa: F401, and the known generator
 
 __all__ = [
-    "Clip", "datasets", "exercises", "explainers", "heads", "hooks", "images", "load_clip", "moments", "neurons", "plots",
-    "rosetta", "sandbox", "science", "segmentation", "setup", "statistics", "stream", "texts", "thesis", "towers",
+    "Clip", "collected", "datasets", "exercises", "explainers", "heads", "hooks", "images", "load_clip", "moments", "neurons",
+    "plots", "rosetta", "sandbox", "science", "segmentation", "setup", "statistics", "stream", "texts", "thesis", "towers",
     "widgets",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """An untouched OpenCLIP model, with the sizes and the checks that an interpreter needs."""
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class Clip:
     Raises NotImplementedError, with the reason, for towers that are not covered, RuntimeError that names the part where a tower
     does something else.
     """
+
+    identity = ("model", "preprocess", "ln")  # by which a pass knows a Clip again, see `fingerprints`
 
     def __init__(self, model, preprocess=None, tokenizer=None, name: str = "custom", check: bool = True, ln: str = "centered"):
         self.model, self.preprocess, self.tokenizer, self.name = model, preprocess, tokenizer, name
@@ -166,9 +169,9 @@ def _pooled(output: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 def best_device() -> torch.device:
-    """CUDA if there is one, else Apple's MPS, else the CPU."""
+    """CUDA if there is one, under `torchrun` each process's own, else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .moments import Statistic
+from .accumulating import Statistic
 from .rounding import negligible
 from .statistics import interval
 

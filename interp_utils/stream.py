@@ -2,34 +2,32 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset
 from tqdm.auto import tqdm
 
-from .heads.direct import DirectEffects, direct_effects
-from .images import read_image
-from .models import Clip
+from .accumulating import Several
+from .items import Items, Numbered, checked_places, collate, pixels_and_target, some
 from .moments import Rows
-
-_PIXELS, _TARGETS = ("pixel_values", "image"), ("label", "labels")  # of items that are dictionaries, as Hugging Face names them
+from .processes import rank_and_count
+from .runs import Progress, Run, contents, merged
 
 
 class Batch:
-    """A batch on its way through `feed`. Views are computed when first asked for, once.
+    """A batch on its way through `feed`: pixels (of a generator latents), targets, and the images' numbers [B].
 
-    Effects and the representation are divided by the length of each image's representation (thesis, section 2.3), so a
-    score against a unit text vector is a part of their cosine.
+    What a chapter sees in a batch is defined there and made an attribute by `view`: `heads/views.py` for chapter 2.
     """
 
-    def __init__(self, clip: Clip, pixels: Tensor, targets, numbers: Tensor, ln: str | None):
-        self.clip, self.pixels, self.targets, self.numbers, self.ln = clip, pixels, targets, numbers, ln
-        self._found: dict = {}
+    def __init__(self, model, pixels: Tensor, targets, numbers: Tensor, ln: str | None = None, kept: dict | None = None):
+        self.model, self.pixels, self.targets, self.numbers, self.ln = model, pixels, targets, numbers, ln
+        self._found, self._kept = {}, {} if kept is None else kept
 
     def once(self, key, compute: Callable[[], object]):
         """What `compute()` gives, computed when first asked for under this key: for views that share their work."""
@@ -37,230 +35,212 @@ class Batch:
             self._found[key] = compute()
         return self._found[key]
 
-    @cached_property
-    def effects(self) -> DirectEffects:
-        return direct_effects(self.clip, self.pixels, self.ln)
-
-    @cached_property
-    def _total(self) -> Tensor:
-        return self.effects.total()
-
-    @cached_property
-    def length(self) -> Tensor:
-        """Length of each image's representation, [B, 1]."""
-        return self._total.norm(dim=-1, keepdim=True)
-
-    @cached_property
-    def representation(self) -> Tensor:
-        """[B, E], unit length."""
-        return self._total / self.length
-
-    @cached_property
-    def layers(self) -> Tensor:
-        """[B, 2L+1, E]"""
-        return self.effects.layers() / self.length[:, None]
-
-    @cached_property
-    def heads(self) -> Tensor:
-        """[B, L, H, E]"""
-        return self.effects.heads() / self.length[:, None, None]
-
-    @cached_property
-    def head_coordinates(self) -> Tensor:
-        """[B, L, H, d+1], see `DirectEffects.head_coordinates`"""
-        return self.effects.head_coordinates() / self.length[:, None, None]
+    def once_a_pass(self, key, compute: Callable[[], object]):
+        """The same for all batches of a pass: for what depends on the model alone, which no pass may change."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
 
 
-def pixels_and_target(item, preprocess=None) -> tuple:
-    """What an item of a dataset, or a batch, holds: (pixels, target), the target None where there is none.
+def view(compute: Callable[[Batch], object]) -> Callable[[Batch], object]:
+    """Make a function of a `Batch` its attribute, under the function's name: computed when first asked for, once a batch.
 
-    item: a pair, pixels alone, or a dictionary with "pixel_values" or "image" and perhaps "label". An image that is not
-    preprocessed, a PIL image or 8-bit array, goes through `preprocess`.
-    Raises ValueError for a dictionary with other keys, TypeError for such an image without a preprocess.
+    Raises ValueError for a name that a batch has already.
     """
-    if isinstance(item, Mapping):
-        pixels, target = (next((item[key] for key in keys if key in item), None) for keys in (_PIXELS, _TARGETS))
-        if pixels is None:
-            keys = ", ".join(map(repr, item))
-            raise ValueError(
-                f"an item has the keys {keys}; rename them: need 'pixel_values' or 'image', and 'label' if there is one"
-            )
-    else:
-        pixels, target = (*item, None)[:2] if isinstance(item, list | tuple) else (item, None)
-    if isinstance(pixels, Image.Image) or isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8:
-        if preprocess is None:
-            raise TypeError(f"got images as {type(pixels).__name__} and no preprocess; make them tensors [3, H, W] in the dataset")
-        pixels = preprocess(read_image(pixels))
-    return pixels, target
+    name = compute.__name__
+    if hasattr(Batch, name):
+        raise ValueError(f"a batch has a view {name!r} already; give yours another name")
+    attribute = cached_property(compute)
+    attribute.__set_name__(Batch, name)
+    setattr(Batch, name, attribute)
+    return compute
 
 
-class _Items(Dataset):
-    """Some items of a dataset: (number, pixels, target, None), or (number, None, None, why) for one that is skipped."""
+class Asked(NamedTuple):
+    """What something asks of a pass, so that several share one: pairs for `feed`, and what they found, once it is over."""
 
-    def __init__(self, images: Sequence, numbers: Sequence[int], preprocess, skip: bool):
-        self.images, self.numbers, self.preprocess, self.skip = images, numbers, preprocess, skip
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, k: int) -> tuple:
-        number = self.numbers[k]
-        try:
-            return number, *pixels_and_target(self.images[number], self.preprocess), None
-        except Exception as error:  # a damaged file raises anything
-            if not self.skip:
-                raise
-            return number, None, None, f"{type(error).__name__}: {error}"
-
-    def __getitems__(self, places: list[int]) -> list[tuple]:  # what a DataLoader calls: some datasets are quicker by batches
-        numbers = [self.numbers[k] for k in places]
-        if self.skip or not hasattr(self.images, "__getitems__"):
-            return [self[k] for k in places]
-        items = self.images.__getitems__(numbers)
-        return [(number, *pixels_and_target(item, self.preprocess), None) for number, item in zip(numbers, items)]
-
-
-class _Stream(IterableDataset):
-    """The items of an iterable, numbered as they come."""
-
-    def __init__(self, images: Iterable, preprocess):
-        self.images, self.preprocess = images, preprocess
-
-    def __iter__(self):
-        for number, item in enumerate(self.images):
-            yield number, *pixels_and_target(item, self.preprocess), None
-
-
-def _collate(items: list[tuple]) -> tuple:
-    """Numbers [B], pixels [B, ...], targets and [(number, why)] of those skipped; no pixels where all are."""
-    skipped = [(number, why) for number, _, _, why in items if why is not None]
-    kept = [item for item in items if item[3] is None]
-    if not kept:
-        return None, None, None, skipped
-    numbers, pixels, targets, _ = zip(*kept)
-    sizes = {tuple(np.shape(each)) for each in pixels}
-    if len(sizes) > 1:
-        raise ValueError(f"images of a batch differ in size, {' and '.join(map(str, sorted(sizes)))}; preprocess them to one")
-    return torch.tensor(numbers), default_collate(pixels), None if targets[0] is None else default_collate(targets), skipped
-
-
-def _checked_numbers(numbers: Sequence[int] | None, n: int) -> Sequence[int]:
-    """Numbers of the images to take, of a mask those that it marks. Raises ValueError for what names no image."""
-    if numbers is None:
-        return range(n)
-    chosen = torch.as_tensor(numbers)
-    if chosen.dtype == torch.bool:
-        if chosen.shape != (n,):
-            raise ValueError(f"a mask of the images needs {n} values, one for each, got {list(chosen.shape)}")
-        return chosen.nonzero().flatten().tolist()
-    if len(chosen) and (chosen.ndim != 1 or chosen.is_floating_point() or chosen.min() < 0 or chosen.max() >= n):
-        raise ValueError(f"numbers must be whole, from 0 to {n - 1}, or a mask of {n} bools; got {numbers!r:.80}")
-    return chosen.tolist()
+    statistics: list[tuple[object, Callable[[Batch], object]]]
+    found: Callable[[], object]
 
 
 @torch.no_grad()
 def feed(
-    clip: Clip,
+    model,
     images: Sequence | Iterable,
     statistics: Sequence[tuple[object, Callable[[Batch], object]]],
     batch_size: int = 64,
     ln: str | None = None,
     numbers: Sequence[int] | None = None,
     on_error: str = "raise",
+    save_to: str | Path | None = None,
+    every: float = 60,
 ) -> list[tuple[int, str]]:
     """Pass over the images once and update many statistics.
 
-    clip: the model, or any other that has a `device`, which is all that is read here, but for `preprocess` where images are not
-    preprocessed; views run it as they like.
+    model: a `Clip`, a model of chapter 4 or any other that has a `device`, which is all that is read here, but for `preprocess`
+    where images are not preprocessed; views run it as they like. ln: for views that have this convention, as `Batch.ln`.
     images: a dataset of (pixels, target) pairs, of pixels alone or of dictionaries (see `pixels_and_target`), an iterable of such,
     or a `DataLoader`; the batches of a loader are taken as they come, and they and iterables numbered so. statistics: pairs of a
     statistic (see `moments`) and a function of the `Batch` that gives the arguments of its `update`, one tensor or a tuple.
     numbers: the images to take, by their place in the dataset or as a mask of all, by default all: passes over disjoint numbers
     `merge` to one pass over all. on_error: "skip" leaves out images of a dataset that cannot be read; a warning counts and lists
     them at the end. Returns their numbers, each with the reason.
+    save_to: a file (safetensors) that is written every so many seconds and at the end. The same call goes on from it, after an
+    error, an interrupt or a kill, and ends with the same bits; of a finished file it only reads. A file of another run is refused.
+    Under `torchrun` batches are dealt out to the processes, whose statistics are merged in the order of their ranks at the end.
     Where the views of a batch run out of memory, smaller parts of it are taken from then on, with a warning.
-    Raises ValueError where there are no images, or none can be read.
+    Raises ValueError where there are no images, or none can be read, and for a file of another run; OSError that names the file
+    where it cannot be written; RuntimeError where another process of the job has ended.
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
     if isinstance(images, Mapping):
         raise TypeError(f"got a dictionary of {', '.join(map(str, images))}; choose one of these sets of images")
-    preprocess = getattr(clip, "preprocess", None)
+    rank, processes = rank_and_count()
     listed = hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, IterableDataset)
-    if not listed and (numbers is not None or on_error == "skip"):
+    if not listed and (numbers is not None or on_error == "skip" or save_to is not None or processes > 1):
         what = "a DataLoader" if isinstance(images, DataLoader) else "an iterable"
         raise ValueError(
-            f"numbers choose among the images of a dataset, and on_error='skip' leaves some out; {what} already says which it gives"
+            "numbers choose among the images of a dataset, on_error='skip' leaves some out, save_to and torchrun must find them "
+            f"again; {what} already says which it gives: give the dataset itself"
         )
-    if isinstance(images, DataLoader):
-        loader = images
-    elif listed:
-        workers = min(8, os.cpu_count() or 1) if clip.device.type == "cuda" else 0  # a GPU waits for decoding, a CPU cannot help
-        items = _Items(images, _checked_numbers(numbers, len(images)), preprocess, on_error == "skip")
-        loader = DataLoader(items, batch_size, num_workers=workers, collate_fn=_collate)
-    else:
-        loader = DataLoader(_Stream(images, preprocess), batch_size, collate_fn=_collate)
-    try:
-        few = len(loader) < 10
-    except TypeError:  # nobody knows
-        few = False
-    done, skipped, most = 0, [], 2**62  # most: images at a time that fit in memory
-    for item in tqdm(loader, leave=False, disable=few):
-        if loader is images:
-            pixels, targets = pixels_and_target(item)
-            places = torch.arange(done, done + len(pixels))
-        else:
-            places, pixels, targets, lost = item
-            skipped += lost
-            if pixels is None:
-                continue
-        done += len(pixels)
-        parts = [(0, len(pixels))]
-        while parts:
-            start, end = parts.pop(0)
-            if end - start > most:
-                parts[:0] = [(k, min(k + most, end)) for k in range(start, end, most)]
-                continue
-            batch = Batch(clip, *(_part(each, start, end) for each in (pixels, targets, places)), ln)
-            try:
-                seen = [view(batch) for _, view in statistics]
-            except torch.OutOfMemoryError:
-                if end - start == 1:
-                    raise
-                most, batch = (end - start) // 2, None
-                parts.insert(0, (start, end))
-                warnings.warn(f"out of memory with {end - start} images at a time; going on with {most}", stacklevel=3)
-                continue
-            for (statistic, _), each in zip(statistics, seen):
-                statistic.update(*each) if isinstance(each, tuple) else statistic.update(each)
-    if done == 0:
+    gathered, progress, run, batches = _distinct(statistics), Progress(), None, []
+    if listed:
+        places = checked_places(numbers, len(images))
+        batches = [places[k : k + batch_size] for k in range(0, len(places), batch_size)][rank::processes]
+    if save_to is not None:
+        run = Run(save_to, contents(model, images, statistics, places, batch_size, ln), every, model.device)
+    if run is None or not run.resume(gathered, progress):
+        loader = _loader(model, images, batches[progress.batches :] if listed else None, batch_size, on_error == "skip")
+        _update(model, loader, loader is images, statistics, progress, ln, run)
+        if processes > 1:
+            if run is not None:
+                run.write(gathered, progress)
+            merged(gathered, progress)
+        if run is not None and progress.images:
+            run.finish(gathered, progress)
+    skipped = [tuple(each) for each in progress.skipped]
+    if progress.images == 0:
         why = f"; none of {len(skipped)} could be read, number {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise ValueError(f"the dataset has no images{why}" + ("" if listed else "; an iterator gives them only once"))
     if skipped:
         reasons = "".join(f"\n  number {number}: {why}" for number, why in skipped)
-        warnings.warn(f"skipped {len(skipped)} of {done + len(skipped)} images:{reasons}", stacklevel=3)
+        warnings.warn(f"skipped {len(skipped)} of {progress.images + len(skipped)} images:{reasons}", stacklevel=3)
     return skipped
 
 
-def _part(values, start: int, end: int):
-    """Some images of what a batch holds: of tensors and lists [B], and of dictionaries and tuples of such."""
-    if isinstance(values, Mapping):
-        return {key: _part(value, start, end) for key, value in values.items()}
-    if isinstance(values, list | tuple) and values and not isinstance(values[0], str | bytes | float | int):
-        return type(values)(_part(value, start, end) for value in values)
-    return None if values is None else values[start:end]
+def in_pass(k: int, options: dict) -> dict:
+    """Options of `feed` for pass number k of a function that makes several: a file of its own, such as run.1.safetensors."""
+    if options.get("save_to") is None:
+        return options
+    path = Path(options["save_to"])
+    return options | {"save_to": path.with_name(f"{path.stem}.{k}{path.suffix}")}
 
 
-class _Kept:
+def _loader(model, images, batches: list[Sequence[int]] | None, batch_size: int, skip: bool) -> DataLoader:
+    """What gives the batches: of a dataset those of the numbers given, of an iterable as they come."""
+    if isinstance(images, DataLoader):
+        return images
+    preprocess, cuda = getattr(model, "preprocess", None), model.device.type == "cuda"
+    if batches is None:
+        return DataLoader(Numbered(images, preprocess), batch_size, collate_fn=collate, pin_memory=cuda)
+    workers = min(8, os.cpu_count() or 1) if cuda else 0  # a GPU waits for decoding, a CPU cannot help
+    items = Items(images, preprocess, skip)
+    return DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=cuda)
+
+
+def _update(model, loader: DataLoader, brought: bool, statistics, progress: Progress, ln: str | None, run: Run | None) -> None:
+    """Update the statistics batch by batch, and the progress. brought: the loader is the user's own.
+
+    Whatever ends it early, what all statistics have seen alike is written first.
+    """
+    gathered, whole, kept = _distinct(statistics), True, {}
+    try:
+        total, few = _expected(loader)
+        with tqdm(total=total, unit=" images", leave=False, disable=few or rank_and_count()[0] > 0) as bar:
+            for item in loader:
+                if brought:
+                    pixels, targets = pixels_and_target(item)
+                    places, skipped = torch.arange(progress.images, progress.images + len(pixels)), []
+                else:
+                    places, pixels, targets, skipped = item
+                n = 0 if pixels is None else len(pixels)
+                for seen in _in_parts(model, statistics, (pixels, targets, places), n, ln, kept, progress):
+                    whole = False
+                    for (statistic, _), each in zip(statistics, seen):
+                        statistic.update(*each) if isinstance(each, tuple) else statistic.update(each)
+                progress.batches, progress.images = progress.batches + 1, progress.images + n
+                progress.skipped += skipped
+                bar.update(n)
+                if run is not None:
+                    whole = False  # so that a disk is not tried twice
+                    run.write_if_due(gathered, progress)
+                whole = True
+    except BaseException:
+        if whole and run is not None:
+            run.write(gathered, progress)
+        raise
+
+
+def _in_parts(model, statistics, batch: tuple, n: int, ln: str | None, kept: dict, progress: Progress) -> Iterator[list]:
+    """What all views give for a batch, in as many parts as memory asks for."""
+    parts = [(0, n)] if n else []
+    while parts:
+        start, end = parts.pop(0)
+        if end - start > progress.most:
+            parts[:0] = [(k, min(k + progress.most, end)) for k in range(start, end, progress.most)]
+            continue
+        try:
+            pixels, targets, places = (some(each, start, end) for each in batch)
+            if model.device.type == "cuda":
+                pixels = pixels.to(model.device, non_blocking=True)
+            part = Batch(model, pixels, targets, places, ln, kept)
+            seen = [view(part) for _, view in statistics]
+        except torch.OutOfMemoryError:
+            if end - start == 1:
+                raise
+            progress.most, part = (end - start) // 2, None
+            parts.insert(0, (start, end))
+            warnings.warn(f"out of memory with {end - start} images at a time; going on with {progress.most}", stacklevel=4)
+            continue
+        yield seen
+
+
+def _distinct(statistics: Sequence[tuple]) -> list:
+    """The statistics without their views, each once."""
+    return list({id(statistic): statistic for statistic, _ in statistics}.values())
+
+
+def _expected(loader: DataLoader) -> tuple[int | None, bool]:
+    """How many images a loader is about to give, None where nobody knows, and whether they are done before anyone looks."""
+    try:
+        batches, sampler = len(loader), loader.batch_sampler
+        return sum(map(len, sampler)) if isinstance(sampler, list) else len(loader.sampler), batches < 10
+    except TypeError:
+        return None, False
+
+
+class _Kept(Several):
     """The rows of each tensor that a view gives."""
 
+    def __init__(self):
+        super().__init__({})
+
     def update(self, numbers: Tensor, *values: Tensor) -> None:
-        self.parts = getattr(self, "parts", [Rows() for _ in values])
-        for part, each in zip(self.parts, values, strict=True):
+        self.members = self.members or {k: Rows() for k in range(len(values))}
+        for part, each in zip(self.members.values(), values, strict=True):
             part.update(each, numbers)
 
+    def merge(self, other: "_Kept") -> None:
+        self.members = self.members or {k: Rows() for k in other.members}
+        super().merge(other)
 
-def collect(clip: Clip, images: Sequence | Iterable, view: Callable[[Batch], object], **options) -> Tensor | list[Tensor]:
+    def load_state_dict(self, state: dict) -> None:
+        self.members = {k: Rows() for k in range(len(state["members"]))}
+        super().load_state_dict(state)
+
+
+def collect(model, images: Sequence | Iterable, view: Callable[[Batch], object], **options) -> Tensor | list[Tensor]:
     """What a function of the `Batch` gives for all images, by their numbers: [K, ...] on the CPU, or a list of such for a tuple.
 
     For what is small for each image; else feed a statistic. options and errors: those of `feed`.
@@ -271,6 +251,6 @@ def collect(clip: Clip, images: Sequence | Iterable, view: Callable[[Batch], obj
         seen = view(batch)
         return batch.numbers, *(seen if isinstance(seen, tuple) else (seen,))
 
-    feed(clip, images, [(kept, numbered)], **options)
-    rows = [part.rows for part in kept.parts]
+    feed(model, images, [(kept, numbered)], **options)
+    rows = [member.rows for member in kept.members.values()]
     return rows if len(rows) > 1 else rows[0]

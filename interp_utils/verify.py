@@ -30,6 +30,7 @@ from .models import DATA, Clip, load_clip
 from .presets import PRESETS, Preset
 from .rosetta.generators.registry import BIG_GAN_SHA256
 from .rosetta.matching.zoo import load_unit_model
+from .stream import collect
 
 PINS = DATA / "sha256.txt"  # as sha256sum writes them; a model's name takes the place of a path
 RESULTS = "https://github.com/mlfoundations/open_clip/blob/f862f86cd92123615a8695ce8bcb6ecc066af452/docs/openclip_results.csv"
@@ -142,12 +143,13 @@ def zero_shot(clip: Clip, name: str, n: int | None) -> Row:
         task = datasets.load_task(name, clip.preprocess, n)
         images = task.images
     classifier = clip.encode_text(task.classes, task.templates)
-    started, right, labels = time.monotonic(), [], []
-    for pixels, label in torch.utils.data.DataLoader(images, 32):
-        with torch.no_grad():
-            right.append((clip.encode_image(pixels).float() @ classifier.T).argmax(1).cpu() == label)
-        labels.append(label)
-    right, labels = torch.cat(right).double(), torch.cat(labels)
+    started = time.monotonic()
+
+    def answers(batch):
+        return (clip.encode_image(batch.pixels).float() @ classifier.T).argmax(1), batch.targets
+
+    guesses, labels = collect(clip, images, answers, batch_size=32)
+    right = (guesses == labels).double()
     speed = f"{len(right) / (time.monotonic() - started):.0f} images a second"
     found = right.mean().item()
     if name == "pets":

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import interp_utils as iu
 from interp_utils.heads import head_features, neighbours
+from interp_utils.items import Items, collate
 from interp_utils.moments import Moments, Rows
 from interp_utils.stream import collect, feed, pixels_and_target
 
@@ -279,8 +280,13 @@ def test_damaged_files_are_skipped_by_spawned_workers(tmp_path, sandbox):
         Image.new("RGB", (80, 70), (40 * k, 0, 0)).save(tmp_path / f"{k}.png")
     (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes()[:60])
     images = iu.datasets.load_task(tmp_path, sandbox.preprocess).images
-    items = iu.stream._Items(images, range(4), sandbox.preprocess, True)
-    loader = DataLoader(items, 3, num_workers=1, collate_fn=iu.stream._collate, multiprocessing_context="spawn")
+    loader = DataLoader(
+        Items(images, sandbox.preprocess, True),
+        batch_sampler=[[0, 1, 2], [3]],
+        num_workers=1,
+        collate_fn=collate,
+        multiprocessing_context="spawn",
+    )
     (numbers, pixels, targets, skipped), (rest, *_) = loader
     assert numbers.tolist() == [0, 1] and rest.tolist() == [3] and targets.tolist() == [-1, -1]
     assert torch.equal(pixels[1], images[1][0]) and [number for number, _ in skipped] == [2]
@@ -327,3 +333,54 @@ def test_an_image_that_does_not_fit_in_memory_is_an_error(tiny):
     with pytest.warns(UserWarning, match="going on with 1"), pytest.raises(torch.OutOfMemoryError):
         feed(tiny, dataset(tiny), [(Moments(), view)])
     assert count_hooks(tiny.model) == 0
+
+
+def test_any_model_that_has_a_device_streams(tiny):
+    """A model of chapter 4 and a generator, whose views are their maps, beside a CLIP."""
+    conv = torch.nn.Conv2d(3, 4, 3, stride=4).eval().requires_grad_(False)
+    seeing = iu.rosetta.UnitModel(conv, [""], size=32)
+    images, mean = noise(tiny, 5).sigmoid(), Moments()
+    feed(seeing, images, [(mean, lambda batch: batch.once("maps", lambda: seeing(batch.pixels))[0])], batch_size=2)
+    torch.testing.assert_close(mean.mean.float(), seeing(images)[0].mean(0))
+
+    class Painter(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Unflatten(1, (3, 4, 4))
+
+        def forward(self, z):
+            return self.first(z).tanh()
+
+    drawing = iu.rosetta.Generator(Painter().eval(), ["first"], lambda n, random, kind: (torch.randn(n, 48, generator=random),))
+    drawing.model.register_parameter("scale", torch.nn.Parameter(torch.ones(())))  # which says where it is
+    (z,), drawn = drawing.sample(5), Rows()
+    feed(drawing, z, [(drawn, lambda batch: (drawing(batch.pixels)[0], batch.numbers))], batch_size=2)
+    assert torch.equal(drawn.rows, drawing(z)[0])
+
+
+def test_a_room_adds_its_views_to_batches_once():
+    assert iu.stream.Batch.representation.__doc__ == "[B, E], unit length."
+    with pytest.raises(ValueError, match="a batch has a view 'layers' already"):
+
+        @iu.stream.view
+        def layers(batch):
+            return batch
+
+
+def test_the_heads_weights_are_folded_once_a_pass_and_anew_for_the_next(tiny, monkeypatch):
+    folded, fold = [], iu.heads.direct.head_basis
+    for room in (iu.heads.direct, iu.heads.views):
+        monkeypatch.setattr(room, "head_basis", lambda *args, **options: folded.append(1) or fold(*args, **options))
+    first, second, some = Moments(), Moments(), Moments()
+    views = [(first, lambda batch: batch.effects.heads()), (some, lambda batch: batch.effects.heads([1]))]
+    feed(tiny, dataset(tiny), views, batch_size=2)
+    assert len(folded) == 1
+    by_hand = iu.heads.direct_effects(tiny, noise(tiny, 7)).heads().double().mean(0)
+    torch.testing.assert_close(by_hand, first.mean, atol=1e-5, rtol=1e-4)
+    out = tiny.model.visual.transformer.resblocks[1].attn.out_proj
+    out.weight.data.mul_(2), out.bias.data.mul_(2)
+    feed(tiny, dataset(tiny), [(second, lambda batch: batch.effects.heads())], batch_size=2)
+    assert len(folded) == 3, "one of them by hand"
+    by_hand = iu.heads.direct_effects(tiny, noise(tiny, 7)).heads().double().mean(0)
+    torch.testing.assert_close(by_hand, second.mean, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(first.mean[1], second.mean[1], atol=1e-3)

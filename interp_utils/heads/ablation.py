@@ -1,6 +1,6 @@
 """Mean-ablation (thesis, section 2.3): what is lost when parts of the model say the same about every image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,49 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..accumulating import Several
 from ..hooks import attention_weights, class_written, edited_blocks, final_norm, head_outputs, run_from, streams_before
 from ..models import Clip
 from ..moments import GroupMeans, Moments, Rows
-from ..stream import Batch, feed
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """Parts of the image tower that lose what they say about the single image.
-
-    heads: (layer, head) pairs; mlps: layers; embedding: the class token's, or that of all tokens that are read out together with
-    what an MLP adds after pooling; class_token: layers whose attention of the class token to itself is ablated, all heads together
-    (thesis, table A.1).
-    """
-
-    heads: frozenset[tuple[int, int]] = frozenset()
-    mlps: frozenset[int] = frozenset()
-    embedding: bool = False
-    class_token: frozenset[int] = frozenset()
-
-    def __or__(self, other: "Ablation") -> "Ablation":
-        embedding, own = self.embedding or other.embedding, self.class_token | other.class_token
-        return Ablation(self.heads | other.heads, self.mlps | other.mlps, embedding, own)
-
-
-def ablate_heads(heads) -> Ablation:
-    """Ablation of single heads, given as (layer, head) pairs."""
-    return Ablation(heads=frozenset(tuple(head) for head in heads))
-
-
-def ablate_attention(clip: Clip, layers) -> Ablation:
-    """Ablation of all heads of some layers."""
-    return ablate_heads((layer, head) for layer in layers for head in range(clip.n_heads))
-
-
-def ablate_mlps(clip: Clip) -> Ablation:
-    """Ablation of everything but attention: all MLPs and the embedding."""
-    return Ablation(mlps=frozenset(range(clip.n_layers)), embedding=True)
-
-
-def ablate_class_token(clip: Clip) -> Ablation:
-    """Ablation of the class token's attention to itself in all layers."""
-    return Ablation(class_token=frozenset(range(clip.n_layers)))
+from ..stream import Asked, Batch, feed, in_pass
+from .parts import Ablation
 
 
 @dataclass(frozen=True)
@@ -88,8 +51,10 @@ def accuracy_under(
     Raises ValueError for another mode, a classifier of another width, labels beyond it, and parts that the model does not have
     or that overlap.
     """
-    result, right = GroupMeans(n_groups), _judge(clip, images, classifier, ablations, mode, means, ln, options)
-    feed(clip, images, [(result, lambda batch: (right(batch).float(), _labels_and_groups(batch)[1]))], ln=ln, **options)
+    result, (first, right) = GroupMeans(n_groups), _judge(clip, classifier, ablations, mode, means, ln)
+    _average(clip, images, first, means, ln, options)
+    statistics = [(result, lambda batch: (right(batch).float(), _labels_and_groups(batch)[1]))]
+    feed(clip, images, statistics, ln=ln, **in_pass(2, options))
     groups, overall = result.mean.cpu(), result.overall.cpu()
     return {name: Accuracy(overall[k].item(), groups[:, k].tolist()) for k, name in enumerate(ablations)}
 
@@ -105,35 +70,55 @@ def answers_under(
     clip: Clip, images: Sequence, classifier: Tensor, ablations: dict, mode="direct", means=None, ln: str | None = None, **options
 ) -> Answers:
     """What `accuracy_under` averages, image by image, for intervals and paired differences; arguments and errors are the same."""
-    rows, right = Rows(), _judge(clip, images, classifier, ablations, mode, means, ln, options)
+    first, second = ask_answers(clip, classifier, ablations, mode, means, ln)
+    _average(clip, images, first, means, ln, options)
+    feed(clip, images, second.statistics, ln=ln, **in_pass(2, options))
+    return second.found()
+
+
+def ask_answers(
+    clip: Clip, classifier: Tensor, ablations: dict, mode: str = "direct", means=None, ln: str | None = None
+) -> tuple[list, Asked]:
+    """What `answers_under` asks of a pass for the means, statistics alone, and of the one for the answers."""
+    rows, (first, right) = Rows(), _judge(clip, classifier, ablations, mode, means, ln)
 
     def view(batch: Batch):
         answers = right(batch)
         return torch.cat([answers, _labels_and_groups(batch)[1][:, None].to(answers)], 1), batch.numbers
 
-    feed(clip, images, [(rows, view)], ln=ln, **options)
-    *columns, groups = rows.rows.T
-    return Answers({name: column.bool() for name, column in zip(ablations, columns)}, groups)
+    def found() -> Answers:
+        *columns, groups = rows.rows.T
+        return Answers({name: column.bool() for name, column in zip(ablations, columns)}, groups)
+
+    return first, Asked([(rows, view)], found)
 
 
-def _judge(clip: Clip, images, classifier: Tensor, ablations: dict[str, Ablation], mode: str, means, ln: str | None, options: dict):
-    """A function of a batch: whether each image is classified rightly under each ablation, 0 or 1, [B, K]."""
+def _judge(
+    clip: Clip, classifier: Tensor, ablations: dict[str, Ablation], mode: str, means, ln: str | None
+) -> tuple[list, Callable]:
+    """Statistics for the means, and a function of a batch: is each image classified rightly under each ablation, 0 or 1, [B, K]."""
     for ablation in ablations.values():
         _check(clip, ablation)
     if mode not in ("direct", "forward"):
         raise ValueError(f"mode must be 'direct' or 'forward', got {mode!r}")
     classifier = clip.vectors(classifier, "a classifier")
     prepare = _direct if mode == "direct" else _forward
-    own = means is None or means is images
-    averaging = {name: value for name, value in options.items() if own or name != "numbers"}
-    scores = prepare(clip, images if own else means, list(ablations.values()), ln, averaging)
+    first, scores = prepare(clip, list(ablations.values()), isinstance(means, str) and means == "zero")
 
     def right(batch: Batch) -> Tensor:
         labels = checked_labels(_labels_and_groups(batch)[0], classifier)
         guesses = torch.stack([ablated @ classifier.to(ablated).T for ablated in scores(batch)]).argmax(-1)  # [K, B]
         return (guesses == labels.to(guesses.device)).T.long()
 
-    return right
+    return first, right
+
+
+def _average(clip: Clip, images, first: list, means, ln: str | None, options: dict) -> None:
+    """The pass for the means, where one is needed."""
+    own = means is None or means is images
+    averaging = {name: value for name, value in in_pass(1, options).items() if own or name != "numbers"}
+    if first:
+        feed(clip, images if own else means, first, ln=ln, **averaging)
 
 
 def _labels_and_groups(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -168,8 +153,8 @@ def _check(clip: Clip, ablation: Ablation) -> None:
         raise ValueError(f"heads of layer {min(both)} and its class token part overlap; ablate one of the two")
 
 
-def _direct(clip: Clip, means, ablations: list[Ablation], ln: str | None, options: dict):
-    """A function of a batch that gives the ablated representations, [K, B, E], from direct effects."""
+def _direct(clip: Clip, ablations: list[Ablation], zero: bool) -> tuple[list, Callable]:
+    """Statistics for the means, and a function of a batch: the ablated representations, [K, B, E], from direct effects."""
     n_layers, n_heads = clip.n_layers, clip.n_heads
     mask = torch.zeros(len(ablations), 1 + 2 * n_layers + n_layers * n_heads)  # columns in the order of `parts`
     for row, ablation in zip(mask, ablations):
@@ -186,34 +171,25 @@ def _direct(clip: Clip, means, ablations: list[Ablation], ln: str | None, option
         return torch.cat([small, batch.heads.flatten(1, 2)], 1)
 
     mean = Moments()
-    if isinstance(means, str) and means == "zero":
-        put = 0.0
-    else:
-        feed(clip, means, [(mean, parts)], ln=ln, **options)
-        put = mean.mean
 
     def scores(batch: Batch) -> Tensor:
         seen = parts(batch)
-        change = (put.to(seen) if isinstance(put, Tensor) else put) - seen
+        change = -seen if zero else mean.mean.to(seen) - seen
         return batch.representation + torch.einsum("kp,bpE->kbE", mask.to(seen), change)
 
-    return scores
+    return [] if zero else [(mean, parts)], scores
 
 
-def _forward(clip: Clip, means, ablations: list[Ablation], ln: str | None, options: dict):
-    """A function of a batch that gives the ablated, normalised representations, [K, B, E], from new forward passes.
+def _forward(clip: Clip, ablations: list[Ablation], zero: bool) -> tuple[list, Callable]:
+    """Statistics for the means, and a function of a batch: the ablated, normalised representations, from new forward passes.
 
     The embedding of the class token is the same for all images: putting its mean in place changes nothing; that of all tokens is
     the image itself. What comes before an ablation's first layer is as in the intact model, and runs once for all.
     """
-    zero = isinstance(means, str) and means == "zero"
     if any(ablation.embedding for ablation in ablations) and (zero or clip.tower.final is None):
         what = "zero the embedding" if zero else f"ablate the embedding of all tokens, which {clip.name} reads out"
         raise ValueError(f"mode 'forward' cannot {what}: nothing would run; leave it out of the ablation")
     put = None if zero else _OutputMeans(clip, ablations)
-    if not zero:
-        feed(clip, means, [(put, lambda batch: batch.pixels)], ln=ln, **options)
-
     starts = [min(a.mlps | a.class_token | {layer for layer, _ in a.heads}, default=clip.n_layers) for a in ablations]
 
     def scores(batch: Batch) -> Tensor:
@@ -223,61 +199,59 @@ def _forward(clip: Clip, means, ablations: list[Ablation], ln: str | None, optio
                 rows.append(run_from(clip, start, streams[start], every_token=True))
         return torch.stack([row / row.norm(dim=-1, keepdim=True) for row in rows])
 
-    return scores
+    return [] if zero else [(put, lambda batch: batch.pixels)], scores
 
 
-def _written(clip: Clip, layer: int, inputs: Tensor, heads: frozenset, own: bool) -> Tensor:
+def _written(clip: Clip, layer: int, inputs: Tensor, heads: Sequence[int], own: bool) -> Tensor:
     """What some heads of a layer write to every token, [B, N, D]; or what the class token's own value adds to it."""
     weights = attention_weights(clip, layer)
     inputs = inputs.to(weights.b_o.dtype)
     if not own:
-        return head_outputs(inputs, weights, sorted(heads)).sum(1)
+        return head_outputs(inputs, weights, list(heads)).sum(1)
     written = torch.zeros_like(inputs)
     rows, shares = weights.effective(inputs, inputs.new_ones(len(inputs), 1, 1), [0])
     written[:, 0] = class_written(inputs, weights, rows[:, 0], shares[:, 0])
     return written
 
 
-class _OutputMeans:
+class _OutputMeans(Several):
     """Mean over the images, token by token, of the outputs that ablations replace: a statistic that takes pixels."""
 
     def __init__(self, clip: Clip, ablations: list[Ablation]):
         self.clip = clip
-        self.attention = {part: Moments() for ablation in ablations for part in _attention_parts(ablation)}
-        self.mlps = {layer: Moments() for ablation in ablations for layer in ablation.mlps}
+        self.attention = sorted(
+            {part for ablation in ablations for part in _attention_parts(ablation)},
+        )
+        self.mlps = sorted({layer for ablation in ablations for layer in ablation.mlps})
+        super().__init__({part: Moments() for part in [*self.attention, *self.mlps]})
 
     def update(self, pixels: Tensor) -> None:
         def attention(layer):
             def record(inputs, output):
-                for part, moments in self.attention.items():
+                for part in self.attention:
                     if part[0] == layer:
-                        moments.update(_written(self.clip, layer, inputs, *part[1:]))
+                        self.members[part].update(_written(self.clip, layer, inputs, *part[1:]))
                 return output
 
             return record
 
-        def mlp(moments):
+        def mlp(layer):
             def record(output):
-                moments.update(output)
+                self.members[layer].update(output)
                 return output
 
             return record
 
         attention_edits = {layer: attention(layer) for layer, *_ in self.attention}
-        with edited_blocks(self.clip, attention_edits, {layer: mlp(moments) for layer, moments in self.mlps.items()}):
+        with edited_blocks(self.clip, attention_edits, {layer: mlp(layer) for layer in self.mlps}):
             self.clip.encode_image(pixels)
 
-    def merge(self, other: "_OutputMeans") -> None:
-        for mine, theirs in ((self.attention, other.attention), (self.mlps, other.mlps)):
-            for key, moments in mine.items():
-                moments.merge(theirs[key])
 
-
-def _attention_parts(ablation: Ablation) -> list[tuple[int, frozenset, bool]]:
+def _attention_parts(ablation: Ablation) -> list[tuple[int, tuple, bool]]:
     """(layer, its ablated heads, False) and (layer, no heads, True) for the class token's attention to itself."""
-    layers = dict.fromkeys(layer for layer, _ in ablation.heads)
-    parts = [(layer, frozenset(head for at, head in ablation.heads if at == layer), False) for layer in layers]
-    return parts + [(layer, frozenset(), True) for layer in ablation.class_token]
+    layers = sorted({layer for layer, _ in ablation.heads})
+    parts = [(layer, tuple(sorted(head for at, head in ablation.heads if at == layer)), False) for layer in layers]
+    return parts + [(layer, (), True) for layer in sorted(ablation.class_token)]
 
 
 @contextmanager
@@ -286,13 +260,13 @@ def _replaced(clip: Clip, ablation: Ablation, put: _OutputMeans | None):
 
     def attention(part):
         def edit(inputs, output):
-            mean = 0 if put is None else put.attention[part].mean.to(output)
+            mean = 0 if put is None else put.members[part].mean.to(output)
             return output - _written(clip, part[0], inputs, *part[1:]).to(output.dtype) + mean
 
         return edit
 
     def mlp(layer):
-        return lambda output: torch.zeros_like(output) + (0 if put is None else put.mlps[layer].mean.to(output))
+        return lambda output: torch.zeros_like(output) + (0 if put is None else put.members[layer].mean.to(output))
 
     attention_edits = {part[0]: attention(part) for part in _attention_parts(ablation)}
     with edited_blocks(clip, attention_edits, {layer: mlp(layer) for layer in ablation.mlps}):

@@ -1,5 +1,7 @@
 """Direct effects: the image representation as an exact sum over layers, heads and tokens (thesis, section 2.2)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -65,9 +67,11 @@ class DirectEffects:
     The output bias of an attention layer is shared equally by its heads, and within a head by the tokens. Token views run the
     image tower once more, so that token activations of several layers never exist together. The pixels are kept, and a view that
     no longer adds up to what was recorded raises RuntimeError: then the model was edited, trained or put in another mode.
+    basis: a function that gives the `head_basis` of all layers, where a pass over many batches keeps it.
     """
 
-    def __init__(self, clip: Clip, pixels: Tensor, ln: str | None = None):
+    def __init__(self, clip: Clip, pixels: Tensor, ln: str | None = None, basis: Callable[[], Tensor | None] | None = None):
+        self._basis = basis
         self.clip, self.pixels, self.ln = clip, clip.pixels(pixels).detach().clone(), clip.checked_ln(ln)
         self.stream = record(clip, self.pixels)
         self._several = self.stream.rows.shape[2] > 1  # read-outs
@@ -134,7 +138,10 @@ class DirectEffects:
 
     def head_basis(self, layers: list[int] | None = None) -> Tensor | None:
         """What each coordinate of each head writes in the joint space, [L, H, d+J, E], see `head_basis`."""
-        return head_basis(self.clip, layers, self.ln)
+        if self._basis is None:
+            return head_basis(self.clip, layers, self.ln)
+        whole = self._basis()
+        return whole if whole is None or layers is None else whole[layers]
 
     def mlps(self) -> Tensor:
         """Effect of each MLP, [B, L, E]."""

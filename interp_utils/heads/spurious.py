@@ -10,8 +10,9 @@ from torch import Tensor
 from ..checks import checked_count
 from ..models import Clip
 from ..texts import Pool
-from .ablation import Ablation, Accuracy, ablate_attention, ablate_heads, ablate_mlps, accuracy_under
+from .ablation import Accuracy, accuracy_under
 from .naming import heads_about
+from .parts import Ablation, ablate_attention, ablate_heads, ablate_mlps
 from .textspan import Head, head_moments, textspan
 
 LAST_LAYERS, TRIALS = 4, 5  # heads are drawn from so many layers, so many times

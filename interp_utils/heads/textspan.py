@@ -11,7 +11,7 @@ from ..hooks import compute_dtype
 from ..models import Clip
 from ..moments import Moments, TopK
 from ..rounding import epsilon
-from ..stream import feed
+from ..stream import Asked, feed, in_pass
 from .ablation import checked_labels
 from .direct import head_basis
 
@@ -74,17 +74,27 @@ def head_moments(
     Kept are (d+1) x (d+1) numbers for a head of width d, not E x E, nor a row for each image; E x E where a tower pools by several
     attention heads, through which each head writes in more directions than it is wide. options: those of `feed`.
     """
+    statistics, found = ask_moments(clip, layers, ln)
+    feed(clip, images, statistics, ln=ln, **options)
+    return found()
+
+
+def ask_moments(clip: Clip, layers: list[int] | None = None, ln: str | None = None) -> Asked:
+    """What `head_moments` asks of a pass."""
     layers = list(range(clip.n_layers)) if layers is None else layers
     moments, basis = Moments(second=True), head_basis(clip, layers, ln)
-    feed(clip, images, [(moments, lambda batch: batch.head_coordinates[:, layers])], ln=ln, **options)
-    mean, covariance = moments.mean.cpu(), moments.covariance.cpu()
-    return {
-        (layer, head): HeadMoments(
-            mean[k, head], covariance[k, head], None if basis is None else basis[k, head].double().cpu(), moments.eps
-        )
-        for k, layer in enumerate(layers)
-        for head in range(clip.n_heads)
-    }
+
+    def found() -> dict[Head, HeadMoments]:
+        mean, covariance = moments.mean.cpu(), moments.covariance.cpu()
+        return {
+            (layer, head): HeadMoments(
+                mean[k, head], covariance[k, head], None if basis is None else basis[k, head].double().cpu(), moments.eps
+            )
+            for k, layer in enumerate(layers)
+            for head in range(clip.n_heads)
+        }
+
+    return Asked([(moments, lambda batch: batch.head_coordinates[:, layers])], found)
 
 
 def textspan(
@@ -172,6 +182,13 @@ def top_images(
 
     text_features: those of the pool that the spans were chosen from. Returns [k, m] for each head, best image first.
     """
+    statistics, found = ask_tops(clip, spans, text_features, k)
+    feed(clip, images, statistics, ln=ln, **options)
+    return found()
+
+
+def ask_tops(clip: Clip, spans: dict[Head, TextSpan], text_features: Tensor, k: int = 4) -> Asked:
+    """What `top_images` asks of a pass."""
     best = {head: TopK(k) for head in spans}
     text_features = clip.vectors(text_features)
     wanted = {head: text_features[span.indices] for head, span in spans.items()}
@@ -179,8 +196,7 @@ def top_images(
     def view(head):
         return lambda batch: (batch.heads[:, *head] @ wanted[head].to(batch.heads).T, batch.numbers)
 
-    feed(clip, images, [(best[head], view(head)) for head in spans], ln=ln, **options)
-    return {head: top.images for head, top in best.items()}
+    return Asked([(best[head], view(head)) for head in spans], lambda: {head: top.images for head, top in best.items()})
 
 
 def reconstruction_accuracy(
@@ -215,7 +231,7 @@ def reconstruction_accuracy(
             return batch.representation - kept - chosen, kept
         return batch.representation - chosen, torch.zeros_like(chosen)
 
-    feed(clip, images, [(rest, lambda batch: others(batch)[0])], ln=ln, **options)
+    feed(clip, images, [(rest, lambda batch: others(batch)[0])], ln=ln, **in_pass(1, options))
     text, tables = clip.vectors(classifier, "a classifier").to(compute_dtype(clip)), []
     for by_head in spans.values():
         mean = torch.stack([by_head[head].mean for head in heads]).to(text)
@@ -238,6 +254,6 @@ def reconstruction_accuracy(
                 start = size
         return torch.stack(rows, 1).float()
 
-    feed(clip, images, [(scores, correct)], ln=ln, **options)
+    feed(clip, images, [(scores, correct)], ln=ln, **in_pass(2, options))
     accuracy = scores.mean.unflatten(0, (len(spans), len(sizes)))
     return {pool: row.tolist() for pool, row in zip(spans, accuracy)}

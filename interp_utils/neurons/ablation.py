@@ -54,7 +54,7 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
     clip, scores, significant = check_alike(orders), Rows(), Moments()
     classifier = clip.vectors(classifier, "a classifier")
 
-    def view(batch: Batch) -> tuple[Tensor, Tensor]:
+    def found(batch: Batch) -> tuple[Tensor, Tensor]:
         whole = _representation(batch, orders)
         changes, shares = [], []
         for k, order in enumerate(orders):
@@ -64,12 +64,14 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
             every, beyond = centred.summed(), centred.summed(large)
             changes.append([every, every - beyond, beyond, every - centred.along(fitted.lines) @ fitted.directions])
             shares.append(large.mean(1))
-        significant.update(torch.stack(shares, 1))
         rows = [torch.zeros_like(whole), *(change for layer in changes for change in layer)]
         rows += [sum(layer[kind] for layer in changes) for kind in range(len(KINDS))]
-        return torch.stack([_right_and_margin(whole - row, batch, classifier) for row in rows], 1), batch.numbers
+        return torch.stack([_right_and_margin(whole - row, batch, classifier) for row in rows], 1), torch.stack(shares, 1)
 
-    feed(clip, images, [(scores, view)], **options)
+    def view(k: int):
+        return lambda batch: batch.once("ablated", lambda: found(batch))[k]
+
+    feed(clip, images, [(scores, lambda batch: (view(0)(batch), batch.numbers)), (significant, view(1))], **options)
     (baseline, *rest), n = scores.rows.double().mean(0).tolist(), len(KINDS)
     by_layer, together = rest[:-n], rest[-n:]
     curves = [{kind: [row[what] for row in by_layer[k::n]] for k, kind in enumerate(KINDS)} for what in (0, 1)]

@@ -10,7 +10,7 @@ from ..hooks import NeuronFlow, neurons_recorded, record_neurons
 from ..models import Clip
 from ..moments import Moments, TopK
 from ..rounding import negligible
-from ..stream import Batch, feed
+from ..stream import Batch, feed, in_pass
 from .second_order import Effects, Lines, SecondOrder
 
 
@@ -44,7 +44,7 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
     means = [(Moments(), Moments()) for _ in orders]
     parts = [(mean[0], _view(orders, k, lambda effects, _: effects.coefficients)) for k, mean in enumerate(means)]
     parts += [(mean[1], _view(orders, k, lambda effects, _: effects.shares)) for k, mean in enumerate(means)]
-    feed(clip, images, parts, **options)
+    feed(clip, images, parts, **in_pass(1, options))
     centres = [Effects(order, *(part.mean.to(order.values)[None] for part in mean)) for order, mean in zip(orders, means)]
     best = [TopK(top) for _ in orders]
 
@@ -56,7 +56,7 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
 
         return view
 
-    feed(clip, images, [(kept, _view(orders, k, largest(k))) for k, kept in enumerate(best)], **options)
+    feed(clip, images, [(kept, _view(orders, k, largest(k))) for k, kept in enumerate(best)], **in_pass(2, options))
     for order, centre, kept in zip(orders, centres, best):
         found = []
         for chunk in order.chunks():
@@ -143,12 +143,12 @@ def check_alike(orders: Sequence[SecondOrder]) -> Clip:
 def batch_flow(batch: Batch, orders: Sequence[SecondOrder]) -> NeuronFlow:
     """What `record_neurons` gives for all these layers on a batch, from one run of the model."""
     layers = sorted({order.layer for order in orders})
-    return batch.once(("neurons", *layers), lambda: record_neurons(batch.clip, batch.clip.pixels(batch.pixels), layers))
+    return batch.once(("neurons", *layers), lambda: record_neurons(batch.model, batch.model.pixels(batch.pixels), layers))
 
 
 def share_run(batch: Batch, layers: Sequence[int]) -> None:
     """Take the direct effects of a batch and the flow of single layers' neurons from one run of the model, not one each."""
-    with neurons_recorded(batch.clip, sorted(set(layers))) as flow:
+    with neurons_recorded(batch.model, sorted(set(layers))) as flow:
         batch.effects  # noqa: B018  computed when first asked for
     for layer in layers:
         batch.once(("neurons", layer), flow)

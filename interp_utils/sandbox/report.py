@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from ..stream import collect
 from .captions import values
 from .render import Rendered
 from .tasks import HIDDEN, SandboxImages, evaluation_specs, factor_label, zero_shot_classifier
@@ -12,7 +12,6 @@ from .world import FACTORS
 REPORTED = (*FACTORS, "category")
 
 
-@torch.no_grad()
 def zero_shot_correct(clip, n_images: int = 2000, seed: int = 0, biased: bool = False) -> dict[str, Tensor]:
     """Which images a CLIP classifies rightly from text, for each factor and the category: bool [those that show a value of it].
 
@@ -20,12 +19,14 @@ def zero_shot_correct(clip, n_images: int = 2000, seed: int = 0, biased: bool = 
     """
     images = SandboxImages(evaluation_specs(n_images, seed, biased), reported_labels, preprocess=clip.preprocess)
     classifiers = [zero_shot_classifier(clip, factor) for factor in REPORTED]
-    found = []
-    for pixels, labels in DataLoader(images, batch_size=250):
-        embeddings = clip.encode_image(pixels.to(clip.device))
+
+    def right(batch) -> Tensor:
+        embeddings = clip.encode_image(batch.pixels)
         guesses = torch.stack([(embeddings @ classifier.T).argmax(1) for classifier in classifiers], 1).cpu()
-        found.append(torch.where(labels == HIDDEN, HIDDEN, (guesses == labels).long()))
-    return {factor: column[column != HIDDEN].bool() for factor, column in zip(REPORTED, torch.cat(found).T)}
+        return torch.where(batch.targets == HIDDEN, HIDDEN, (guesses == batch.targets).long())
+
+    found = collect(clip, images, right, batch_size=250)
+    return {factor: column[column != HIDDEN].bool() for factor, column in zip(REPORTED, found.T)}
 
 
 def zero_shot_report(clip, n_images: int = 2000, seed: int = 0, biased: bool = False) -> dict[str, float]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..accumulating import Several
 from ..checks import checked_count
 from ..heads.direct import direct_effects, read_out_matrix
 from ..hooks import (
@@ -71,27 +72,31 @@ def node_means(clip: Clip, images, **options) -> NodeMeans:
     """Means of all heads and neurons over images (a dataset, or a tensor of pixels); options: those of `feed`."""
     sums = _NodeSums(clip)
     feed(clip, images, [(sums, lambda batch: batch.pixels)], **options)
-    stacked = [torch.stack([each.mean for each in kind]).to(clip.device, clip.dtype) for kind in (sums.values, sums.activations)]
-    return NodeMeans(*stacked)
+    return NodeMeans(sums.means("values"), sums.means("activations"))
 
 
-class _NodeSums:
+class _NodeSums(Several):
     """Mean of what every node does at each token: a statistic that takes pixels."""
 
     def __init__(self, clip: Clip):
-        self.clip, (self.values, self.activations) = clip, ([Moments() for _ in range(clip.n_layers)] for _ in range(2))
+        self.clip = clip
+        super().__init__({(kind, layer): Moments() for kind in ("values", "activations") for layer in range(clip.n_layers)})
+
+    def means(self, kind: str) -> Tensor:
+        """[L, ...]"""
+        return torch.stack([self.members[kind, layer].mean for layer in range(self.clip.n_layers)]).to(
+            self.clip.device, self.clip.dtype
+        )
 
     def update(self, pixels: Tensor) -> None:
         clip = self.clip
         pixels = clip.pixels(pixels)
-        visit_attention_inputs(
-            clip, pixels, lambda layer, x: self.values[layer].update(mixed_values(x, attention_weights(clip, layer)))
-        )
-        visit_neurons(clip, pixels, lambda layer, p: self.activations[layer].update(p), list(range(clip.n_layers)))
 
-    def merge(self, other: "_NodeSums") -> None:
-        for mine, theirs in zip(self.values + self.activations, other.values + other.activations):
-            mine.merge(theirs)
+        def values(layer, x):
+            self.members["values", layer].update(mixed_values(x, attention_weights(clip, layer)))
+
+        visit_attention_inputs(clip, pixels, values)
+        visit_neurons(clip, pixels, lambda layer, p: self.members["activations", layer].update(p), list(range(clip.n_layers)))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import interp_utils as iu
 from interp_utils.heads import Ablation, ablate_attention, ablate_class_token, ablate_heads, ablate_mlps, accuracy_under
 from interp_utils.heads.ablation import _direct, _forward, _OutputMeans, _written
 from interp_utils.hooks import forward_hooks, visit_attention_inputs
-from interp_utils.stream import Batch
+from interp_utils.stream import Batch, feed
 
 
 @pytest.fixture(params=[{}, {"ls_init_value": 0.5}], ids=["plain", "layer scale"])
@@ -28,7 +28,9 @@ def everything(clip):
 
 def ablated(clip, images, ablation, prepare, means=None):
     pixels = torch.stack(images)
-    scores = prepare(clip, images if means is None else means, [ablation], "centered", {})
+    first, scores = prepare(clip, [ablation], means == "zero")
+    if first:
+        feed(clip, images, first, ln="centered")
     return scores(Batch(clip, pixels, None, torch.arange(len(pixels)), "centered"))[0]
 
 
@@ -177,7 +179,6 @@ def test_output_means_add_up_over_shards(tiny):
     first.update(images[4:])
     second.update(images[:4])
     first.merge(second)
-    for merged, whole in ((first.attention, once.attention), (first.mlps, once.mlps)):
-        assert merged.keys() == whole.keys() and len(whole) > 0
-        for key in whole:
-            torch.testing.assert_close(merged[key].mean, whole[key].mean, atol=1e-6, rtol=1e-5)
+    assert first.members.keys() == once.members.keys() and len(once.members) > 0
+    for key, whole in once.members.items():
+        torch.testing.assert_close(first.members[key].mean, whole.mean, atol=1e-6, rtol=1e-5)

@@ -186,6 +186,15 @@ class Correlation:
             found.sums[side] = torch.where(left > CONSTANT * found.sums[side], left, 0)  # rounding alone would leave that much
         return found
 
+    def state_dict(self) -> dict:
+        """All that was gathered, as `moments.Statistic.state_dict` gives it."""
+        return {"sums": dict(self.sums), "count": self.count, "double": self.dtype == torch.float64}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from what `state_dict` of another of the same units gave."""
+        self.sums, self.count = dict(state["sums"]), state["count"]
+        self.dtype = torch.float64 if state["double"] else torch.float32
+
     def save(self, path: str | Path) -> None:
         """Write all sums as safetensors."""
         facts = {"a": asdict(self.a), "b": asdict(self.b), "count": self.count, "double": self.dtype == torch.float64}

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ...moments import Moments
-from ...stream import Batch, feed
+from ...stream import Batch, feed, in_pass
 from .correlation import Correlation
 from .matches import Match, Units
 from .units import Generator, UnitModel
@@ -30,6 +30,20 @@ class PublishedCorrelation:
         self.total, self.batches = self.total + batch.cosine(*self.centres), self.batches + 1
 
     @property
+    def count(self) -> int:
+        return self.batches
+
+    def merge(self, other: "PublishedCorrelation") -> None:
+        """Add what another pass has gathered, over other batches."""
+        self.total, self.batches = self.total + other.total, self.batches + other.batches
+
+    def state_dict(self) -> dict:
+        return {"total": self.total, "batches": self.batches}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.total, self.batches = state["total"], state["batches"]
+
+    @property
     def matrix(self) -> Tensor:
         """[units of a, units of b]"""
         return self.total / self.batches
@@ -43,6 +57,7 @@ def correlate(
     shuffled: bool = False,
     published: bool = False,
     without_position: bool = False,
+    **options,
 ):
     """Correlate all units of two models in one pass (thesis, eqs. 4.1 and 4.2): a `Correlation`, or a list for several b.
 
@@ -51,6 +66,7 @@ def correlate(
     shuffled: b sees, for each image, another one of the batch: the control that shows what correlates without any content.
     published: as the published code does: the per-batch cosine, in two passes (see `PublishedCorrelation`), of images that are not
     cut off at 0 and 1 and of maps with their margin around the image. without_position: of maps less their mean over images.
+    options: those of `feed`.
     Raises ValueError for no inputs, TypeError for a generator as b that is not a.
     """
     if published and without_position:
@@ -97,7 +113,7 @@ def correlate(
         def mean(model):
             return lambda batch: torch.cat([maps.mean((2, 3)) for maps in maps_of(model, batch)], 1)
 
-        feed(a, dataset, [(means[key], mean(model)) for key, model in models.items()], batch_size=batch_size)
+        feed(a, dataset, [(means[key], mean(model)) for key, model in models.items()], batch_size=batch_size, **in_pass(1, options))
         found = [PublishedCorrelation(a.units, b.units, means[id(a)].mean, means[id(b)].mean) for b in others]
     wanted = [(statistic, pair(other)) for statistic, other in zip(found, others)]
     if without_position:
@@ -108,7 +124,7 @@ def correlate(
             return lambda batch: maps_of(model, batch)[k]
 
         wanted += [(mean, layer_of(models[key], k)) for key, layers in means.items() for k, mean in enumerate(layers)]
-    feed(a, dataset, wanted, batch_size=batch_size)
+    feed(a, dataset, wanted, batch_size=batch_size, **(in_pass(2, options) if published else options))
     if without_position:
         fixed = {key: [mean.mean for mean in layers] for key, layers in means.items()}
         found = [statistic.without_position(fixed[id(a)], fixed[id(b)]) for statistic, b in zip(found, others)]

@@ -11,6 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...checks import checked_count
+from ...moments import GroupMeans
+from ...stream import feed
 from ..render import restyle
 from ..tasks import EVALUATION, HIDDEN, to_pixels
 from .captions import prompts
@@ -116,15 +118,13 @@ def zero_shot_classifier(clip, factor: str) -> Tensor:
 @torch.no_grad()
 def zero_shot_report(clip, n_images: int = 2000, seed: int = 0) -> dict[str, float]:
     """Accuracy of classification from text on fresh balanced images, for each factor (colour on photos only)."""
-    from ...moments import GroupMeans
-    from ...stream import feed  # here, because models import the sandbox
-
     right = {factor: GroupMeans(1) for factor in FACTORS}
 
     def view(k: int, classifier: Tensor):
         def guesses(batch):
-            label = batch.targets[:, k].to(batch.representation.device)
-            correct = (batch.representation @ classifier.T).argmax(1) == label
+            seen = batch.once("image", lambda: clip.encode_image(batch.pixels))
+            label = batch.targets[:, k].to(seen.device)
+            correct = (seen @ classifier.T).argmax(1) == label
             return correct[:, None].float(), torch.where(label == HIDDEN, HIDDEN, 0)
 
         return guesses

@@ -10,6 +10,7 @@ from torchvision.utils import save_image
 
 from ... import rosetta
 from ...models import DATA, load_clip
+from ...stream import collect
 from .. import world
 from ..clip import MEAN, STD
 from ..tasks import zero_shot_classifier
@@ -25,8 +26,11 @@ def named(clip, images: Tensor, kinds: Tensor, among: tuple[str, ...] = world.OB
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     classifier = zero_shot_classifier(clip, "object")[[world.OBJECTS.index(name) for name in among]]
     right = torch.tensor([among.index(kind) for kind in KINDS])[kinds]
-    guesses = torch.cat([clip.encode_image((part.clamp(0, 1) - mean) / std) @ classifier.T for part in images.split(100)]).argmax(1)
-    return guesses == right
+
+    def scores(batch) -> Tensor:
+        return clip.encode_image((batch.pixels.clamp(0, 1) - mean) / std) @ classifier.T
+
+    return collect(clip, images, scores).argmax(1) == right
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.utils import make_grid, save_image
 
 from ...models import DATA, load_clip
+from ...stream import collect
 from ..first import clip as sandbox_clip
 from ..first.tasks import HIDDEN, zero_shot_classifier
 from ..first.world import FACTORS
@@ -83,7 +84,7 @@ def recognised(images: Tensor, kinds: Tensor) -> dict[str, float]:
     """
     clip = load_clip("sandbox-first", device="cpu")
     right = torch.tensor([FACTORS["object"].index(kind) for kind in KINDS])[kinds]
-    embeddings = torch.cat([clip.encode_image(2 * part) for part in images.split(200)])  # CLIP's range is -2..2
+    embeddings = collect(clip, images, lambda batch: clip.encode_image(2 * batch.pixels))  # CLIP's range is -2..2
     scores = F.normalize(embeddings, dim=-1) @ zero_shot_classifier(clip, "object").T
     correct = (scores.argmax(1) == right).float()
     confidence = (clip.model.logit_scale.exp() * scores).softmax(1).gather(1, right[:, None]).mean().item()
@@ -96,7 +97,7 @@ def told(images: Tensor, factor: str) -> dict:
     """How often the sandbox CLIP gives each value of a factor to images in -1..1: does a generator vary it?"""
     clip = load_clip("sandbox-first", device="cpu")
     classifier = zero_shot_classifier(clip, factor)
-    guesses = torch.cat([(clip.encode_image(2 * part) @ classifier.T).argmax(1) for part in images.split(200)])
+    guesses = collect(clip, images, lambda batch: (clip.encode_image(2 * batch.pixels) @ classifier.T).argmax(1))
     shares = torch.bincount(guesses, minlength=len(classifier)) / len(images)
     return {value: round(share.item(), 2) for value, share in zip(FACTORS[factor], shares)}
 

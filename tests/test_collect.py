@@ -1,0 +1,78 @@
+"""One command collects what chapter 2 wants, and what it wrote is what chapter 2's functions give."""
+
+import pytest
+import torch
+from conftest import noise
+
+import interp_utils as iu
+from interp_utils import collecting as room
+from interp_utils.collect import main
+from interp_utils.datasets import Task
+from interp_utils.fingerprints import fingerprint
+from interp_utils.texts import Pool
+
+POOL = Pool(["a dog", "a cat", "a red square", "a photo of the sea"], [""] * 4)
+
+
+@pytest.fixture
+def task(tiny):
+    return Task([(image, k % 2) for k, image in enumerate(noise(tiny, 9))], ["dog", "cat"], ["a {}"])
+
+
+def test_it_is_what_the_functions_give_from_two_passes(tiny, task, tmp_path, monkeypatch):
+    passes, encode = [], tiny.encode_image
+    monkeypatch.setattr(tiny, "encode_image", lambda pixels: passes.append(len(pixels)) or encode(pixels))
+    path = tmp_path / "run.safetensors"
+    room.collect(tiny, task, POOL, path, batch_size=4)
+    assert passes == 2 * [4, 4, 1]
+    found = iu.collected(path)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    moments = iu.heads.head_moments(tiny, task.images, batch_size=4)
+    assert found.moments.keys() == moments.keys()
+    for head, each in moments.items():
+        assert fingerprint(vars(each)) == fingerprint(vars(found.moments[head]))
+    classifier, features = tiny.encode_text(task.classes, task.templates), tiny.encode_text(POOL.texts)
+    ablations = iu.heads.ablations_of_tables(tiny)
+    answers = iu.heads.answers_under(tiny, task.images, classifier, ablations, batch_size=4)
+    assert fingerprint(answers) == fingerprint(found.answers) and list(found.accuracy) == list(ablations)
+    plain = iu.heads.accuracy_under(tiny, task.images, classifier, ablations, batch_size=4)
+    assert found.accuracy == pytest.approx({name: each.overall for name, each in plain.items()})
+    spans = {head: iu.heads.textspan(each, features, POOL.texts) for head, each in moments.items()}
+    assert {head: span.texts for head, span in found.spans.items()} == {head: span.texts for head, span in spans.items()}
+    tops = iu.heads.top_images(tiny, task.images, found.spans, features, batch_size=4)
+    assert all(torch.equal(tops[head], each) for head, each in found.tops.items())
+    assert room.collect(tiny, task, POOL, path, batch_size=4).about == found.about and len(passes) == 24, "a finished file is read"
+
+
+def test_what_was_not_asked_for_is_none_and_other_runs_are_refused(tiny, task, tmp_path):
+    path = tmp_path / "run.safetensors"
+    found = room.collect(tiny, task, POOL, path, ["ablations"])
+    assert found.moments is None and found.spans is None and found.tops is None and found.answers is not None
+    with pytest.raises(ValueError, match=r"belongs to another run: it differs in statistics \(ablations there, heads here\)"):
+        room.collect(tiny, task, POOL, path, ["heads"])
+    with pytest.raises(ValueError, match="it differs in listing of the dataset"):
+        room.collect(tiny, task._replace(images=task.images[::-1]), POOL, path, ["ablations"])
+    with pytest.raises(ValueError, match="statistics must be some of heads, ablations, top, got neurons"):
+        room.collect(tiny, task, POOL, path, ["neurons"])
+    with pytest.raises(FileNotFoundError, match="no file"):
+        iu.collected(tmp_path / "none.safetensors")
+    (tmp_path / "none.1.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match="has not come to its end: start it again"):
+        iu.collected(tmp_path / "none.safetensors")
+    iu.stream.feed(tiny, task.images, [(iu.moments.Moments(), lambda batch: batch.pixels)], save_to=tmp_path / "pass.safetensors")
+    with pytest.raises(ValueError, match="is no result of interp_utils.collect"):
+        iu.collected(tmp_path / "pass.safetensors")
+
+
+def test_the_command_writes_what_notebooks_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(room, "LAST_LAYERS", 1)  # texts and top images of six heads
+    path = tmp_path / "run.safetensors"
+    (tmp_path / "texts.txt").write_text("a dog\na cat\na beach\nat night")
+    told = ["--n-images", "6", "--texts", str(tmp_path / "texts.txt"), "--batch-size", "3", "--save-to", str(path)]
+    main(told)
+    assert capsys.readouterr().out.startswith(f"{path}: moments, answers, spans, tops, about")
+    found = iu.collected(path)
+    assert len(found.moments) == 60 and len(found.answers.groups) == 6 and len(found.tops) == 6
+    assert found.about["clip"] == "sandbox" and found.about["images"] == "6"
+    with pytest.raises(ValueError, match="it differs in ln"):
+        main([*told, "--ln", "split"])
