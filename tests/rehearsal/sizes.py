@@ -31,7 +31,7 @@ def use(size: str, folder: Path) -> None:
             _registry._model_entrypoints[name] = partial(_registry._model_entrypoints[name], embed_dim=12 * 8, **depth)
         registry.BigGAN = partial(big_gan.BigGAN, big_gan.BigGANConfig(width=16))
         registry.StyleGAN2 = partial(style_gan2.StyleGAN2, style_gan2.StyleGAN2Config((64, 64, 64, 64, 64, 32, 16)))
-        registry.StyleGANXL = partial(style_gan_xl.StyleGANXL, style_gan_xl.StyleGANXLConfig(most_channels=128, base=8192))
+        registry.StyleGANXL = partial(style_gan_xl.StyleGANXL, style_gan_xl.StyleGANXLConfig(most_channels=16, base=1024))
     if "REHEARSED_BIGGAN" in os.environ:  # its file has a published hash, which no stand-in has
         registry.BIG_GAN_SHA256 = os.environ["REHEARSED_BIGGAN"]
     if os.environ.get("INTERP_PRESET") != "laptop":  # under which chapter 4 asserts what was measured in the sandbox
