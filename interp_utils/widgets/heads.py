@@ -206,20 +206,24 @@ def draw_neighbours(images, features: dict[Head | None, Tensor], image: int, hea
 
     features: of all images, from `heads.head_features`.
     """
+    found, shared, sentence = _neighbours(images, features, image, head)
+    rows = {name: [_pixels(images[number]) for number in numbers] for name, numbers in found.items()}
+    return plots.neighbour_view(_pixels(images[image]), rows, shared), sentence
+
+
+def _neighbours(images, features: dict[Head | None, Tensor], image: int, head: Head) -> tuple[dict, dict, str]:
+    """Numbers of neighbours by name of who sees them; shares that agree with the query, by name and factor; the sentence."""
     found = {f"L{head[0]}H{head[1]}": neighbours(features[head], image), "the whole": neighbours(features[None], image)}
     specs = getattr(images, "specs", None)
     everywhere = {"all images": [k for k in range(len(specs)) if k != image]} if specs else {}
     shared = {name: shared_factors(specs, image, numbers) for name, numbers in (found | everywhere).items()} if specs else {}
-    figure = plots.neighbour_view(
-        _pixels(images[image]), {name: [_pixels(images[number]) for number in numbers] for name, numbers in found.items()}, shared
-    )
     if not shared:
         name, nearest = next(iter(found.items()))
-        return figure, f"{len(nearest)} nearest images by {name} and by the whole representation"
+        return found, shared, f"{len(nearest)} nearest images by {name} and by the whole representation"
     by_head, by_whole, _ = shared.values()
     known = [factor for factor in by_head if by_head[factor] == by_head[factor] and by_whole[factor] == by_whole[factor]]  # not nan
     pairs = ", ".join(f"{factor} {by_head[factor]:.0%} / {by_whole[factor]:.0%}" for factor in known)
-    return figure, f"neighbours that agree with the query, by {next(iter(found))} / by the whole representation: {pairs}"
+    return found, shared, f"neighbours that agree with the query, by {next(iter(found))} / by the whole representation: {pairs}"
 
 
 def neighbour_explorer(images, features: dict[Head | None, Tensor], names: list[str] | None = None) -> Explorer:
@@ -237,12 +241,36 @@ def neighbour_explorer(images, features: dict[Head | None, Tensor], names: list[
     def draw(image: int, head: Head) -> tuple[plots.Picture, str]:
         return draw_neighbours(images, features, image, head)
 
+    label = "the image; its neighbours" + (", and in how many of its factors they agree with it on average" if specs else "")
+    card = UnitCard(label=label, percent=True)
+
+    def show(image: int, head: Head) -> str:
+        found, shared, sentence = _neighbours(images, features, image, head)
+        seen = {"the image": [image]} | {f"nearest by {name}": numbers for name, numbers in found.items()}
+        shares = {"the image": None} | {f"nearest by {name}": _mean(shared.get(name)) for name in found}
+        rows = [
+            {"text": name, "value": shares[name], "images": [
+                {"image": address(_pixels(images[int(number)])), "alt": called[int(number)]} for number in numbers
+            ]}
+            for name, numbers in seen.items()
+        ]  # fmt: skip
+        card.texts = rows + [{"text": "all images", "value": _mean(each)} for name, each in shared.items() if name not in found]
+        return sentence
+
     return Explorer(
         draw,
+        [card],
+        show,
         picks={"head": {head: {"head": head} for head in heads}},
         image=Search([*zip(called, range(len(called)))], 0, "image", style=style),
         head=ipywidgets.Dropdown(options=list(zip(labels, heads)), value=heads[0], description="head", style=style),
     )
+
+
+def _mean(shares: dict[str, float] | None) -> float | None:
+    """Over the factors that are known of some pair, None where there is none."""
+    known = [share for share in (shares or {}).values() if share == share]
+    return sum(known) / len(known) if known else None
 
 
 def _pixels(item) -> Tensor:

@@ -21,19 +21,18 @@ function render({ model, el }) {
   slider.min = 0;
   slider.max = 100;
   slider.value = 50;
-  slider.setAttribute("aria-label", "share of the image that is shown after the edit");
+  slider.setAttribute("aria-label", "edge between before, on its left, and after");
 
   function show() {
-    const share = Number(slider.value);
-    after.style.clipPath = `inset(0 0 0 ${100 - share}%)`;
-    line.style.left = `${100 - share}%`;
-    slider.setAttribute("aria-valuetext", `${share} percent after`);
+    after.style.clipPath = `inset(0 0 0 ${slider.value}%)`;
+    line.style.left = `${slider.value}%`;
+    slider.setAttribute("aria-valuetext", `${slider.value} percent before`);
   }
 
   function drag(event) {
     if (!event.buttons) return;
     const box = wipe.getBoundingClientRect();
-    slider.value = 100 - Math.round((100 * (event.clientX - box.left)) / box.width);
+    slider.value = Math.round((100 * (event.clientX - box.left)) / box.width);
     show();
   }
 

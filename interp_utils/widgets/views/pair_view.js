@@ -4,7 +4,7 @@
 // model: pairs, [{on, off (addresses)}], those shown; answers, [[on, off]] of all pairs, the shown ones first; text, what is true of
 // the first of each pair; unit, its name.
 
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toPrecision(3);
+const signed = (value) => (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(3));
 
 function render({ model, el }) {
   const make = (tag, className, ...children) => {
