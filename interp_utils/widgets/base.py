@@ -70,9 +70,11 @@ class Explorer(ipywidgets.VBox):
         last = self._memory.last()
         if not last:
             return
+        possible = False
         with suppress(traitlets.TraitError):
             self.move(**last)
-        if self._shown is None:
+            possible = self._shown is not None
+        if not possible:
             self.move(**self._memory.start)
 
     def move(self, **values) -> None:

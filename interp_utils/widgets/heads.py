@@ -60,10 +60,13 @@ def _unknown(clip: Clip, text: str) -> str:
     return "" if knows(clip, [text])[0] else "; the model never learned all of its words, so this means little"
 
 
-def head_explorer(clip: Clip, images: list[Tensor], against: list[str], text: str, names: list[str] | None = None) -> Explorer:
+def head_explorer(
+    clip: Clip, images: list[Tensor], against: list[str], text: str, names: list[str] | None = None, start: Head | None = None
+) -> Explorer:
     """Pick an image, a head and a text; see the score of every head and the token map of the one picked.
 
-    images: a dataset as `stream.feed` takes it; against: texts whose mean is subtracted from the text; names: of the images.
+    images: a dataset as `stream.feed` takes it; against: texts whose mean is subtracted from the text; names: of the images; start:
+    the head to open with, by default the first of the last layer.
     The head is picked in the grid of all heads, or with the sliders; the map's patches tell their values.
     """
     if len(images) == 0:
@@ -95,14 +98,15 @@ def head_explorer(clip: Clip, images: list[Tensor], against: list[str], text: st
         return _head_sentence(latest["scores"], layer, head, text) + _unknown(clip, text)
 
     slider = {"style": {"description_width": "50px"}, "continuous_update": False}
+    layer, head = start or (clip.n_layers - 1, 0)
     explorer = Explorer(
         draw,
         [grid, patches],
         show,
         {"head": {(k, h): {"layer": k, "head": h} for k in range(clip.n_layers) for h in range(clip.n_heads)}},
         image=ipywidgets.Dropdown(options=[*zip(labels, range(len(images)))], value=0, description="image", style=slider["style"]),
-        layer=ipywidgets.IntSlider(clip.n_layers - 1, 0, clip.n_layers - 1, description="layer", **slider),
-        head=ipywidgets.IntSlider(0, 0, clip.n_heads - 1, description="head", **slider),
+        layer=ipywidgets.IntSlider(layer, 0, clip.n_layers - 1, description="layer", **slider),
+        head=ipywidgets.IntSlider(head, 0, clip.n_heads - 1, description="head", **slider),
         text=ipywidgets.Text(text, description="text", **slider),
     )
     explorer.linked = ipywidgets.jslink((grid, "picked"), (patches, "picked"))  # in the browser, whatever the kernel does

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import plots
-from ..science.hypotheses import Draw, Finding
+from ..science.hypotheses import Draw, Finding, Trial
 from .base import Explorer
 from .controls import Search
 from .views import PairView, address, rounded
@@ -46,13 +46,14 @@ def hypothesis_lab(
     draw: Draw,
     seed: int = 0,
     bars: Tensor | None = None,
+    start: Trial | None = None,
 ) -> Explorer:
     """Pick a unit and one of its proposals; see paired images, its answers to them, and the verdict.
 
     Units stand in the order of their largest effects, with the verdict on the proposal that has it.
 
     findings: of `science.investigate`; names: of all units; measured, draw, seed: as in `science.measure`;
-    bars: of all units, as `science.investigate` takes them.
+    bars: of all units, as `science.investigate` takes them; start: the finding to open with, by its `whole`.
     Raises ValueError where there is no finding.
     """
     if not findings:
@@ -60,7 +61,7 @@ def hypothesis_lab(
     table: dict[int, dict[str, Finding]] = {}
     for finding in findings:
         table.setdefault(finding.whole.unit, {})[finding.whole.text] = finding
-    start = findings[0].whole
+    start = start or findings[0].whole
     strongest = {k: max(tests.values(), key=lambda each: each.whole.effect) for k, tests in table.items()}
     order = sorted(table, key=lambda k: -strongest[k].whole.effect)
     units = [(f"{names[k]}: {strongest[k].verdict}, {strongest[k].whole.text}", k) for k in order]

@@ -76,11 +76,12 @@ def test_a_cell_that_is_run_again_goes_on_where_the_reader_was(cell):
     assert numbers().alt == "number 1, a"
 
 
-def test_where_the_reader_was_and_nothing_is_any_more(cell):
+@pytest.mark.parametrize("number", [9, 99])
+def test_where_the_reader_was_and_nothing_is_any_more(cell, number):
     first = numbers()
     cell["cell"] = 2
     first.controls["number"].value = 5
-    controls._left[first._memory.kind] = first._memory.arguments, {"number": 9, "text": "b"}
+    controls._left[first._memory.kind] = first._memory.arguments, {"text": "b", "number": number}
     again = numbers()
     assert again.alt == "number 1, a" and "Error" not in again.status.value
 
