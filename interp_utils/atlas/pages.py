@@ -4,7 +4,7 @@ import html
 import json
 from pathlib import Path
 
-from ..widgets.views import CSS, page_script
+from ..widgets.views import CSS, LIMIT, page_script
 from .measure import Atlas
 
 NOTEBOOKS = {
@@ -98,7 +98,7 @@ def _index(atlas: Atlas, notebooks: str | None) -> str:
         f"<h1>Atlas of {html.escape(about['model'])}</h1><p>{said}</p>{truth}<h2>Heads</h2>"
         f"{_view('head_grid', model, table)}<details><summary>All heads as a table</summary>{table}</details>"
         + (f"<h2>Neurons</h2><p>Those with the largest effects in each layer.</p><ul>{neurons}</ul>" if neurons else "")
-        + (f"<h2>Concepts</h2><p>{_SHARED}</p><ul>{concepts}</ul>" if concepts else "")
+        + (f"<h2>Concepts</h2><p>{_SHARED}.</p><ul>{concepts}</ul>" if concepts else "")
         + f"<h2>Texts</h2><p>Every text that names one of these.</p>{_SEARCH}<ul id='texts'>{texts}</ul>"
     )
     return _page(
@@ -173,11 +173,10 @@ def _concept(entry: dict, near: tuple, captions: dict, notebooks: str | None) ->
         {"image": f"{above}images/{each['number']}.webp", "alt": captions[each["number"]], "maps": each["maps"]}
         for each in entry["images"]
     ]
-    numbers = [abs(value) for image in images for each in image["maps"] for row in each for value in row]
     notes = ["" if unit["correlation"] is None else f"r = {unit['correlation']:.2f}" for unit in units]
     model = {
         "units": [{"name": f"{unit['model']} {unit['unit']}", "note": note} for unit, note in zip(units, notes)],
-        "images": images, "limit": float(f"{max(numbers):.2g}"), "measure": "standard deviations from the mean",
+        "images": images, "limit": LIMIT, "measure": "standard deviations from the mean",
     }  # fmt: skip
     rows = "".join(
         f"<tr><td>{html.escape(unit['model'])}</td><td>{html.escape(unit['unit'])}</td><td>{note}</td></tr>"
@@ -186,7 +185,7 @@ def _concept(entry: dict, near: tuple, captions: dict, notebooks: str | None) ->
     plain = f"<table><tr><th>model</th><th>unit</th><th>correlation</th></tr>{rows}</table>{''.join(map(_img, images))}"
     members = ", ".join(f"{html.escape(each['unit'])} ({each['strength']:.2f})" for each in entry["members"])
     body = (
-        f"<h1>{entry['name'].capitalize()}</h1><p>{_SHARED}{_object(entry)}</p>{_view('concept_board', model, plain)}"
+        f"<h1>{entry['name'].capitalize()}</h1><p>{_SHARED}{_object(entry)}.</p>{_view('concept_board', model, plain)}"
         f"<p>Units of this concept, with the mean correlation with their partners: {members}.</p>"
     )
     steps = " · ".join(_link(f"{word} concept {k}", f"{k}.html") for word, k in zip(("before:", "next:"), near) if k)

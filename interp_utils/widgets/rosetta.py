@@ -57,7 +57,6 @@ def unit_maps(
 def fill_board(board: ConceptBoard, images: Tensor, maps: dict[str, Tensor], notes: list[str]) -> None:
     """Show images and maps of `unit_maps` on a board; notes: of each unit."""
     with board.hold_sync():
-        board.limit = float(f"{max(each.abs().max().item() for each in maps.values()):.2g}")
         board.units = [{"name": name, "note": note} for name, note in zip(maps, notes)]
         board.images = [
             {"image": encoded(to_pil_image(image)), "alt": f"image {k + 1}", "maps": [rounded(each[k]) for each in maps.values()]}

@@ -8,7 +8,7 @@ from functools import partial
 import nbformat
 import numpy as np
 import pytest
-from browser.conftest import ERRORS, OUT, ROOT, run_all, serious_faults, serving, watched
+from browser.conftest import ERRORS, IDLE, OUT, ROOT, run_all, serious_faults, serving, watched
 from PIL import Image
 
 pytestmark = pytest.mark.browser
@@ -33,6 +33,15 @@ STOPWATCH = """(box) => {
 ANSWERED = """([box, until]) => box.told.some(([what]) => until.includes(what)) && !box.classList.contains('iu-waiting')
   && !box.querySelector('.iu-busy')"""
 CELLS = "window.jupyterapp.shell.currentWidget.content.widgets.map(cell => [cell.model.id, cell.model.type])"
+TOP_AND_BOTTOM = """(image) => {
+  const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight), context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  return [0.1, 0.9].map((y) => [...context.getImageData(canvas.width / 2, y * canvas.height, 1, 1).data]);
+}"""
+RUN_AGAIN = """(k) => {
+  window.jupyterapp.shell.currentWidget.content.activeCellIndex = k;
+  return window.jupyterapp.commands.execute("notebook:run-cell");
+}"""
 OWN = "my own image"
 ODD = ["$\\frac{1}{$, $5", "<b>dog</b>, a & b", "猫, 🐈", "a dog, " + "a very long name, " * 3 + "a cat"]
 
@@ -203,11 +212,12 @@ def show(page, box, name: str) -> None:
 
 
 def photo(megabytes: int = 12) -> bytes:
-    """A photograph as a telephone takes it: noisy, and turned by a quarter as its EXIF says."""
+    """A photograph as a telephone takes it: noisy, and turned by a quarter, as its EXIF says; upright it is red above blue."""
     rng, file, exif = np.random.default_rng(0), io.BytesIO(), Image.Exif()
     exif[0x0112] = 6
     grain = rng.integers(0, 256, (3000, 4000), dtype=np.uint8)
-    smooth = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((4000, 3000))
+    smooth = Image.new("RGB", (4000, 3000), (230, 0, 0))
+    smooth.paste((0, 0, 230), (2000, 0, 4000, 3000))
     Image.blend(smooth, Image.fromarray(grain).convert("RGB"), 0.5).save(file, "jpeg", quality=98, exif=exif)
     assert file.tell() > 1e6 * megabytes
     return file.getvalue()
@@ -229,6 +239,8 @@ def test_a_readers_own_photo_and_a_file_that_is_none(explorer):
     explorer.give("holiday.jpg", photo())
     assert explorer.words != start and "Error" not in explorer.words
     assert explorer.taken["words"][-1] < 2000, "on a quiet machine a photo takes half a second"
+    above, below = explorer.box.locator(".iu-plain").evaluate(TOP_AND_BOTTOM)
+    assert above[0] > above[2] + 50 and below[2] > below[0] + 50, "it is not upright"
     explorer.give("notes.jpg", b"no image")
     assert "notes.jpg" in explorer.words and explorer.box.locator(".iu-stale .iu-plain").is_visible()
     chooser = explorer.box.get_by_label("image", exact=True)
@@ -273,6 +285,24 @@ def test_odd_text_and_wrong_text(explorer, field, wrong, right):
     assert "Error" in explorer.words and explorer.box.locator(".iu-stale:visible").count() == 1
     explorer.type(field, right)
     assert "Error" not in explorer.words and explorer.box.locator(".iu-stale").count() == 0
+
+
+@pytest.mark.parametrize("explorer", ["head"], indirect=True)
+def test_a_head_that_was_picked_stays_when_its_cell_is_run_again_and_is_what_others_open_with(page, explorer):
+    explorer.type("text", "a picture of a tree")
+    head = "L8H0" if not explorer.words.startswith("L8H0") else "L9H5"  # the neighbours' explorer knows these two
+    explorer.move(explorer.box.get_by_role("grid", name="heads").get_by_role("button", name=f"{head}:").click, until=("words",))
+    said = explorer.words
+    for name in ("head", "neighbours"):
+        k = [*EXPLORERS].index(name)
+        page.evaluate(RUN_AGAIN, k)
+        box = page.locator(".jp-Cell").nth(k).locator(".iu-explorer")
+        box.locator(".iu-status").wait_for()
+        page.wait_for_function(IDLE)
+        if name == "head":
+            assert box.locator(".iu-status").inner_text() == said and "tree" in said
+        else:
+            assert f"by {head} /" in box.locator(".iu-status").inner_text()
 
 
 def test_without_anywidgets_part_of_jupyter_controls_and_picture_stay(chromium, tmp_path):

@@ -18,6 +18,7 @@ from torchvision.transforms.functional import to_pil_image
 from ...plots import unnormalise
 
 NAMES = ("head_grid", "patch_map", "unit_card", "concept_board", "before_after", "pair_view")
+LIMIT = 4.0  # standard deviations of full colour on a concept board
 CSS = files(__name__).joinpath("views.css").read_text(encoding="utf-8")
 _IMPORT = re.compile(r'^import (\w+) from "\./(\w+)\.js";$', re.M)
 
@@ -100,7 +101,7 @@ class ConceptBoard(anywidget.AnyWidget):
 
     _esm, _css = source("concept_board"), CSS
     units, images = traitlets.List().tag(sync=True), traitlets.List().tag(sync=True)
-    limit, measure = traitlets.Float(1.0).tag(sync=True), traitlets.Unicode().tag(sync=True)
+    limit, measure = traitlets.Float(LIMIT).tag(sync=True), traitlets.Unicode().tag(sync=True)
 
 
 class BeforeAfter(anywidget.AnyWidget):

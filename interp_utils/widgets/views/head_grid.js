@@ -7,7 +7,7 @@ function render({ model, el }) {
   // Signs are for values of both signs, not for shares.
   const number = (value) => {
     const signed = model.get("scores")[model.get("shown")].some((each) => each < 0);
-    return (value < 0 ? "−" : signed ? "+" : "") + Math.abs(value).toFixed(3);
+    return (value < 0 ? "−" : signed ? "+" : "") + Number(Math.abs(value).toPrecision(2));
   };
   const make = (tag, properties = {}, ...children) => {
     const node = Object.assign(document.createElement(tag), properties);

@@ -18,7 +18,7 @@ function render({ model, el }) {
     node.href = address;
     return node;
   };
-  const sign = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+  const sign = (value) => (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(2));
   const shown = (value) => (model.get("percent") ? `${(100 * value).toFixed(1)} %` : sign(value));
 
   function picture(image) {
