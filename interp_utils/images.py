@@ -7,12 +7,13 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 
-def read_image(source, name: str | None = None) -> Image.Image:
+def read_image(source, name: str | None = None, largest: int | None = None) -> Image.Image:
     """The image of a path, open file, bytes, PIL image or numpy array [H, W] or [H, W, channels], upright and as 8-bit RGB.
 
     EXIF's orientation is applied and transparent parts show white, as in a browser; an animated file gives its first frame.
     16 bits a channel, floats in 0..1 and bools are scaled to 8 bits; palettes, greys and CMYK become RGB. Colour profiles are
     not applied, for models are trained without them. name: what errors call the image, by default its path.
+    largest: more pixels a side are taken away, of a JPEG before it is decoded.
     Raises ValueError, with the name, for a damaged image or one whose numbers have no known white; OSError for no such file.
     """
     path = fspath(source) if isinstance(source, str | PathLike) else None
@@ -27,7 +28,12 @@ def read_image(source, name: str | None = None) -> Image.Image:
         elif path is None and not hasattr(source, "read"):
             raise ValueError(f"need a path, open file, bytes, PIL image or numpy array, got {type(source).__name__}")
         with Image.open(source) as file:
-            return _rgb(file)
+            if largest:
+                file.draft(None, (largest, largest))
+            image = _rgb(file)
+        if largest:
+            image.thumbnail((largest, largest))
+        return image
     except UnidentifiedImageError as error:
         raise ValueError(f"cannot read the image {name}: no type that Pillow knows; save it as PNG or JPEG") from error
     except (FileNotFoundError, IsADirectoryError, PermissionError):

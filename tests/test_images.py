@@ -187,3 +187,16 @@ def test_what_is_no_image_is_named_too(tmp_path):
         read_image(tmp_path)
     with pytest.raises(ValueError, match="cannot read the image image: need a path, .* got NoneType"):
         read_image(None)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_a_photo_is_made_small_and_stays_upright(kind):
+    file, sideways = io.BytesIO(), Image.Exif()
+    sideways[0x0112] = 6
+    stored = Image.new("RGB", (400, 300), "red")
+    stored.paste("blue", (200, 0, 400, 300))
+    stored.save(file, kind, exif=sideways)
+    image = read_image(file.getvalue(), largest=100)
+    assert image.size == (75, 100)
+    assert image.getpixel((37, 10))[0] > 200 and image.getpixel((37, 90))[2] > 200, "red above blue"
+    assert read_image(file.getvalue(), largest=1000).size == read_image(file.getvalue()).size == (300, 400), "nothing is enlarged"

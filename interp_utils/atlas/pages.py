@@ -4,10 +4,14 @@ import html
 import json
 from pathlib import Path
 
-from ..widgets.views import CSS, page_script
+from ..widgets.views import CSS, LIMIT, page_script
 from .measure import Atlas
 
-NOTEBOOKS = {"heads": "02_attention_heads", "neurons": "03_neurons"}  # where each kind of entry is explained
+NOTEBOOKS = {
+    "heads": "02_attention_heads",
+    "neurons": "03_neurons",
+    "concepts": "04_rosetta_neurons",
+}  # where each kind of entry is explained
 
 
 def write(atlas: Atlas, out: str | Path, notebooks: str | None = None) -> list[Path]:
@@ -17,7 +21,7 @@ def write(atlas: Atlas, out: str | Path, notebooks: str | None = None) -> list[P
     Pages of an earlier atlas in the folder are replaced.
     """
     out = Path(out)
-    for part in ("heads", "neurons", "texts", "images"):
+    for part in ("heads", "neurons", "texts", "concepts", "images"):
         (out / part).mkdir(parents=True, exist_ok=True)
         for old in (out / part).iterdir():
             old.unlink()
@@ -25,7 +29,13 @@ def write(atlas: Atlas, out: str | Path, notebooks: str | None = None) -> list[P
         picture.save(out / "images" / f"{number}.webp", quality=90)
     (out / "atlas.css").write_text(CSS + _PAGE_CSS, encoding="utf-8")
     (out / "atlas.js").write_text(page_script(), encoding="utf-8")
-    entries = {"about": atlas.about, "heads": atlas.heads, "neurons": atlas.neurons, "texts": atlas.texts}
+    entries = {
+        "about": atlas.about,
+        "heads": atlas.heads,
+        "neurons": atlas.neurons,
+        "texts": atlas.texts,
+        "concepts": atlas.concepts,
+    }
     (out / "atlas.json").write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
     text_pages = {entry["text"]: f"texts/{k}.html" for k, entry in enumerate(atlas.texts)}
     pages = {"index.html": _index(atlas, notebooks)}
@@ -35,6 +45,9 @@ def write(atlas: Atlas, out: str | Path, notebooks: str | None = None) -> list[P
             kind = "neurons" if "neuron" in entry else "heads"
             pages[f"{kind}/{entry['name']}.html"] = _unit(entry, kind, near, text_pages, atlas.captions, notebooks)
     pages |= {text_pages[entry["text"]]: _text(entry, atlas.captions) for entry in atlas.texts}
+    for k, entry in enumerate(atlas.concepts):
+        near = (str(k - 1) if k else None, str(k + 1) if k + 1 < len(atlas.concepts) else None)
+        pages[f"concepts/{k}.html"] = _concept(entry, near, atlas.captions, notebooks)
     for name, content in pages.items():
         (out / name).write_text(content, encoding="utf-8")
     return [out / name for name in pages]
@@ -62,6 +75,11 @@ def _index(atlas: Atlas, notebooks: str | None) -> str:
         f"<li>{_link(each['name'], 'neurons/' + each['name'] + '.html')}: {html.escape(_signed(each['texts'][:3]))}</li>"
         for each in atlas.neurons
     )
+    concepts = "".join(
+        f"<li>{_link(each['name'], f'concepts/{k}.html')}: {len(each['members'])} × {html.escape(each['units'][0]['unit'])}"
+        f" and alike{_object(each)}</li>"
+        for k, each in enumerate(atlas.concepts)
+    )
     texts = "".join(
         f"<li>{_link(entry['text'], f'texts/{k}.html')} ({len(entry['heads'])} heads, {len(entry['neurons'])} neurons)</li>"
         for k, entry in sorted(enumerate(atlas.texts), key=lambda item: item[1]["text"].casefold())
@@ -80,9 +98,12 @@ def _index(atlas: Atlas, notebooks: str | None) -> str:
         f"<h1>Atlas of {html.escape(about['model'])}</h1><p>{said}</p>{truth}<h2>Heads</h2>"
         f"{_view('head_grid', model, table)}<details><summary>All heads as a table</summary>{table}</details>"
         + (f"<h2>Neurons</h2><p>Those with the largest effects in each layer.</p><ul>{neurons}</ul>" if neurons else "")
+        + (f"<h2>Concepts</h2><p>{_SHARED}.</p><ul>{concepts}</ul>" if concepts else "")
         + f"<h2>Texts</h2><p>Every text that names one of these.</p>{_SEARCH}<ul id='texts'>{texts}</ul>"
     )
-    return _page(f"Atlas of {about['model']}", body, "", _explained(["heads", "neurons"], notebooks, ""))
+    return _page(
+        f"Atlas of {about['model']}", body, "", _explained(["heads", "neurons", *(["concepts"] if concepts else [])], notebooks, "")
+    )
 
 
 def _unit(entry: dict, kind: str, near: tuple, text_pages: dict[str, str], captions: dict[int, str], notebooks: str | None) -> str:
@@ -146,6 +167,35 @@ def _text(entry: dict, captions: dict[int, str]) -> str:
     return _page(entry["text"], body, "../", "")
 
 
+def _concept(entry: dict, near: tuple, captions: dict, notebooks: str | None) -> str:
+    above, units = "../", entry["units"]
+    images = [
+        {"image": f"{above}images/{each['number']}.webp", "alt": captions[each["number"]], "maps": each["maps"]}
+        for each in entry["images"]
+    ]
+    notes = ["" if unit["correlation"] is None else f"r = {unit['correlation']:.2f}" for unit in units]
+    model = {
+        "units": [{"name": f"{unit['model']} {unit['unit']}", "note": note} for unit, note in zip(units, notes)],
+        "images": images, "limit": LIMIT, "measure": "standard deviations from the mean",
+    }  # fmt: skip
+    rows = "".join(
+        f"<tr><td>{html.escape(unit['model'])}</td><td>{html.escape(unit['unit'])}</td><td>{note}</td></tr>"
+        for unit, note in zip(units, notes)
+    )
+    plain = f"<table><tr><th>model</th><th>unit</th><th>correlation</th></tr>{rows}</table>{''.join(map(_img, images))}"
+    members = ", ".join(f"{html.escape(each['unit'])} ({each['strength']:.2f})" for each in entry["members"])
+    body = (
+        f"<h1>{entry['name'].capitalize()}</h1><p>{_SHARED}{_object(entry)}.</p>{_view('concept_board', model, plain)}"
+        f"<p>Units of this concept, with the mean correlation with their partners: {members}.</p>"
+    )
+    steps = " · ".join(_link(f"{word} concept {k}", f"{k}.html") for word, k in zip(("before:", "next:"), near) if k)
+    return _page(entry["name"], body, above, f"{steps} {_explained(['concepts'], notebooks, above)}")
+
+
+def _object(entry: dict) -> str:
+    return f"; correlation with the true object {entry['object']:.2f}" if "object" in entry else ""
+
+
 def _images(shown: list[dict], captions: dict[int, str]) -> list[dict]:
     """Images of one row, their maps on one scale."""
     limit = max((abs(value) for image in shown for row in image["map"] for value in row), default=0.0)
@@ -205,6 +255,10 @@ _MAPS = {
     "say of the mean text: red speaks for it, blue against it.",
     "neurons": "Its texts with their signs, and the images on which it has its largest effects, with where it is active.",
 }
+_SHARED = (
+    "Units of a generator that have a partner in every model that sees; those that answer alike are one concept. Shown are the "
+    "strongest unit and its partners, on drawn images where the generator's map is highest"
+)
 _SEARCH = """<p><label>search <input id="search" type="search"></label></p><script>
 document.getElementById("search").addEventListener("input", (event) => {
   const wanted = event.target.value.toLowerCase();

@@ -219,6 +219,25 @@ class DirectEffects:
             return torch.stack(self._token_scores(text), 1)
         raise ValueError(f"over must be 'layer', 'head', 'token' or 'head_token', got {over!r}")
 
+    def head_token_scores(self, wanted: dict[tuple[int, int], Tensor]) -> dict[tuple[int, int], Tensor]:
+        """Scores of each token through some heads, each for vectors of its own: {(layer, head): [m, E]} -> [B, N, m].
+
+        The same as `head_tokens` times the vectors, in one more run of the image tower for all. Raises what `scores` does.
+        """
+        vectors = {self._index(*head): self.clip.vectors(texts).to(self._matrix) for head, texts in wanted.items()}
+        n_read, scores = self.stream.rows.shape[2], {}
+
+        def visit(layer, x, weights):
+            w, biases = weights.linear()[0], (self._biases(layer, weights) + self._shared) / (self.clip.n_heads * x.shape[1])
+            for head, texts in ((key[1], texts) for key, texts in vectors.items() if key[0] == layer):
+                probe = torch.einsum("Dd,kDm->kdm", w[:, head], (self._matrix @ texts.T).unflatten(0, (n_read, -1)))
+                value, rows = x @ weights.w_v[head].T + weights.b_v[head], self.stream.rows[:, layer, :, head]  # [B, K, N]
+                written = torch.einsum("bkn,bnd,kdm->bnm", rows, value, probe) * self._scale(2)
+                scores[layer, head] = written + (biases @ texts.T)[:, None]
+
+        self._visit(visit, sorted({layer for layer, _ in vectors}))
+        return scores
+
     def _token_scores(self, text: Tensor) -> list[Tensor]:
         """Scores of each token through each head, [B, H, N, T] for each layer."""
         n_read = self.stream.rows.shape[2]

@@ -3,14 +3,16 @@
 import base64
 import html
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from threading import RLock
 
 import ipywidgets
+import traitlets
 
 from .. import plots
 from ..tokens import CutOff
+from .controls import Memory, Search
 from .views import Manners, let_in_colab
 
 
@@ -23,6 +25,8 @@ class Explorer(ipywidgets.VBox):
 
     views: of `widgets.views`, which `show(**values)` fills; it returns the sentence. Once a browser shows them, they take the place
     of the figure, which is drawn only where no view can run: on GitHub, in a saved notebook, without anywidget's part of Jupyter.
+    picks: by trait of `controls.selection`, the controls' values for each thing that can be picked in any explorer. One that is
+    made again with the same arguments opens where a reader left it, or at what was picked elsewhere meanwhile.
     """
 
     _ipython_display_ = None  # by which ipywidgets 7 would display itself, without the picture
@@ -32,6 +36,7 @@ class Explorer(ipywidgets.VBox):
         draw: Callable[..., tuple[plots.Picture, str]],
         views: Sequence[ipywidgets.Widget] = (),
         show: Callable[..., str] | None = None,
+        picks: Mapping[str, dict] | None = None,
         **controls: ipywidgets.Widget,
     ):
         let_in_colab()
@@ -39,24 +44,46 @@ class Explorer(ipywidgets.VBox):
         self._one_at_a_time = RLock()  # JupyterLab may handle two events at once; the last must win
         self._shown, self._painted, self._held = None, None, False
         self.view, self.status, self.manners = ipywidgets.HTML(), ipywidgets.HTML(), Manners()
+        uploads = [each for each in controls.values() if isinstance(each, ipywidgets.FileUpload)]
+        self.manners.upload = "".join(each.model_id for each in uploads if isinstance(each.value, tuple))  # a dict in ipywidgets 7
         self.view.add_class("iu-view")
         self.status.add_class("iu-status")
         row = {"flex_flow": "row wrap"}
         parts = [ipywidgets.HBox(list(controls.values()), layout=row), self.status]
-        parts += [ipywidgets.HBox(list(views), layout=row)] if views else []
-        super().__init__([*parts, self.view, self.manners])
+        self._below = [self.view]
+        if views:
+            self._below.insert(0, ipywidgets.HBox(list(views), layout=row))
+            self._below[0].add_class("iu-views")
+        super().__init__([*parts, *self._below, self.manners])
         self.add_class("iu-explorer")
         for control in controls.values():
             control.observe(self.refresh, "value")
+            if isinstance(control, Search):
+                control.find.observe(self.refresh, "value")  # to answer a search that leaves all as it is
         self.manners.observe(self._live, "live")
+        self._memory = Memory(getattr(draw, "__qualname__", type(draw).__qualname__), controls, picks or {})
         self.refresh()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Open where a reader left such an explorer; at the start where that is no longer possible."""
+        last = self._memory.last()
+        if not last:
+            return
+        possible = False
+        with suppress(traitlets.TraitError):
+            self.move(**last)
+            possible = self._shown is not None
+        if not possible:
+            self.move(**self._memory.start)
 
     def move(self, **values) -> None:
         """Set several controls, then draw once."""
         self._held = True
         try:
-            for name, value in values.items():
-                self.controls[name].value = value
+            uploads_first = sorted(values, key=lambda name: not isinstance(self.controls[name], ipywidgets.FileUpload))
+            for name in uploads_first:  # which choose themselves
+                self.controls[name].value = values[name]
         finally:
             self._held = False
         self.refresh({})
@@ -79,13 +106,16 @@ class Explorer(ipywidgets.VBox):
             except Exception as error:
                 self._shown, self.alt = None, f"{type(error).__name__}: {error}"
                 self.status.value = _sentence(f"<b>{html.escape(self.alt)}</b>")
-                self.view.add_class("iu-stale")
+                for part in self._below:
+                    part.add_class("iu-stale")
                 if change is None:
                     raise
                 return
             notes = dict.fromkeys(str(each.message) for each in said if issubclass(each.category, CutOff))
             self._shown, self.alt = values, "; ".join([alt, *notes])
-            self.view.remove_class("iu-stale")
+            self._memory.keep(values)
+            for part in self._below:
+                part.remove_class("iu-stale")
             self.status.value = _sentence(html.escape(self.alt))
             if not self._answered:
                 source = base64.b64encode(self.png).decode()

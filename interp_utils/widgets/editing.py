@@ -1,12 +1,16 @@
 """The editor of chapter 4: change what a generator draws through the units that it shares with other models."""
 
+from functools import lru_cache
+
 import ipywidgets
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from .. import plots
 from ..rosetta import Correlation, Dictionary, Generator, Match, copy_paste, edit, own_pairs, set_units, shift, unit_map, zoom
 from .base import Explorer, counted
+from .views import BeforeAfter, encoded, rounded
 
 MOVES = {
     "shift right": shift(0.25), "shift left": shift(-0.25), "shift down": shift(down=0.25), "shift up": shift(down=-0.25),
@@ -32,6 +36,12 @@ def draw_edit(
     concept: whose units are edited, None for all Rosetta units. Copy and paste starts from another latent, as in the thesis.
     Raises ValueError for an unknown edit, IndexError for a concept or an image that is not there.
     """
+    images, maps, sentence = _edited(generator, own, dictionary, latents, what, concept, image, steps)
+    return plots.edit_row(images, list(maps.values()), ["before", "after", *maps]), sentence
+
+
+def _edited(generator, own, dictionary, latents, what, concept, image, steps=40) -> tuple[list[Tensor], dict[str, Tensor], str]:
+    """What `draw_edit` shows: the images before and after, the maps by name, the sentence."""
     if what not in MOVES and what not in ON_CONCEPT:
         raise ValueError(f"unknown edit {what!r}; choose one of {', '.join([*MOVES, *ON_CONCEPT])}")
     concepts = dictionary.concepts()
@@ -45,29 +55,46 @@ def draw_edit(
     done = edit(generator, own_pairs(own, torch.tensor(numbers)), latent, change, start, steps=steps, lr=0.05)
     with torch.no_grad():
         _, first = generator(*latent)
-    maps = [unit_map(each, generator.units, numbers[0])[0].cpu() for each in (first, done.targets, done.result.maps)]
-    titles = ["before", "after", f"{entries[0].unit} before", "asked for", "after"]
-    figure = plots.edit_row([done.before[0].cpu(), done.after[0].cpu()], maps, titles)
+    stages = {f"{entries[0].unit} before": first, "asked for": done.targets, "after": done.result.maps}
+    maps = {name: unit_map(each, generator.units, numbers[0])[0].cpu() for name, each in stages.items()}
     left = -2 * done.result.history["match"].mean(1)
     of = ALL if concept is None else f"concept {concept}"
     said = f"squared distance from the edited maps {left[0]:.2f} before, {left[-1]:.2f} after"
-    return figure, f"{what}, {of}, {counted(len(numbers), 'unit')}: {said}"
+    return [done.before[0].cpu(), done.after[0].cpu()], maps, f"{what}, {of}, {counted(len(numbers), 'unit')}: {said}"
 
 
 def edit_explorer(generator: Generator, own: Match | Correlation, dictionary: Dictionary, latents: tuple[Tensor, ...]) -> Explorer:
-    """Pick an edit, the concept to edit, and an image; see it before and after. Each edit is an optimisation of some seconds."""
+    """Pick an edit, the concept to edit, and an image; wipe from before to after. An edit is an optimisation of a second or two."""
     concepts = dictionary.concepts()
     if not concepts:
         raise ValueError("the dictionary is empty: no unit has a partner in every model; mine more images or raise k")
 
-    def draw(what: str, concept: int | None, image: int) -> tuple[plots.Picture, str]:
-        return draw_edit(generator, own, dictionary, latents, what, concept, image)
+    @lru_cache(1)  # one edit is both drawn and shown
+    def edited(what: str, concept: int | str, image: int):
+        return _edited(generator, own, dictionary, latents, what, None if concept == ALL else concept, image)
 
-    names = [(ALL, None), *((f"concept {k}: {each[0].unit}", k) for k, each in enumerate(concepts))]
+    def draw(**values) -> tuple[plots.Picture, str]:
+        images, maps, sentence = edited(**values)
+        return plots.edit_row(images, list(maps.values()), ["before", "after", *maps]), sentence
+
+    wipe = BeforeAfter()
+
+    def show(**values) -> str:
+        images, maps, sentence = edited(**values)
+        with wipe.hold_sync():
+            wipe.before, wipe.after = (encoded(to_pil_image(image.clamp(0, 1))) for image in images)
+            wipe.alt = f"image {values['image']}, {values['what']}"
+            wipe.maps = [{"name": name, "map": rounded(each.float())} for name, each in maps.items()]
+        return sentence
+
+    names = [(ALL, ALL), *((f"concept {k}: {each[0].unit}", k) for k, each in enumerate(concepts))]
     style = {"style": {"description_width": "60px"}}
     return Explorer(
         draw,
+        [wipe],
+        show,
+        {"unit": {each.number: {"concept": k} for k, group in enumerate(concepts) for each in group}},
         what=ipywidgets.Dropdown(options=[*MOVES, *ON_CONCEPT], value="shift right", description="edit", **style),
-        concept=ipywidgets.Dropdown(options=names, value=None, description="units", **style),
-        image=ipywidgets.IntSlider(0, 0, max(len(latents[0]) - 1, 1), description="image", continuous_update=False, **style),
+        concept=ipywidgets.Dropdown(options=names, value=ALL, description="units", **style),
+        image=ipywidgets.Dropdown(options=[(f"image {k}", k) for k in range(len(latents[0]))], description="image", **style),
     )

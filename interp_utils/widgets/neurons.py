@@ -11,9 +11,11 @@ from ..neurons import SecondOrder, SparseTexts, activation_maps, discover_concep
 from ..sandbox import Caption, fact_of_prompt, truth
 from ..stream import pixels_and_target
 from .base import Explorer
+from .controls import Search
 from .views import UnitCard, address, rounded
 
 OWN = "my own image"
+LARGEST = 1024  # pixels of a side of what is uploaded
 _STYLE = {"style": {"description_width": "50px"}}
 
 
@@ -84,10 +86,11 @@ def neuron_explorer(
 
     layer = max(by_layer) if layer is None else layer
     level = ipywidgets.Dropdown(options=sorted(by_layer), value=layer, description="layer", **_STYLE)
-    number = ipywidgets.Dropdown(options=options(layer), value=neuron, description="neuron", **_STYLE)
+    number = Search(options(layer), neuron, "neuron", **_STYLE)
     # before the explorer listens, so that it never sees a neuron of another layer
     level.observe(lambda change: setattr(number, "options", options(change["new"])), "value")
-    return Explorer(draw, [card], show, layer=level, neuron=number)
+    every = {(k, n): {"layer": k, "neuron": n} for k, order in by_layer.items() for n in range(len(order.thresholds))}
+    return Explorer(draw, [card], show, {"neuron": every}, layer=level, neuron=number)
 
 
 def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=None) -> tuple[plots.Picture, str]:
@@ -95,6 +98,12 @@ def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=N
 
     spec: of a sandbox image, to mark which of them are true.
     """
+    found, sentence = _concepts(order, texts, pixels, spec)
+    return plots.concept_view(*found), sentence
+
+
+def _concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec) -> tuple[tuple, str]:
+    """What is drawn and shown: (pixels, texts, scores, whether each is true, or None); and the sentence."""
     pixels, _ = pixels_and_target(pixels, order.clip.preprocess)
     found = discover_concepts(order, texts, pixels[None])[0]
     said, scores = [text for text, _ in found.texts], [score for _, score in found.texts]
@@ -104,13 +113,13 @@ def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=N
         known = [Caption(text, (facts[text.casefold()],)) for text in said if text.casefold() in facts]
         holds = dict(zip((caption.text for caption in known), truth(known, [spec])[:, 0].tolist())) if known else {}
         true = [holds.get(text, False) for text in said]
-    figure, active = plots.concept_view(pixels, said, scores, true), len(found.active)
+    shown, active = (pixels, said, scores, true), len(found.active)
     if not said:
-        return figure, f"{active} of {order.clip.d_mlp} neurons are active, and they speak for no text" if active else (
+        return shown, f"{active} of {order.clip.d_mlp} neurons are active, and they speak for no text" if active else (
             f"none of {order.clip.d_mlp} neurons is active on this image, so nothing speaks for any text"
         )
     sentence = f"{active} of {order.clip.d_mlp} neurons are active and speak for " + ", ".join(f"“{t}”" for t in said[:5])
-    return figure, sentence + ("" if true is None else f"; {sum(true)} of {len(said)} texts are true")
+    return shown, sentence + ("" if true is None else f"; {sum(true)} of {len(said)} texts are true")
 
 
 def concept_explorer(order: SecondOrder, texts: SparseTexts, images, names: list[str] | None = None) -> Explorer:
@@ -122,26 +131,42 @@ def concept_explorer(order: SecondOrder, texts: SparseTexts, images, names: list
     if count < 1:
         raise ValueError("need at least one image")
     labels, specs = names or [f"image {k}" for k in range(count)], getattr(images, "specs", None)
-    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description=OWN)
     choose = ipywidgets.Dropdown(options=[*zip(labels[:count], range(count)), (OWN, OWN)], value=0, description="image", **_STYLE)
+    card = UnitCard(label="what the active neurons speak for")
 
     def draw(image, own) -> tuple[plots.Picture, str]:
         if image == OWN:
             return draw_concepts(order, texts, uploaded(own))
         return draw_concepts(order, texts, images[image], specs[image] if specs else None)
 
-    explorer = Explorer(draw, image=choose, own=upload)
+    def show(image, own) -> str:
+        asked = (uploaded(own), None) if image == OWN else (images[image], specs[image] if specs else None)
+        (pixels, said, scores, true), sentence = _concepts(order, texts, *asked)
+        marks = [""] * len(said) if true is None else [" (true)" if holds else " (not true)" for holds in true]
+        with card.hold_sync():
+            card.texts = [{"text": text + mark, "value": score} for text, score, mark in zip(said, scores, marks)]
+            card.images = [{"image": address(pixels), "alt": OWN if image == OWN else labels[image]}]
+        return sentence
+
+    return Explorer(draw, [card], show, image=choose, own=own_image(choose))
+
+
+def own_image(choose: ipywidgets.Dropdown) -> ipywidgets.FileUpload:
+    """A button for a reader's own image, which then is what a list of images shows. Make it before an explorer listens."""
+    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description=OWN)
+    upload.tooltip = "a photo or drawing from your disk"  # ipywidgets 7 has none
     upload.observe(lambda change: setattr(choose, "value", OWN), "value")
-    return explorer
+    return upload
 
 
 def uploaded(value) -> Image.Image:
     """The image of an upload widget's value, in the format of ipywidgets 7 (a dict of files) or 8 (a tuple of files).
 
+    A photo is made small before anything else is done with it.
     Raises ValueError before an image was uploaded, and, with the file's name, for one that cannot be read.
     """
     files = list(value.items()) if isinstance(value, dict) else [(file["name"], file) for file in value]
     if not files:
         raise ValueError(f"press “{OWN}” and choose a file first")
     name, file = files[-1]
-    return read_image(bytes(file["content"]), name)
+    return read_image(bytes(file["content"]), name, LARGEST)

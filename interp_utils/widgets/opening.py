@@ -9,7 +9,8 @@ from ..models import Clip
 from ..stream import pixels_and_target
 from ..texts import knows
 from .base import Explorer
-from .neurons import OWN, uploaded
+from .neurons import OWN, own_image, uploaded
+from .views import UnitCard, address
 
 MOST = 24  # names that a figure can hold
 
@@ -31,6 +32,12 @@ def draw_zero_shot(clip: Clip, pixels: Tensor, names: str, prompt: str = "{}") -
 
     Raises ValueError for fewer than two different names, or more than a figure can hold.
     """
+    found, sentence = _zero_shot(clip, pixels, names, prompt)
+    return plots.zero_shot_view(*found), sentence
+
+
+def _zero_shot(clip: Clip, pixels: Tensor, names: str, prompt: str) -> tuple[tuple, str]:
+    """What is drawn and shown: (pixels, names, probabilities, whether each name is unknown); and the sentence."""
     pixels, _ = pixels_and_target(pixels, clip.preprocess)
     split = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if not 2 <= len(split) <= MOST:
@@ -42,7 +49,9 @@ def draw_zero_shot(clip: Clip, pixels: Tensor, names: str, prompt: str = "{}") -
     if any(unknown):
         odd = ", ".join(f"“{name}”" for name, is_odd in zip(split, unknown) if is_odd)
         sentence += f"; the model never learned a word of {odd}, so that bar means nothing"
-    return plots.zero_shot_view(pixels, split, probabilities, unknown), sentence
+    if not knows(clip, [prompt.replace("{}", "")])[0]:
+        sentence += "; it never learned all words of the prompt"
+    return (pixels, split, probabilities, unknown), sentence
 
 
 def zero_shot_explorer(
@@ -56,20 +65,32 @@ def zero_shot_explorer(
         raise ValueError("need at least one image")
     labels = labels or [f"image {k}" for k in range(len(images))]
     wide = {"style": {"description_width": "50px"}, "continuous_update": False}
-    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description=OWN)
     choose = ipywidgets.Dropdown(
         options=[*zip(labels, range(len(images))), (OWN, OWN)], value=0, description="image", style=wide["style"]
     )
+    upload = own_image(choose)
+    card = UnitCard(label="probability of each name", percent=True)
 
     def draw(image, own, names: str, prompt: str) -> tuple[plots.Picture, str]:
         return draw_zero_shot(clip, uploaded(own) if image == OWN else images[image], names, prompt)
 
-    explorer = Explorer(
+    def show(image, own, names: str, prompt: str) -> str:
+        found, sentence = _zero_shot(clip, uploaded(own) if image == OWN else images[image], names, prompt)
+        pixels, split, probabilities, unknown = found
+        with card.hold_sync():
+            card.texts = [
+                {"text": f"{name} (unknown word)" if odd else name, "value": share}
+                for name, share, odd in zip(split, probabilities, unknown)
+            ]
+            card.images = [{"image": address(pixels), "alt": OWN if image == OWN else labels[image]}]
+        return sentence
+
+    return Explorer(
         draw,
+        [card],
+        show,
         image=choose,
         own=upload,
         names=ipywidgets.Text(names, description="names", layout={"width": "520px"}, **wide),
         prompt=ipywidgets.Text(prompt, description="prompt", **wide),
     )
-    upload.observe(lambda change: setattr(choose, "value", OWN), "value")
-    return explorer

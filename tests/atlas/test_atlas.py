@@ -10,7 +10,8 @@ from pages import crawl
 
 import interp_utils as iu
 from interp_utils import atlas
-from interp_utils.atlas.__main__ import main
+from interp_utils.atlas.__main__ import main, with_concepts
+from interp_utils.sandbox.known import mining, units
 
 POOL = iu.texts.Pool([f"text {k}" for k in range(8)] + ["<b>& “quoted”</b>"], ["odd", "even"] * 4 + [""])
 
@@ -24,12 +25,18 @@ def found():
 
 
 @pytest.fixture(scope="module")
-def pages(found, tmp_path_factory):
+def mined():
+    """One model of chapter 4, and what the known generator shares with it."""
+    return mining.mine(("sandbox/viewers/resnet",), n=12)
+
+
+@pytest.fixture(scope="module")
+def pages(found, mined, tmp_path_factory):
     out, book = tmp_path_factory.mktemp("atlas"), tmp_path_factory.getbasetemp() / "book"
     book.mkdir()
-    for name in ("02_attention_heads", "03_neurons"):
+    for name in ("02_attention_heads", "03_neurons", "04_rosetta_neurons"):
         (book / f"{name}.html").write_text(f"<title>{name}</title>")
-    return out, atlas.write(found[2], out, notebooks="../book")
+    return out, atlas.write(with_concepts(found[2], mined, 10), out, notebooks="../book")
 
 
 def test_crawl_no_dead_link_no_missing_picture_no_other_host(pages):
@@ -74,6 +81,24 @@ def test_texts_and_maps_are_the_packages_own(found):
     assert torch.allclose(torch.tensor(shown[0]["map"]), expected, rtol=0.01, atol=1e-6)
 
 
+def test_a_concept_shows_its_strongest_unit_in_every_model(found, mined):
+    made = with_concepts(found[2], mined, 10)
+    concepts = mined.dictionary.concepts()
+    assert len(made.concepts) == len(concepts) > 0
+    entry, strongest = made.concepts[0], concepts[0][0]
+    assert [unit["unit"] for unit in entry["units"]] == [strongest.unit, strongest.partners["sandbox/viewers/resnet"]]
+    assert entry["units"][1]["correlation"] == pytest.approx(strongest.correlations["sandbox/viewers/resnet"])
+    assert entry["object"] == pytest.approx(mining.with_objects(mined.generator)[strongest.number].item())
+    z, kinds, _ = mining.chosen(10)
+    images, maps = mined.generator(units.style(mined.generator, z), kinds)
+    every = iu.rosetta.unit_map(maps, mined.generator.units, strongest.number)
+    every = (every - every.mean()) / every.std()
+    order = every.flatten(1).amax(1).argsort(descending=True)[:3].tolist()
+    assert [image["number"] for image in entry["images"]] == [f"drawn_{k}" for k in order]
+    assert torch.allclose(torch.tensor(entry["images"][0]["maps"][0]), every[order[0]], rtol=0.01, atol=1e-4)
+    assert made.captions[f"drawn_{order[0]}"].endswith(iu.sandbox.known.KINDS[order[0] % 10])
+
+
 def test_pages_of_an_earlier_atlas_go(found, tmp_path):
     atlas.write(found[2], tmp_path)
     (tmp_path / "heads" / "L9H9.html").write_text("old")
@@ -97,7 +122,7 @@ def test_too_little_to_measure_on(found):
 
 def test_on_the_sandbox_the_truth_is_told(tmp_path, capsys):
     """Through the command, on few images: shares of true factors, and how often a text is true."""
-    main(["--n-images", "40", "--neurons", "0", "--out", str(tmp_path)])
+    main(["--n-images", "40", "--neurons", "0", "--mined", "0", "--out", str(tmp_path)])
     saved = json.loads((tmp_path / "atlas.json").read_text(encoding="utf-8"))
     assert set(saved["heads"][0]["truth"]) == set(iu.sandbox.FACTORS)
     assert saved["neurons"] == [] and "open" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -47,61 +48,55 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture
-def lab(tmp_path):
-    """start({name: notebook}) serves them with the course's settings; returns the address of one with its token.
+@contextmanager
+def serving(folder: Path, notebooks: dict[str, nbformat.NotebookNode], without: tuple[str, ...] = ()):
+    """Serve notebooks, by name, with the course's settings; gives the address of one with its token.
 
     without: extensions of JupyterLab to leave out.
     """
-    servers = []
-
-    def start(notebooks: dict[str, nbformat.NotebookNode], without: tuple[str, ...] = ()):
-        root, settings = tmp_path / "notebooks", tmp_path / "settings"
-        root.mkdir()
-        for name, notebook in notebooks.items():
-            for cell in notebook.cells:
-                if cell.cell_type == "code":  # or a count that was saved would look like one of this run
-                    cell.outputs, cell.execution_count = [], None
-            nbformat.write(notebook, root / name)
-        settings.mkdir()
-        ours = json.loads((SETTINGS / "overrides.json").read_text())
-        (settings / "overrides.json").write_text(json.dumps(ours | ALL_CELLS))
-        disabled = {"disabledExtensions": dict.fromkeys(without, True)}
-        (settings / "page_config.json").write_text(json.dumps(disabled))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        token = secrets.token_hex(16)
-        folders = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
-        env = dict(os.environ, PYTHONPATH=str(ROOT), JUPYTERLAB_WORKSPACES_DIR=f"{tmp_path}/workspaces")
-        env |= {"JUPYTERLAB_SETTINGS_DIR": f"{tmp_path}/user"}
-        env |= {f"JUPYTER_{name}": f"{tmp_path}/{folder}" for name, folder in folders.items()}
-        log = (OUT / "lab.log").open("w")
+    root, settings = folder / "notebooks", folder / "settings"
+    root.mkdir()
+    for name, notebook in notebooks.items():
+        for cell in notebook.cells:
+            if cell.cell_type == "code":  # or a count that was saved would look like one of this run
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, root / name)
+    settings.mkdir()
+    ours = json.loads((SETTINGS / "overrides.json").read_text())
+    (settings / "overrides.json").write_text(json.dumps(ours | ALL_CELLS))
+    disabled = {"disabledExtensions": dict.fromkeys(without, True)}
+    (settings / "page_config.json").write_text(json.dumps(disabled))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    folders = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
+    env = dict(os.environ, PYTHONPATH=str(ROOT), JUPYTERLAB_WORKSPACES_DIR=f"{folder}/workspaces")
+    env |= {"JUPYTERLAB_SETTINGS_DIR": f"{folder}/user"}
+    env |= {f"JUPYTER_{name}": f"{folder}/{part}" for name, part in folders.items()}
+    with (OUT / "lab.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
              "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}",
              "--LabApp.expose_app_in_browser=True", f"--LabApp.app_settings_dir={settings}"],
             env=env, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        servers.append((server, log))
-        for _ in range(120):
-            if server.poll() is not None:
-                pytest.fail((OUT / "lab.log").read_text())
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={token}", timeout=2)
-                break
-            except OSError:
-                time.sleep(0.5)
-        return lambda name: f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}"
-
-    yield start
-    for server, log in servers:
-        server.terminate()
         try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-        log.close()
+            for _ in range(120):
+                if server.poll() is not None:
+                    pytest.fail((OUT / "lab.log").read_text())
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={token}", timeout=2)
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            yield lambda name: f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}"
+        finally:
+            server.terminate()  # its kernels with it
+            try:
+                server.wait(15)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
 
 def watched(context):

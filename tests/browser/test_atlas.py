@@ -9,6 +9,8 @@ from conftest import noise, tiny_model
 
 import interp_utils as iu
 from interp_utils import atlas
+from interp_utils.atlas.__main__ import with_concepts
+from interp_utils.sandbox.known import mining
 
 pytestmark = pytest.mark.browser
 
@@ -18,7 +20,8 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("atlas")
     clip = iu.Clip(tiny_model(layers=4), open_clip.image_transform(32, is_train=False), open_clip.get_tokenizer("ViT-B-32"))
     pool = iu.texts.Pool(["a cat", "a ship", "snow", "<i>odd</i> & “text”"], ["object", "object", "weather", ""])
-    atlas.write(atlas.measure(clip, [(image, 0) for image in noise(clip, 12)], pool, n_texts=3, n_neurons=2), out)
+    found = atlas.measure(clip, [(image, 0) for image in noise(clip, 12)], pool, n_texts=3, n_neurons=2)
+    atlas.write(with_concepts(found, mining.mine(("sandbox/viewers/resnet", "sandbox/viewers/mae_vit"), n=12), 10), out)
     return out
 
 
@@ -32,7 +35,7 @@ def test_every_kind_of_page_in_light_and_dark_wide_and_narrow(chromium, folder, 
     context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
     page, faults = watched(context), {}
     neuron = min((folder / "neurons").iterdir()).name
-    for name in ("index.html", "heads/L2H1.html", f"neurons/{neuron}", "texts/0.html"):
+    for name in ("index.html", "heads/L2H1.html", f"neurons/{neuron}", "texts/0.html", "concepts/0.html"):
         page.goto((folder / name).as_uri())
         assert page.locator("[data-view] > *").count(), "a view that was not drawn"
         assert page.evaluate("document.documentElement.scrollWidth") <= width, "wider than the window"
@@ -79,6 +82,25 @@ def test_a_patch_tells_its_value_without_a_kernel(chromium, folder):
     cell.focus()
     page.keyboard.press("ArrowLeft")
     assert first.locator(".iu-said").inner_text().startswith("row 3, column 3")
+    assert page.errors == []
+
+
+def test_a_place_is_read_in_all_models_of_a_concept(chromium, folder):
+    page = watched(chromium.new_context())
+    page.goto((folder / "concepts" / "0.html").as_uri())
+    concept = json.loads((folder / "atlas.json").read_text())["concepts"][0]
+    first, second = page.locator("[data-view=concept_board] .iu-images").all()[:2]
+    box = first.locator(".iu-map").nth(1).bounding_box()
+    page.mouse.move(box["x"] + 0.01 * box["width"], box["y"] + 0.99 * box["height"])  # the lower left corner
+    said = page.locator("[data-view=concept_board] > .iu-said")
+    for unit, each in zip(concept["units"], concept["images"][0]["maps"]):
+        value = f"{each[-1][0]:+.2f}".replace("-", "−")
+        assert f"{unit['model']} {unit['unit']} {value}" in said.inner_text()
+    page.mouse.move(0, 0)
+    page.locator(".iu-board").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowDown")  # from the middle over the lower edge into the next image
+    assert second.locator(".iu-mark").first.is_visible() and not first.locator(".iu-mark").first.is_visible()
     assert page.errors == []
 
 

@@ -68,6 +68,10 @@ def test_every_view_equals_brute_force(ln, vision):
         for head in range(clip.n_heads):
             torch.testing.assert_close(fx.head_tokens(layer, head), heads[:, layer, head])
     text = torch.randn(5, clip.d_embed, dtype=torch.float64)
+    own = {(0, 1): text[:2], (1, 3): text[2:], (1, 0): text[1:]}
+    for (layer, head), found in fx.head_token_scores(own).items():
+        torch.testing.assert_close(found, heads[:, layer, head] @ own.pop((layer, head)).T)
+    assert not own, "a head that was asked for and not scored"
     torch.testing.assert_close(fx.scores(text, over="head_token"), heads @ text.T)
     torch.testing.assert_close(fx.scores(text, over="token"), heads.sum((1, 2)) @ text.T)
     torch.testing.assert_close(fx.scores(text, over="head"), heads.sum(3) @ text.T)
@@ -135,12 +139,19 @@ def add_up(fx):
     torch.testing.assert_close(fx.scores(read_out, over="token").sum(1), whole)
     torch.testing.assert_close(fx.scores(read_out, over="head_token").sum((1, 2, 3)), whole)
     torch.testing.assert_close(fx.head_tokens(1, 2).sum(1), fx.heads()[:, 1, 2])
+    torch.testing.assert_close(fx.head_token_scores({(1, 2): read_out})[1, 2].sum(1), fx.heads()[:, 1, 2])
     return whole + fx.layers()[:, 0::2].sum(1)
 
 
 def refuses(fx, *more):
     text = torch.eye(fx.clip.d_embed)
-    views = [fx.tokens, lambda: fx.head_tokens(1, 2), lambda: fx.scores(text, "token"), lambda: fx.scores(text, "head_token")]
+    views = [
+        fx.tokens,
+        lambda: fx.head_tokens(1, 2),
+        lambda: fx.head_token_scores({(1, 2): text}),
+        lambda: fx.scores(text, "token"),
+        lambda: fx.scores(text, "head_token"),
+    ]
     for view in (*views, *more):
         with pytest.raises(RuntimeError, match="no longer add up: read them under the same edits and with the same weights"):
             view()

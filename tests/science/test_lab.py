@@ -78,6 +78,22 @@ def test_the_numbers_are_those_of_the_trial(lab):
     assert f"effect {trial.effect:+.2f} spreads" in explorer.alt and f"AUC {trial.auc:.2f}" in explorer.alt
 
 
+def test_it_opens_where_asked_and_says_the_bar():
+    measured = {"a red dog": torch.randn(2, 8, 2, generator=torch.Generator().manual_seed(0)), "a dog": torch.randn(2, 8, 2)}
+    bars = torch.tensor([0.25, 0.5])
+    proposals = {0: ["a dog"], 1: ["a dog", "a red dog"]}
+    findings = science.investigate(
+        measured, proposals, torch.ones(2), bars, lambda text: ["a dog"] if "red" not in text else [text]
+    )
+    explorer = widgets.hypothesis_lab(
+        findings, ["L0H0", "L5N3"], measured, science.painted_pairs, bars=bars, start=findings[2].whole
+    )
+    assert explorer.alt.startswith("L5N3, “a red dog”") and "its bar is 0.50)" in explorer.alt
+    on, off = measured["a red dog"][:, :, 1]
+    shown = torch.tensor(explorer.views[0].answers)
+    assert torch.allclose(shown, torch.stack([on, off], 1), rtol=0.01) and len(explorer.views[0].pairs) == 5
+
+
 def test_an_empty_lab_says_what_to_do():
     with pytest.raises(ValueError, match="run science.investigate first"):
         widgets.hypothesis_lab([], [], {}, science.painted_pairs)

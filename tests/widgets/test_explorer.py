@@ -146,7 +146,7 @@ def test_without_views_the_figure_stays_in_a_browser(counter):
     assert "number 5" in counter.explorer.view.value and counter.explorer.view.layout.display is None
 
 
-@pytest.mark.parametrize("name", [*views.NAMES, "manners", "page"])
+@pytest.mark.parametrize("name", [*views.NAMES, "heat", "shrink", "manners", "page"])
 def test_a_view_is_one_short_file_that_asks_nothing_of_the_network(name):
     text = (views.files(views.__name__) / f"{name}.js").read_text(encoding="utf-8")
     assert text.startswith("//") and text.count("\n") < 200

@@ -29,7 +29,7 @@ def test_the_number_shown_is_the_heads_share_of_the_match(tiny, explorer):
     fx = direct_effects(tiny, noise(tiny, 3)[:1])
     direction = widgets.text_direction(tiny, "a dog", ["a cat", "a ship"])
     expected = (fx.heads()[0, 1, 2] @ direction / fx.total()[0].norm()).item()
-    assert f"L1H2 adds {expected:+.3f}" in explorer.alt
+    assert f"L1H2 adds {expected:+.2g} " in explorer.alt
 
 
 def test_errors_are_shown_and_the_picture_stays(explorer):

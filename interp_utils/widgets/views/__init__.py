@@ -17,7 +17,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from ...plots import unnormalise
 
-NAMES = ("head_grid", "patch_map", "unit_card")
+NAMES = ("head_grid", "patch_map", "unit_card", "concept_board", "before_after", "pair_view")
+LIMIT = 4.0  # standard deviations of full colour on a concept board
 CSS = files(__name__).joinpath("views.css").read_text(encoding="utf-8")
 _IMPORT = re.compile(r'^import (\w+) from "\./(\w+)\.js";$', re.M)
 
@@ -54,8 +55,13 @@ def picture(pixels: Tensor):
 
 def address(pixels: Tensor) -> str:
     """Preprocessed pixels [3, H, W] as an address that holds the picture itself."""
+    return encoded(picture(pixels))
+
+
+def encoded(image) -> str:
+    """A PIL image as an address that holds it."""
     drawn = io.BytesIO()
-    picture(pixels).save(drawn, "webp", quality=90)
+    image.save(drawn, "webp", quality=90)
     return "data:image/webp;base64," + base64.b64encode(drawn.getvalue()).decode()
 
 
@@ -64,6 +70,7 @@ class HeadGrid(anywidget.AnyWidget):
 
     _esm, _css = source("head_grid"), CSS
     rows, columns = traitlets.Int(1).tag(sync=True), traitlets.Int(1).tag(sync=True)
+    first = traitlets.Int(0).tag(sync=True)  # layer of the first row
     scores = traitlets.Dict().tag(sync=True)  # by name, lists of rows * columns numbers
     shown, label = traitlets.Unicode().tag(sync=True), traitlets.Unicode().tag(sync=True)
     picked = traitlets.Int(0).tag(sync=True)
@@ -89,15 +96,41 @@ class UnitCard(anywidget.AnyWidget):
     percent = traitlets.Bool(False).tag(sync=True)
 
 
+class ConceptBoard(anywidget.AnyWidget):
+    """Images, each beside the maps of one unit in every model; a place that is pointed at is read in all of them."""
+
+    _esm, _css = source("concept_board"), CSS
+    units, images = traitlets.List().tag(sync=True), traitlets.List().tag(sync=True)
+    limit, measure = traitlets.Float(LIMIT).tag(sync=True), traitlets.Unicode().tag(sync=True)
+
+
+class BeforeAfter(anywidget.AnyWidget):
+    """An image before and after an edit, one wiped over the other, and maps on one scale."""
+
+    _esm, _css = source("before_after"), CSS
+    before, after = traitlets.Unicode().tag(sync=True), traitlets.Unicode().tag(sync=True)
+    alt, maps = traitlets.Unicode().tag(sync=True), traitlets.List().tag(sync=True)
+
+
+class PairView(anywidget.AnyWidget):
+    """Pairs of images that differ in one thing, and a unit's answers to both."""
+
+    _esm, _css = source("pair_view"), CSS
+    unit, text = traitlets.Unicode().tag(sync=True), traitlets.Unicode().tag(sync=True)
+    pairs, answers = traitlets.List().tag(sync=True), traitlets.List().tag(sync=True)  # shown; [[on, off]] of all
+
+
 class Manners(anywidget.AnyWidget):
     """What an explorer needs of the browser: a busy sign, names of its controls, and keys that stay its own.
 
-    live: whether a browser runs this, and so the other views. `done` says that the kernel has answered.
+    live: whether a browser runs this, and so the other views; upload: the number of the control for files, as ipywidgets 8 has it.
+    `done` says that the kernel has answered.
     """
 
     _esm, _css = source("manners"), CSS
     live = traitlets.Bool(False).tag(sync=True)
     answers = traitlets.Int(0).tag(sync=True)
+    upload = traitlets.Unicode().tag(sync=True)
 
     def done(self) -> None:
         self.answers += 1

@@ -1,21 +1,21 @@
 // Head grid: layers x heads, each cell coloured by a number. Click or arrow keys pick a head; with links, Enter opens its page.
 //
-// model: rows, columns; scores {name: [rows * columns numbers]}; shown, the name of the scores to colour by; picked, a cell's
+// model: rows, columns, first (layer of the first row); scores {name: [rows * columns numbers]}; shown, the name of the scores to colour by; picked, a cell's
 // number (row * columns + column); label, what the grid is; notes and links, of each cell, or [].
 
 function render({ model, el }) {
   // Signs are for values of both signs, not for shares.
   const number = (value) => {
     const signed = model.get("scores")[model.get("shown")].some((each) => each < 0);
-    return (value < 0 ? "−" : signed ? "+" : "") + Math.abs(value).toFixed(3);
+    return (value < 0 ? "−" : signed ? "+" : "") + Number(Math.abs(value).toPrecision(2));
   };
   const make = (tag, properties = {}, ...children) => {
     const node = Object.assign(document.createElement(tag), properties);
     node.append(...children);
     return node;
   };
-  const rows = model.get("rows"), columns = model.get("columns");
-  const name = (cell) => `L${Math.floor(cell / columns)}H${cell % columns}`;
+  const rows = model.get("rows"), columns = model.get("columns"), first = model.get("first") ?? 0;
+  const name = (cell) => `L${first + Math.floor(cell / columns)}H${cell % columns}`;
   const cells = [];
   const said = make("p", { className: "iu-said" });
   const grid = make("div", { className: "iu-grid" });
@@ -40,6 +40,7 @@ function render({ model, el }) {
     if (cell === model.get("picked")) return;
     model.set("picked", cell);
     model.save_changes();
+    grid.dispatchEvent(new Event("change", { bubbles: true })); // as any control does
   }
 
   function words(cell) {
@@ -83,7 +84,7 @@ function render({ model, el }) {
   }
 
   for (let row = 0; row < rows; row++) {
-    const head = make("div", { className: "iu-row-name", textContent: `L${row}` });
+    const head = make("div", { className: "iu-row-name", textContent: `L${first + row}` });
     head.setAttribute("role", "rowheader");
     const line = make("div", { className: "iu-row" }, head);
     line.setAttribute("role", "row");

@@ -4,7 +4,7 @@
 // model: image (address), alt; maps, [n][rows][columns]; picked, which map is shown; names, of the maps, or [] for a single one;
 // limit, the value of full colour, or 0 for the largest of the map shown.
 
-const number = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toPrecision(2);
+const number = (value) => (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(2));
 
 function render({ model, el }) {
   const picture = document.createElement("img");

@@ -1,6 +1,6 @@
 // Unit card: the texts of a head or a neuron with a bar each, and images with a patch map each.
 //
-// model: label, what the bars measure; texts, [{text, value, link, images}]; images, those of the whole unit; percent, whether
+// model: label, what the bars measure; texts, [{text, value (null for none), link, images}]; images, those of the whole unit; percent, whether
 // values are shares. An image is {image (address), alt, caption, map, link}; all but the first two may be left out.
 
 import patch_map from "./patch_map.js";
@@ -18,7 +18,7 @@ function render({ model, el }) {
     node.href = address;
     return node;
   };
-  const sign = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+  const sign = (value) => (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(2));
   const shown = (value) => (model.get("percent") ? `${(100 * value).toFixed(1)} %` : sign(value));
 
   function picture(image) {
@@ -41,8 +41,9 @@ function render({ model, el }) {
     const lines = texts.map((each) => {
       const bar = make("span", each.value < 0 ? "iu-bar iu-negative" : "iu-bar");
       bar.style.width = `${(100 * Math.abs(each.value)) / most}%`;
-      const words = make("div", "iu-words", make("b", "", shown(each.value)), " ", link(each.text, each.link));
-      const row = make("li", "", words, make("div", "iu-track", bar));
+      const value = each.value === null ? [] : [make("b", "", shown(each.value)), " "];
+      const words = make("div", "iu-words", ...value, link(each.text, each.link));
+      const row = make("li", "", words, ...(value.length ? [make("div", "iu-track", bar)] : []));
       if (each.images?.length) row.append(make("div", "iu-images", ...each.images.map(picture)));
       return row;
     });
