@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import count_hooks, noise, real_clip, tiny_model
+from reference import direct_effects as plain
 
 import interp_utils as iu
 from interp_utils.heads import direct_effects
@@ -13,46 +14,6 @@ REAL = {"ViT-B-32-quickgelu": 12, "ViT-B-16": 4, "ViT-L-14": 4, "ViT-H-14": 2}  
 
 def relative(a, b):
     return ((a - b).norm() / b.norm()).item()
-
-
-@torch.no_grad()
-def brute_force(clip, pixels, ln):
-    """Every head-token effect [B, L, H, N+1, E] and every other term [B, L+1, E], all queries and widths written out."""
-    visual = clip.visual
-    x = visual._embeds(pixels)
-    others, heads = [x[:, 0]], []
-    for block in visual.transformer.resblocks:
-        z, attn = block.ln_1(x), block.attn
-        q, k, v = (
-            (z @ attn.in_proj_weight.T + attn.in_proj_bias).unflatten(-1, (3, clip.n_heads, clip.d_head)).permute(2, 0, 3, 1, 4)
-        )
-        pattern = (q @ k.mT * clip.d_head**-0.5).softmax(-1)
-        w_o = attn.out_proj.weight.unflatten(1, (clip.n_heads, clip.d_head))
-        written = torch.einsum("bhqk,bhkd,Dhd->bqhkD", pattern, v, w_o)
-        written += attn.out_proj.bias / (clip.n_heads * z.shape[1])
-        scale = block.ls_1.gamma if hasattr(block.ls_1, "gamma") else 1.0
-        heads.append(scale * written[:, 0])
-        x = x + scale * written.sum(dim=(2, 3))
-        mlp = block.ls_2(block.mlp(block.ln_2(x)))
-        others.append(mlp[:, 0])
-        x = x + mlp
-    final, norm = x[:, 0], visual.ln_post
-    mean, std = final.mean(1), (final.var(1, correction=0) + norm.eps).sqrt()
-
-    def joint(term, share):
-        """A term [B, ..., D] through the frozen last norm and the projection; `share` is its part of the whole."""
-        extra = [1] * (term.ndim - 1)
-        m, s = mean.reshape(-1, *extra), std.reshape(-1, *extra)
-        if ln == "split":
-            return (norm.weight * (term - m * share) / s + norm.bias * share) @ visual.proj
-        return norm.weight * (term - term.mean(-1, keepdim=True)) / s @ visual.proj
-
-    k = 2 * clip.n_layers + 1
-    heads, others = torch.stack(heads, 1), torch.stack(others, 1)
-    other_effects = joint(others, 1 / k)
-    if ln == "centered":
-        other_effects[:, 0] += norm.bias @ visual.proj
-    return joint(heads, 1 / (k * clip.n_heads * heads.shape[3])), other_effects
 
 
 @pytest.mark.parametrize("name,n_layers", REAL.items())
@@ -95,10 +56,11 @@ def test_sums_to_the_representation_on_the_sandbox(precision, bound):
 def test_every_view_equals_brute_force(ln, vision):
     clip = iu.Clip(tiny_model(**vision).double())
     pixels = noise(clip, n=3).double()
-    heads, others = brute_force(clip, pixels, ln)
+    heads, others = plain.effects(clip, pixels, ln)
     fx = direct_effects(clip, pixels, ln)
     torch.testing.assert_close(fx.heads(), heads.sum(3))
     torch.testing.assert_close(fx.heads([1]), heads.sum(3)[:, [1]])
+    torch.testing.assert_close(plain.head_effects(clip, pixels, ln), (heads.sum(3), others))
     torch.testing.assert_close(fx.tokens(), heads.sum((1, 2)))
     torch.testing.assert_close(fx.layers()[:, 1::2], heads.sum((2, 3)))
     torch.testing.assert_close(fx.layers()[:, 0::2], others)
@@ -115,7 +77,7 @@ def test_every_view_equals_brute_force(ln, vision):
 def test_head_tokens_equal_brute_force_on_a_real_architecture():
     clip = real_clip("ViT-B-32-quickgelu")
     pixels = noise(clip, n=1)
-    heads, _ = brute_force(clip, pixels, "centered")
+    heads, _ = plain.effects(clip, pixels, "centered")
     fx = direct_effects(clip, pixels)
     for layer, head in ((0, 0), (5, 11), (11, 3)):
         assert relative(fx.head_tokens(layer, head), heads[:, layer, head]) < 1e-5

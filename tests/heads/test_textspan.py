@@ -4,31 +4,12 @@ import torch
 from conftest import noise, real_clip, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import textspan as plain
 
 import interp_utils as iu
 from interp_utils.heads import HeadMoments, head_moments, reconstruction_accuracy, textspan, top_images
 from interp_utils.moments import Moments, Rows
 from interp_utils.stream import feed
-
-
-def algorithm_1(c, r, size, rank=None):
-    """Thesis, algorithm 1, word for word, in data space: the picks and the projected outputs less their mean."""
-    c, r = c.double(), r.double()
-    _, s, v = torch.linalg.svd(c, full_matrices=False)
-    v = v[:rank] if rank is not None else v[s > 1e-6 * s[0]]
-    r = r @ v.T @ v
-    c = c - c.mean(0)
-    picks, projected = [], torch.zeros_like(c)
-    for _ in range(size):
-        best = (r @ c.T).std(1).argmax().item()
-        row = r[best].clone()
-        if row.norm() < 1e-5:
-            break
-        picks.append(best)
-        along = (c @ row)[:, None] / row.norm() ** 2 * row
-        projected, c = projected + along, c - along
-        r = r - (r @ row)[:, None] / row.norm() ** 2 * row
-    return picks, projected
 
 
 def example(seed, n=60, width=12, rank=8, pool=30):
@@ -43,7 +24,7 @@ def example(seed, n=60, width=12, rank=8, pool=30):
 def test_equals_algorithm_1_in_data_space(seed, rank):
     c, texts = example(seed)
     span = textspan(c, texts, [str(k) for k in range(30)], size=6, rank=rank)
-    picks, projected = algorithm_1(c, texts, 6, rank)
+    picks, projected = plain.textspan(c.double(), texts.double(), 6, rank)
     assert span.indices == picks[: len(span.indices)] and len(span.indices) == min(6, rank or 8)
     torch.testing.assert_close(span.reconstruct(c.double()) - c.double().mean(0), projected, atol=1e-6, rtol=1e-6)
     share = projected.square().sum() / (c - c.mean(0)).square().sum()
@@ -236,4 +217,4 @@ def test_on_a_real_architecture(ln):
     seen = head_moments(clip, images, [11], ln=ln, batch_size=12)[11, 3]
     assert seen.second.shape[0] == clip.d_head + (1 if ln == "centered" else 3)
     from_data, from_moments = (textspan(source, texts, names, 8) for source in (rows.rows, seen))
-    assert from_data.indices == from_moments.indices == algorithm_1(rows.rows, texts, 8)[0]
+    assert from_data.indices == from_moments.indices == plain.textspan(rows.rows.double(), texts.double(), 8)[0]

@@ -2,63 +2,10 @@ import open_clip
 import pytest
 import torch
 from conftest import count_hooks, noise, real_clip, tiny_model
+from reference.second_order import effects
 
 import interp_utils as iu
 from interp_utils.neurons import SecondOrder, curve_layers, late_layers, second_order
-
-
-@torch.no_grad()
-def brute_force(clip, pixels, layer, ln, chosen):
-    """Effects [B, n, E]: each neuron's output on each token, pushed by hand through every later head and the last norm.
-
-    "split" follows the published code: equal shares of every bias and of every mean, step by step.
-    """
-    visual, L, H, M = clip.visual, clip.n_layers, clip.n_heads, clip.d_mlp
-    x, outputs = visual._embeds(pixels), None
-    blocks = visual.transformer.resblocks
-    patterns, inputs = {}, {}
-    for number, block in enumerate(blocks):
-        z = block.ln_1(x)
-        inputs[number] = x
-        q, k, _ = (
-            (z @ block.attn.in_proj_weight.T + block.attn.in_proj_bias).unflatten(-1, (3, H, clip.d_head)).permute(2, 0, 3, 1, 4)
-        )
-        patterns[number] = (q[:, :, :1] @ k.mT * clip.d_head**-0.5).softmax(-1)[:, :, 0]  # [B, H, N+1]
-        x = x + block.ls_1(block.attention(z))
-        hidden = block.mlp.gelu(block.mlp.c_fc(block.ln_2(x)))
-        if number == layer:
-            scale = block.ls_2.gamma if hasattr(block.ls_2, "gamma") else 1.0
-            outputs = hidden[..., chosen, None] * (block.mlp.c_proj.weight.T[chosen] * scale)  # [B, N+1, n, D]
-            if ln == "split":
-                outputs = outputs + block.mlp.c_proj.bias * scale / M
-        x = x + block.ls_2(block.mlp.c_proj(hidden))
-    final, norm = x[:, 0], visual.ln_post
-    mean, std = final.mean(1), (final.var(1, correction=0) + norm.eps).sqrt()
-    effects = 0
-    for after in range(layer + 1, L):
-        block, stream = blocks[after], inputs[after]
-        scale = block.ls_1.gamma if hasattr(block.ls_1, "gamma") else 1.0
-        m, s = stream.mean(-1)[..., None, None], (stream.var(-1, correction=0) + block.ln_1.eps).sqrt()[..., None, None]
-        c = (1 + 2 * after) * M
-        if ln == "split":
-            normed = block.ln_1.weight * (outputs - m / c) / s + block.ln_1.bias / c
-        else:
-            normed = block.ln_1.weight * (outputs - outputs.mean(-1, keepdim=True)) / s
-        w_v = block.attn.in_proj_weight.unflatten(0, (3, H, clip.d_head))[2]
-        b_v = block.attn.in_proj_bias.unflatten(0, (3, H, clip.d_head))[2]
-        w_o = block.attn.out_proj.weight.unflatten(1, (H, clip.d_head))
-        for head in range(H):
-            value = normed @ w_v[head].T + (b_v[head] / c if ln == "split" else 0)
-            value = torch.einsum("bi,bind->bnd", patterns[after][:, head], value)
-            written = value @ (w_o[:, head].T * scale)
-            if ln == "split":
-                written = written + block.attn.out_proj.bias * scale / (c * H)
-                c2 = c * (1 + 2 * L) * H
-                written = norm.weight * (written - (mean / c2)[:, None, None]) / std[:, None, None] + norm.bias / c2
-            else:
-                written = norm.weight * (written - written.mean(-1, keepdim=True)) / std[:, None, None]
-            effects = effects + written @ visual.proj
-    return effects
 
 
 def relative(a, b):
@@ -72,7 +19,7 @@ def test_effects_equal_brute_force_on_small_towers(tower, ln):
     pixels = noise(clip, 3).double()
     for layer in range(clip.n_layers - 1):
         order, everyone = second_order(clip, layer, ln), list(range(clip.d_mlp))
-        by_hand = brute_force(clip, pixels, layer, ln, everyone)
+        by_hand = effects(clip, pixels, layer, ln, everyone)
         assert relative(order.effects(pixels), by_hand) < 1e-10
         assert relative(order.effects(pixels, [5, 1]), by_hand[:, [5, 1]]) < 1e-10
         assert relative(order.norms(pixels), by_hand.norm(dim=-1)) < 1e-9
@@ -93,7 +40,7 @@ def test_effects_equal_brute_force_on_real_architectures(name, n_layers, layers,
     pixels, chosen = noise(clip, 1), [0, 17, 999, clip.d_mlp - 1]
     for layer in layers:
         order = second_order(clip, layer, ln)
-        by_hand = brute_force(clip, pixels, layer, ln, chosen)
+        by_hand = effects(clip, pixels, layer, ln, chosen)
         assert relative(order.effects(pixels, chosen), by_hand) < 1e-5
         assert relative(order.norms(pixels)[:, chosen], by_hand.norm(dim=-1)) < 1e-5
 
@@ -103,7 +50,7 @@ def test_effects_equal_brute_force_on_the_sandbox(sandbox, ln):
     pixels = torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(4)])
     for layer in (0, 5):
         order = second_order(sandbox, layer, ln)
-        by_hand = brute_force(sandbox, pixels, layer, ln, list(range(sandbox.d_mlp)))
+        by_hand = effects(sandbox, pixels, layer, ln, list(range(sandbox.d_mlp)))
         assert relative(order.effects(pixels), by_hand) < 1e-5
         assert relative(order.norms(pixels), by_hand.norm(dim=-1)) < 1e-5
 
