@@ -20,10 +20,13 @@ def randomise(model):
     return model.eval().requires_grad_(False)
 
 
-def real_clip(name: str, layers: int | None = None) -> iu.Clip:
-    """A real OpenCLIP image tower with random weights (drawn fast) beside a small text tower; of many layers, some may do."""
+def real_clip(name: str, layers: int | None = None, **vision) -> iu.Clip:
+    """A real OpenCLIP image tower with random weights (drawn fast) beside a small text tower; of many layers, some may do.
+
+    Keyword arguments change its vision config.
+    """
     config = {**open_clip.get_model_config(name), "text_cfg": SMALL_TEXT}
-    config["vision_cfg"]["layers"] = layers or config["vision_cfg"]["layers"]
+    config["vision_cfg"] |= {"layers": layers or config["vision_cfg"].get("layers"), **vision}
     with torch.device("meta"):
         model = CLIP(**config)
     model = model.to_empty(device="cpu")

@@ -1,0 +1,323 @@
+"""What is measured: ours and the published way on the same inputs, and whether both gave the same answer."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cache, partial
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from conftest import SMALL_TEXT, noise, randomise, real_clip
+from open_clip.model import CLIP
+from reference import chapter_2, correlation, direct_effects, explainers, omp, second_order, textspan
+from torch import Tensor
+from torch.testing import assert_close
+from torch.utils.data import Dataset, TensorDataset
+
+import interp_utils as iu
+from interp_utils import towers
+from interp_utils.moments import Moments, TopK
+from interp_utils.rosetta import Correlation, Units
+from interp_utils.stream import feed
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison, ready to run."""
+
+    ours: Callable
+    theirs: Callable
+    same: Callable  # of both answers; raises AssertionError where they differ
+    clip: iu.Clip | None = None
+    pixels: Tensor | None = None  # of one bare forward pass; in batches as ours takes them
+    batch: int = 64
+    work: float = 1  # how many times more images ours sees than theirs
+
+    @property
+    def images(self) -> int:
+        return 0 if self.pixels is None else len(self.pixels)
+
+    def bare(self) -> None:
+        """The model's own forward pass over all images, and nothing else."""
+        with torch.no_grad():
+            for part in self.pixels.split(self.batch):
+                self.clip.encode_image(part)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the table: case(tower, **sizes) makes the comparison."""
+
+    name: str
+    what: str
+    than: str
+    case: Callable[..., Case]
+    sizes: dict[str, int]
+    least: dict[str, int]
+    grows: tuple[str, ...]  # the sizes by which growth is fitted
+    goals: dict[str, float] = field(default_factory=dict)  # key of the result -> at most
+
+
+ENTRIES: dict[str, Entry] = {}
+TINY = {"layers": 3, "width": 32, "head_width": 8, "patch_size": 8, "image_size": 32}
+PUBLISHED = "the published way"
+
+
+@cache
+def tower(name: str, small: bool = False, **vision) -> iu.Clip:
+    """A tower with random weights; small: of the same kind, but of a size for tests."""
+    if "SigLIP" not in name:
+        return real_clip(name, **vision | TINY if small else vision)
+    if small:
+        return real_clip("ViT-B-16", pool_type="avg", **TINY)
+    return iu.Clip(randomise(CLIP(768, open_clip.get_model_config(name)["vision_cfg"], SMALL_TEXT)), name=name, check=False)
+
+
+def entry(what: str, than: str = PUBLISHED, grows=("images",), goals=None, **sizes: tuple[int, int]):
+    """Register a case under its function's name; sizes: of each dimension the one that is measured and the smallest."""
+
+    def register(case):
+        full, least = ({key: pair[k] for key, pair in sizes.items()} for k in (0, 1))
+        ENTRIES[case.__name__] = Entry(case.__name__, what, than, case, full, least, grows, goals or {})
+        return case
+
+    return register
+
+
+def close(ours, theirs, tolerance: float = 1e-4) -> None:
+    """Asserts that two tensors differ by no more than this share of their size."""
+    off, size = (ours - theirs).norm().item(), theirs.norm().item()
+    assert ours.shape == theirs.shape and off <= tolerance * size, f"off by {off / size:.1e} of their size"
+
+
+def draw(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def unit(*shape: int, seed: int = 2) -> Tensor:
+    return F.normalize(draw(*shape, seed=seed), dim=-1)
+
+
+@entry("Direct effects of all heads", images=(4, 1))
+def head_effects(tower, images):
+    clip = tower("ViT-B-16")
+    pixels = noise(clip, images)
+    ours, theirs = iu.heads.direct_effects, direct_effects.head_effects
+    return Case(lambda: ours(clip, pixels, "split").heads(), lambda: theirs(clip, pixels)[0], close, clip, pixels)
+
+
+@entry("The same for SigLIP 2, whose read-out takes all patches", "a bare pass", images=(4, 1), goals={"time_ratio": 1.6})
+def head_effects_pooled(tower, images):
+    clip = tower("ViT-B-16-SigLIP2")
+    pixels = noise(clip, images)
+
+    def heads():
+        effects = iu.heads.direct_effects(clip, pixels)
+        return effects.heads().sum((1, 2)) + effects.mlps().sum(1) + effects.embedding() + effects.pool_mlp()
+
+    return Case(heads, lambda: clip.encode_image(pixels), close, clip, pixels)
+
+
+@entry("Maps of texts through every head", grows=("images", "texts"), images=(4, 1), texts=(16, 2))
+def head_token_maps(tower, images, texts):
+    clip = tower("ViT-B-16")
+    pixels, text = noise(clip, images), unit(texts, clip.d_embed)
+
+    def ours():
+        return iu.heads.direct_effects(clip, pixels, "split").scores(text, over="head_token")
+
+    return Case(ours, lambda: direct_effects.head_token_maps(clip, pixels, text), close, clip, pixels)
+
+
+@entry("TextSpan of a head, 20 texts", grows=("images", "texts"), images=(2000, 60), texts=(2000, 40))
+def text_span(tower, images, texts, width=768, head=64):
+    spread = torch.logspace(0, -1.5, head + 1)
+    coordinates = (draw(images, head + 1) + 0.3 * draw(head + 1, seed=3)) * spread
+    basis, pool = draw(head + 1, width, seed=4) / width**0.5, unit(texts, width)
+    names = [str(k) for k in range(texts)]
+
+    def ours():  # moments in the head's own coordinates, as a pass streams them
+        moments = iu.heads.HeadMoments.of(coordinates)
+        return iu.heads.textspan(iu.heads.HeadMoments(moments.mean, moments.covariance, basis.double()), pool, names, 20)
+
+    def same(ours, theirs):
+        assert ours.indices == theirs[0]
+
+    return Case(ours, lambda: textspan.textspan(coordinates @ basis, pool, 20, noise=3e-6), same)
+
+
+def wide(tower, neurons: int) -> iu.Clip:
+    """A small ViT with so many neurons a layer."""
+    width = 384 if tower("ViT-S-32").d_model == 384 else TINY["width"]
+    return tower("ViT-S-32", mlp_ratio=neurons / width)
+
+
+@entry("Second-order norms of a layer's neurons", grows=("images", "neurons"), images=(4, 1), neurons=(1536, 32))
+def second_order_norms(tower, images, neurons):
+    clip = wide(tower, neurons)
+    pixels, layer = noise(clip, images), clip.n_layers - 3
+
+    def ours():
+        return iu.neurons.second_order(clip, layer).norms(pixels)
+
+    return Case(ours, lambda: second_order.norms(clip, pixels, layer), close, clip, pixels)
+
+
+@entry("Second-order directions of a layer's neurons", grows=("images", "neurons"), images=(12, 4), neurons=(768, 32))
+def second_order_directions(tower, images, neurons):
+    clip = wide(tower, neurons)
+    pixels, layer = noise(clip, images), clip.n_layers - 3
+    top = max(images // 2, 2)
+
+    def ours():
+        order = iu.neurons.second_order(clip, layer).fit(TensorDataset(pixels), top)
+        return order.mean, order.directions, order.thresholds
+
+    def same(ours, theirs):
+        for found, expected in zip(ours, theirs):
+            close(found, expected, 1e-3)
+
+    return Case(ours, lambda: second_order.rank_one(clip, pixels, layer, top), same, clip, pixels)
+
+
+@entry("OMP, 32 of so many texts a neuron", "scikit-learn", grows=("neurons", "texts"), neurons=(64, 4), texts=(4000, 100))
+def pursuit(tower, neurons, texts, width=512, size=32):
+    targets, atoms = unit(neurons, width).double(), unit(texts, width, seed=5).double()
+
+    def ours():
+        indices, weights = iu.neurons.omp(targets, atoms, size)
+        return torch.zeros(neurons, texts, dtype=torch.double).scatter_(1, indices, weights)
+
+    return Case(ours, lambda: omp.omp(targets, atoms, size), partial(close, tolerance=1e-6))
+
+
+@entry("Correlation of all units of a generator and a ResNet", images=(8, 2), units=(64, 4), grows=("images", "units"))
+def unit_correlation(tower, images, units):
+    seen = [draw(images, units << k, 56 >> k, 56 >> k, seed=k) for k in range(3)]
+    drawn = [draw(images, units, size, size, seed=size) for size in (4, 8, 16, 32, 64) for _ in range(2)]
+
+    def ours():
+        names = [Units("", tuple(map(str, range(len(maps)))), tuple(m.shape[1] for m in maps)) for maps in (drawn, seen)]
+        found = Correlation(*names)
+        found.update(drawn, seen)
+        return found.matrix
+
+    return Case(ours, lambda: correlation.correlation(drawn, seen), close)
+
+
+def explainer(name: str, what: str, ours: Callable, theirs: Callable, dtype=torch.float32) -> None:
+    def case(tower, images):
+        clip = tower("ViT-B-32")
+        if dtype != clip.dtype:
+            clip = iu.Clip(deepcopy(clip.model).to(dtype), check=False)
+        pixels, text = noise(clip, images).to(dtype), unit(images, clip.d_embed).to(dtype)
+        return Case(lambda: ours(clip, pixels, text), lambda: theirs(clip, pixels, text), close, clip, pixels)
+
+    ENTRIES[name] = Entry(name, what, PUBLISHED, case, {"images": 4}, {"images": 1}, ("images",))
+
+
+explainer("rollout", "Attention rollout", iu.explainers.rollout, explainers.rollout)
+explainer("grad_cam", "GradCAM on attention", iu.explainers.grad_cam, explainers.grad_cam)
+explainer("chefer", "Chefer et al., ICCV 2021", partial(iu.explainers.chefer, variant="iccv"), explainers.chefer)
+# Its shares divide by sums that nearly cancel: through twelve random blocks float32 keeps no digit of them.
+explainer("lrp", "LRP to the pixels, in float64", iu.explainers.lrp, explainers.lrp, torch.float64)
+
+
+@entry("The check of a new Clip", "a bare pass", grows=(), goals={"time_ratio": 1.3})
+def check_of_a_clip(tower):
+    clip = tower("ViT-B-16")
+    pixels = towers.noise(clip.image_size, clip.visual.proj)
+
+    def encode():
+        return clip.encode_image(pixels)
+
+    def ours():
+        towers.check(clip.tower, encode, clip.dtype)
+
+    return Case(ours, encode, lambda ours, theirs: None, clip, pixels)
+
+
+def of_a_dataset(clip: iu.Clip, images, text: Tensor, classifier: Tensor, batch: int) -> chapter_2.Found:
+    """What chapter 2 takes of a dataset: moments and top images in one pass, then means and accuracies in two."""
+    moments, best = Moments(second=True), TopK(4)
+    wanted = [(moments, lambda batch: batch.head_coordinates), (best, lambda batch: (batch.heads @ text.T, batch.numbers))]
+    feed(clip, images, wanted, batch_size=batch, ln="split")
+    layers = range(clip.n_layers)
+    ablations = {str(n): iu.heads.ablate_attention(clip, layers[:n]) for n in (*layers, clip.n_layers)}
+    ablations["MLPs"] = iu.heads.ablate_mlps(clip)
+    scores = iu.heads.accuracy_under(clip, images, classifier, ablations, batch_size=batch, ln="split")
+    return chapter_2.Found(moments.mean, moments.second, best.images, [score.overall for score in scores.values()])
+
+
+@entry("Chapter 2's passes over a dataset", images=(8, 6), goals={"pass_cost": 1.3})
+def chapter_2_pass(tower, images, batch=8):
+    clip = tower("ViT-B-16")
+    pixels, text, classifier = noise(clip, images), unit(16, clip.d_embed), unit(10, clip.d_embed, seed=6)
+    labels = torch.arange(images) % 10
+    batches = list(zip(pixels.split(batch), labels.split(batch)))
+
+    def ours():
+        return of_a_dataset(clip, TensorDataset(pixels, labels), text, classifier, batch)
+
+    def same(ours, theirs):
+        basis = iu.heads.head_basis(clip, ln="split").double()
+        close(torch.einsum("lhk,lhke->lhe", ours.mean, basis), theirs.mean)
+        close(torch.einsum("lhki,lhkm,lhmj->lhij", basis, ours.second, basis), theirs.second)
+        assert ours.accuracies == theirs.accuracies and torch.equal(ours.top, theirs.top)
+
+    def theirs():
+        return chapter_2.dataset_pass(clip, batches, text, classifier, 4)
+
+    return Case(ours, theirs, same, clip, pixels, batch)
+
+
+@entry("Chapter 3's passes over a dataset, one layer", "as many bare passes", grows=(), images=(16, 4), goals={"pass_cost": 1.5})
+def chapter_3_pass(tower, images, batch=16):
+    clip = tower("ViT-B-32")
+    pixels, order = noise(clip, images), iu.neurons.second_order(clip, clip.n_layers - 3)
+    order.factor  # noqa: B018  once for a model, however many images
+    case = Case(lambda: order.fit(TensorDataset(pixels), 4, batch_size=batch), None, None, clip, pixels, batch)
+    return Case(case.ours, lambda: (case.bare(), case.bare()), lambda ours, theirs: None, clip, pixels, batch)
+
+
+class Repeated(Dataset):
+    """Noise that comes again after so many images, drawn when it is asked for: what memory a pass takes is then its own."""
+
+    def __init__(self, size: tuple[int, int], images: int, different: int):
+        self.size, self.images, self.different = size, images, different
+
+    def __len__(self) -> int:
+        return self.images
+
+    def __getitem__(self, k: int) -> tuple[Tensor, int]:
+        return draw(3, *self.size, seed=k % self.different), k % self.different % 10
+
+
+def ten_times(tower, images, run, same) -> Case:
+    clip = tower("ViT-S-32", small=True)
+    many, few = (Repeated(clip.image_size, n, images) for n in (10 * images, images))
+    return Case(lambda: run(clip, many), lambda: run(clip, few), same, work=10)
+
+
+MEMORY = {"images": (1000, 32), "grows": (), "goals": {"memory_ratio": 1.05}}
+
+
+@entry("Chapter 2 on ten times as many images, per image", "1,000 images", **MEMORY)
+def chapter_2_memory(tower, images):
+    def run(clip, dataset):
+        return of_a_dataset(clip, dataset, unit(16, clip.d_embed), unit(10, clip.d_embed, seed=6), images // 4)
+
+    def same(ours, theirs):
+        assert ours.accuracies == theirs.accuracies
+        close(ours.second, theirs.second, 1e-6)
+
+    return ten_times(tower, images, run, same)
+
+
+@entry("Chapter 3 on ten times as many images, per image", "1,000 images", **MEMORY)
+def chapter_3_memory(tower, images):
+    def run(clip, dataset):
+        return iu.neurons.second_order(clip, 0).fit(dataset, 10, batch_size=images // 4).mean
+
+    return ten_times(tower, images, run, partial(close, tolerance=1e-5))
