@@ -16,14 +16,13 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler tells of its starts and ends otherwise
-import torch  # noqa: E402
+import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 from benchmarks.entries import ENTRIES, Entry, tower  # noqa: E402
 from benchmarks.measure import counted_passes, exponent, ratio, seconds, times, with_peak  # noqa: E402
-
-MARKS = "<!-- table of make bench -->", "<!-- end of the table -->"
+from benchmarks.page import put_in  # noqa: E402
 
 
 def measure(entry: Entry, sizes: dict[str, int], repeats: int, tower=tower) -> dict:
@@ -54,7 +53,7 @@ def grow(entry: Entry, full: dict, tower=tower) -> dict[str, dict[str, float]]:
         for size in sizes[:2]:
             case = entry.case(tower, **entry.sizes | {dimension: size})
             for who, run in (("ours", case.ours), ("theirs", case.theirs)):
-                costs[who].append(min(seconds(run) for _ in range(2)))
+                costs[who].append(seconds(run))
         for who, key in (("ours", "exponents"), ("theirs", "published_exponents")):
             found[key][dimension] = exponent(sizes, [*costs[who], full["seconds"][who]])
     return found
@@ -88,15 +87,6 @@ def table(results: dict[str, dict], repeats: int) -> str:
     return "\n".join([*head, *rows, "", note])
 
 
-def put_in(page: Path, text: str) -> None:
-    """Replace what stands between the marks of a page. Raises ValueError for a page without them."""
-    before, mark, rest = page.read_text().partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not (mark and end):
-        raise ValueError(f"{page} has no place for the table; put the lines {MARKS[0]} and {MARKS[1]} where it belongs")
-    page.write_text(f"{before}{mark}\n{text}\n{end}{after}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="entries, by default all")
@@ -121,7 +111,7 @@ def main() -> None:
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n")
     if arguments.readme:
-        put_in(ROOT / "README.md", table(results, repeats))
+        put_in(ROOT / "README.md", "table of make bench", table(results, repeats))
 
 
 if __name__ == "__main__":

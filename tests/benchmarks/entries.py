@@ -12,7 +12,6 @@ from conftest import SMALL_TEXT, noise, randomise, real_clip
 from open_clip.model import CLIP
 from reference import chapter_2, correlation, direct_effects, explainers, omp, second_order, textspan
 from torch import Tensor
-from torch.testing import assert_close
 from torch.utils.data import Dataset, TensorDataset
 
 import interp_utils as iu
@@ -300,13 +299,13 @@ def ten_times(tower, images, run, same) -> Case:
     return Case(lambda: run(clip, many), lambda: run(clip, few), same, work=10)
 
 
-MEMORY = {"images": (1000, 32), "grows": (), "goals": {"memory_ratio": 1.05}}
+MEMORY = {"images": (1000, 16), "grows": (), "goals": {"memory_ratio": 1.05}}
 
 
 @entry("Chapter 2 on ten times as many images, per image", "1,000 images", **MEMORY)
 def chapter_2_memory(tower, images):
     def run(clip, dataset):
-        return of_a_dataset(clip, dataset, unit(16, clip.d_embed), unit(10, clip.d_embed, seed=6), images // 4)
+        return of_a_dataset(clip, dataset, unit(16, clip.d_embed), unit(10, clip.d_embed, seed=6), images // 2)
 
     def same(ours, theirs):
         assert ours.accuracies == theirs.accuracies
@@ -318,6 +317,6 @@ def chapter_2_memory(tower, images):
 @entry("Chapter 3 on ten times as many images, per image", "1,000 images", **MEMORY)
 def chapter_3_memory(tower, images):
     def run(clip, dataset):
-        return iu.neurons.second_order(clip, 0).fit(dataset, 10, batch_size=images // 4).mean
+        return iu.neurons.second_order(clip, 0).fit(dataset, 10, batch_size=images // 2).mean
 
     return ten_times(tower, images, run, partial(close, tolerance=1e-5))

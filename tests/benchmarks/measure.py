@@ -20,7 +20,7 @@ def seconds(run: Callable) -> float:
 
 
 def times(runs: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
-    """Processor times of each run, in turn, so that what drifts meets all of them alike; of several, after a first that is dropped."""
+    """Processor times of each run, in turn, so that what drifts meets all alike; of several, a first round is not counted."""
     found = {name: [] for name in runs}
     for _ in range(repeats + (repeats > 1)):
         for name, run in runs.items():

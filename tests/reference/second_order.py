@@ -1,4 +1,4 @@
-"""Second-order effects as eqs. 3.3 and B.5 of the thesis write them: each neuron's output at each token, through each later head."""
+"""Second-order effects as eqs. 3.3 and B.5 of the thesis write them: a neuron at every token, pushed through every later head."""
 
 from collections.abc import Sequence
 
