@@ -3,8 +3,8 @@
     python tests/benchmarks/bench.py [--quick] [--readme] [NAME ...]
 
 Every line compares two ways to the same answer, which is asserted, on the same inputs in the same process, with random weights
-(costs do not depend on them). Writes build/bench.json, with --readme the README's table too. --quick takes a quarter of each size
-once, to see that all runs; its numbers go to build/bench-quick.json.
+(costs do not depend on them). Writes build/bench.json, with --readme the README's table too; of single entries it prints alone.
+--quick takes a quarter of each size once, to see that all runs; its numbers go to build/bench-quick.json.
 """
 
 import argparse
@@ -16,11 +16,13 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler tells of its starts and ends otherwise
+os.environ.setdefault("TQDM_DISABLE", "1")
 import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-from benchmarks.entries import ENTRIES, Entry, tower  # noqa: E402
+from benchmarks.cases import Entry, tower  # noqa: E402
+from benchmarks.entries import ENTRIES  # noqa: E402
 from benchmarks.measure import counted_passes, exponent, ratio, seconds, times, with_peak  # noqa: E402
 from benchmarks.page import put_in  # noqa: E402
 
@@ -107,6 +109,8 @@ def main() -> None:
         for key, most in entry.goals.items():
             print(f"{name}: {key} {found[key]:.2f}, {'reached' if found[key] <= most else 'MISSED'}: at most {most}", flush=True)
         print(table({name: results[name]}, repeats).splitlines()[2], flush=True)
+    if arguments.names:
+        return
     out = ROOT / "build" / ("bench-quick.json" if arguments.quick else "bench.json")
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n")
