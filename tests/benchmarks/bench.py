@@ -3,8 +3,8 @@
     python tests/benchmarks/bench.py [--quick] [--readme] [NAME ...]
 
 Every line compares two ways to the same answer, which is asserted, on the same inputs in the same process, with random weights
-(costs do not depend on them). Writes build/bench.json, with --readme the README's table too. --quick takes a quarter of each size
-once, to see that all runs; its numbers go to build/bench-quick.json.
+(costs do not depend on them). Writes build/bench.json, with --readme the README's table too; of single entries it prints alone.
+--quick takes a quarter of each size once, to see that all runs; its numbers go to build/bench-quick.json.
 """
 
 import argparse
@@ -16,11 +16,13 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler tells of its starts and ends otherwise
+os.environ.setdefault("TQDM_DISABLE", "1")
 import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-from benchmarks.entries import ENTRIES, Entry, tower  # noqa: E402
+from benchmarks.cases import Entry, tower  # noqa: E402
+from benchmarks.entries import ENTRIES  # noqa: E402
 from benchmarks.measure import counted_passes, exponent, ratio, seconds, times, with_peak  # noqa: E402
 from benchmarks.page import put_in  # noqa: E402
 
@@ -97,16 +99,19 @@ def main() -> None:
     if unknown or (arguments.readme and (arguments.quick or arguments.names)):
         parser.error(f"no entries {sorted(unknown)}; there are {', '.join(ENTRIES)}" if unknown else "--readme wants all, in full")
     torch.set_num_threads(1)
-    repeats, results = 1 if arguments.quick else 5, {}
+    repeats, results = 1 if arguments.quick else 3, {}
     for name, entry in ENTRIES.items():
         if arguments.names and name not in arguments.names:
             continue
         sizes = {key: max(size // 4, entry.least[key]) for key, size in entry.sizes.items()} if arguments.quick else entry.sizes
         found = measure(entry, sizes, repeats)
         results[name] = found if arguments.quick else found | grow(entry, found)
-        for key, most in entry.goals.items():
+        goals = {} if arguments.quick else entry.goals  # which are meant for the full sizes
+        for key, most in goals.items():
             print(f"{name}: {key} {found[key]:.2f}, {'reached' if found[key] <= most else 'MISSED'}: at most {most}", flush=True)
         print(table({name: results[name]}, repeats).splitlines()[2], flush=True)
+    if arguments.names:
+        return
     out = ROOT / "build" / ("bench-quick.json" if arguments.quick else "bench.json")
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n")

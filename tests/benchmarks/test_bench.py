@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 from benchmarks.bench import ROOT, measure, table
-from benchmarks.entries import ENTRIES, tower
+from benchmarks.cases import tower
+from benchmarks.entries import ENTRIES
 from benchmarks.measure import exponent
 from benchmarks.page import put_in
 from benchmarks.reckon import tables
