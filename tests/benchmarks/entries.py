@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 import interp_utils as iu
 from interp_utils import towers
+from interp_utils.heads.ablation import ask_answers
 from interp_utils.moments import Moments, TopK
 from interp_utils.rosetta import Correlation, Units
 from interp_utils.stream import feed
@@ -158,15 +159,15 @@ def check_of_a_clip(tower):
 
 
 def of_a_dataset(clip: iu.Clip, images, text: Tensor, classifier: Tensor, batch: int) -> chapter_2.Found:
-    """What chapter 2 takes of a dataset: moments and top images in one pass, then means and accuracies in two."""
-    moments, best = Moments(second=True), TopK(4)
-    wanted = [(moments, lambda batch: batch.head_coordinates), (best, lambda batch: (batch.heads @ text.T, batch.numbers))]
-    feed(clip, images, wanted, batch_size=batch, ln="split")
-    layers = range(clip.n_layers)
+    """What chapter 2 takes of a dataset: moments, means and top images in one pass, answers under all ablations in a second."""
+    moments, best, layers = Moments(second=True), TopK(4), range(clip.n_layers)
     ablations = {str(n): iu.heads.ablate_attention(clip, layers[:n]) for n in (*layers, clip.n_layers)}
-    ablations["MLPs"] = iu.heads.ablate_mlps(clip)
-    scores = iu.heads.accuracy_under(clip, images, classifier, ablations, batch_size=batch, ln="split")
-    return chapter_2.Found(moments.mean, moments.second, best.images, [score.overall for score in scores.values()])
+    means, answers = ask_answers(clip, classifier, ablations | {"MLPs": iu.heads.ablate_mlps(clip)}, ln="split")
+    first = [(moments, lambda batch: batch.head_coordinates), (best, lambda batch: (batch.heads @ text.T, batch.numbers)), *means]
+    for wanted in (first, answers.statistics):
+        feed(clip, images, wanted, batch_size=batch, ln="split")
+    accuracies = [right.double().mean().item() for right in answers.found().right.values()]
+    return chapter_2.Found(moments.mean, moments.second, best.images, accuracies)
 
 
 @entry("Chapter 2's passes over a dataset", images=(8, 6), goals={"pass_cost": 1.3})
