@@ -157,7 +157,8 @@ def _update(model, loader: DataLoader, brought: bool, statistics, progress: Prog
     gathered, whole, kept = _distinct(statistics), True, {}
     try:
         total, few = _expected(loader)
-        with tqdm(total=total, unit=" images", leave=False, disable=few or rank_and_count()[0] > 0) as bar:
+        hidden = {"disable": True} if few or rank_and_count()[0] > 0 else {}  # else as the variable TQDM_DISABLE says
+        with tqdm(total=total, unit=" images", leave=False, **hidden) as bar:
             for item in loader:
                 if brought:
                     pixels, targets = pixels_and_target(item)

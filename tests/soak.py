@@ -90,7 +90,7 @@ def soak(job, kills: int, folder: Path, luck: random.Random) -> tuple[int, int]:
 
 def by_torchrun(folder: Path, count: int = 4) -> None:
     """The command by several processes, one of which is killed, and again; beside what one process gives."""
-    command = ["--clip", "sandbox", "--images", "sandbox", "--n-images", "120", "--texts", "sandbox", "--every", "0.1"]
+    command = ["--clip", "sandbox", "--images", "sandbox", "--n-images", "60", "--texts", "sandbox", "--every", "0.1"]
     command += ["--batch-size", "5", "--save-to", str(folder / "many.safetensors")]
     many = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
     many += ["-m", "interp_utils.collect", *command]
