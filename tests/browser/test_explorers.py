@@ -283,6 +283,8 @@ def test_odd_text_and_wrong_text(explorer, field, wrong, right):
         assert "Error" not in explorer.words
     explorer.type(field, wrong)
     assert "Error" in explorer.words and explorer.box.locator(".iu-stale:visible").count() == 1
+    stale = explorer.box.locator(".iu-stale:visible").element_handle()
+    explorer.page.wait_for_function("(part) => getComputedStyle(part).opacity < 0.5", arg=stale)  # it fades
     explorer.type(field, right)
     assert "Error" not in explorer.words and explorer.box.locator(".iu-stale").count() == 0
 
