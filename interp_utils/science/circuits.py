@@ -150,13 +150,23 @@ def run_circuits(clip: Clip, pixels: Tensor, means: NodeMeans, masks: Tensor, po
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What K circuits keep of a task, each [K]."""
+    """What K circuits keep of a task, on B images."""
 
-    recovered: Tensor  # share of the mean logit difference: 0 for the empty circuit, 1 for the whole model
-    accuracy: Tensor  # share of images with a positive logit difference
+    shares: Tensor  # [K, B], each image's logit difference, 0 at the empty circuit's mean and 1 at the whole model's
+    right: Tensor  # bool [K, B], whether it is positive
     recovered_interval: Tensor  # [2, K], 95 percent, over images
     accuracy_interval: Tensor  # [2, K]
     whole_accuracy: float  # of the whole model
+
+    @property
+    def recovered(self) -> Tensor:
+        """Share of the mean logit difference, [K]: 0 for the empty circuit, 1 for the whole model."""
+        return self.shares.mean(1)
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Share of images with a positive logit difference, [K]."""
+        return self.right.float().mean(1)
 
 
 def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, **options) -> Faithfulness:
@@ -172,12 +182,13 @@ def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, **opti
     if not whole > empty:
         raise ValueError(f"the model's mean logit difference, {whole:.3f}, is not above that of the empty circuit, {empty:.3f}")
 
-    def both(rows):  # [2, K]
+    def both(rows):  # [2, K]; the two ends are of the images drawn as well
         mean = logits[:, rows].mean(1)
         return torch.stack([(mean[2:] - mean[0]) / (mean[1] - mean[0]), (logits[2:, rows] > 0).float().mean(1)])
 
     low_high = torch.from_numpy(interval(both, logits.shape[1])).float()  # [2, 2, K]
-    return Faithfulness(*both(slice(None)), *low_high.unbind(1), (logits[1] > 0).float().mean().item())
+    shares, right = (logits[2:] - empty) / (whole - empty), logits > 0
+    return Faithfulness(shares, right[2:], *low_high.unbind(1), right[1].float().mean().item())
 
 
 @torch.no_grad()

@@ -29,7 +29,8 @@ def register_neurons(clip: Clip, pixels: Tensor, threshold: float, layer: int, t
     """The neurons most active where outliers are: ((layer, neuron), mean absolute activation there), largest first.
 
     Outliers are patch tokens whose stream leaves `layer` longer than `threshold`; candidates are all neurons up to that layer
-    (Jiang et al., algorithm 1). Raises ValueError where there is no outlier.
+    (Jiang et al., algorithm 1). One that only reads long tokens is active on them as well: switch candidates off, one at a time, to
+    see which of them writes. Raises ValueError where there is no outlier.
     """
     pixels = clip.pixels(pixels)
     norms = token_norms(clip, pixels)[:, layer]

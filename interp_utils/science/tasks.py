@@ -4,19 +4,22 @@ import torch
 
 from ..datasets import Task as Labelled
 from ..models import Clip
-from ..sandbox.first import FACTORS, balanced, render, to_pixels, zero_shot_classifier
+from ..sandbox import FACTORS, SandboxImages, balanced, factor_labels, zero_shot_classifier
 from .circuits import Task
 
 PAINTED = 3 * 10**9  # seeds of images that no other experiment draws
+_SHOWN = {"colour": {"style": "photo"}, "place": {"count": 1}, "size": {"count": 1}}  # what it takes to see a factor
 
 
 def sandbox_task(clip: Clip, factor: str, first, second, n: int, seed: int) -> Task:
-    """n images of the first sandbox world that show one value of a factor or the other in turn, all else at random."""
-    if n < 2 or n % 2 or not {first, second} <= set(FACTORS[factor]):
+    """n images of the sandbox that show one value of a factor or the other in turn, all else at random."""
+    values = FACTORS[factor]
+    if n < 2 or n % 2 or not {first, second} <= set(values):
         raise ValueError(f"need an even number of images and two values of {factor}, got {n}, {first!r} and {second!r}")
-    specs = [balanced(PAINTED + seed * 10**6 + k, **{factor: (first, second)[k % 2]}) for k in range(n)]
-    pixels = torch.stack([to_pixels(render(spec).pixels) for spec in specs])
-    values, rows = FACTORS[factor], zero_shot_classifier(clip, factor).cpu()
+    fixed, start = _SHOWN.get(factor, {}), PAINTED + seed * 10**6
+    specs = [balanced(start + k, **{factor: (first, second)[k % 2]}, **fixed) for k in range(n)]
+    images = SandboxImages(specs, factor_labels, preprocess=clip.preprocess)
+    pixels, rows = torch.stack([shown for shown, _ in images.__getitems__(range(n))]), zero_shot_classifier(clip, factor).cpu()
     return Task(pixels, torch.tensor([-1.0, 1.0]).repeat(n // 2), rows[values.index(second)] - rows[values.index(first)])
 
 

@@ -13,7 +13,7 @@ from torchvision.transforms import Compose, Normalize
 
 import interp_utils as iu
 from interp_utils import science
-from interp_utils.sandbox import zoo
+from interp_utils.sandbox import viewers
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 4, "num_classes": 0}
 
@@ -59,8 +59,8 @@ def test_a_real_architecture_of_timm():
 
 @pytest.mark.parametrize("name", ["dino_vit", "mae_vit"])
 def test_the_sandbox_twins(name):
-    model = zoo.load(name)
-    pixels = torch.stack([iu.sandbox.first.to_pixels(iu.sandbox.first.render(seed).pixels) for seed in range(4)])
+    model = viewers.load(name)
+    pixels = torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(4)])
     effects = iu.heads.direct_effects(science.from_timm(model), pixels)
     torch.testing.assert_close(effects.total(), model(pixels), atol=1e-4, rtol=1e-4)
 

@@ -150,6 +150,9 @@ def test_what_a_circuit_keeps_has_intervals_over_images(tiny, task, means):
     masks[1, :8] = 0  # without heads
     found = science.faithfulness(tiny, task, means, masks)
     assert torch.allclose(found.recovered_interval[:, [0, 2]], torch.tensor([[0.0, 1.0]] * 2), atol=1e-5), "the ends, by definition"
+    logits = task.logits(science.run_circuits(tiny, task.pixels, means, masks))
+    torch.testing.assert_close(found.right, logits > 0)
+    torch.testing.assert_close(found.shares[1], (logits[1] - logits[0].mean()) / (logits[2].mean() - logits[0].mean()))
     low, high = found.recovered_interval[:, 1]
     assert low < found.recovered[1] < high
     error = (found.accuracy * (1 - found.accuracy) / len(task.pixels)).sqrt()

@@ -9,12 +9,12 @@ from interp_utils.hooks import visit_neurons
 
 @pytest.fixture(scope="module")
 def pixels():
-    return torch.stack([iu.sandbox.first.to_pixels(iu.sandbox.first.render(seed).pixels) for seed in range(40)])
+    return torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(40)])
 
 
 @pytest.fixture(scope="module")
 def planted(sandbox, pixels):
-    return science.plant_outliers(sandbox, pixels, 2, 11, 250.0)
+    return science.plant_outliers(sandbox, pixels, 2, 11, 16 * patches(sandbox, pixels, 2).median().item())
 
 
 def patches(clip, pixels, layer=-2):
@@ -36,17 +36,19 @@ def test_planted_outliers_are_few_long_and_on_flat_patches(sandbox, planted, pix
     assert 0.01 < outlier.float().mean() < 0.1
     contrast = torch.nn.functional.unfold(pixels, 8, stride=8).var(1)
     assert contrast[outlier].mean() < 0.3 * contrast[~outlier].mean()
-    assert torch.equal(sandbox.encode_image(pixels[:2]), iu.load_clip("sandbox-first", "cpu").encode_image(pixels[:2])), (
+    assert torch.equal(sandbox.encode_image(pixels[:2]), iu.load_clip("sandbox", "cpu").encode_image(pixels[:2])), (
         "a copy was changed"
     )
 
 
 def test_the_search_finds_the_planted_neuron(sandbox, planted, pixels):
-    found = science.register_neurons(planted, pixels, 3 * patches(planted, pixels).median().item(), 6, top=5)
-    assert found[0][0] == (2, 11) and len(found) == 5
+    bar = 3 * patches(planted, pixels).median().item()
+    found = science.register_neurons(planted, pixels, bar, 8, top=5)
+    assert (2, 11) in [neuron for neuron, _ in found] and len(found) == 5, "later neurons that read the long tokens are active too"
+    assert science.register_neurons(planted, pixels, bar, 2, top=1)[0][0] == (2, 11), "no neuron reads them before"
     assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
-    with pytest.raises(ValueError, match="no patch token leaves layer 6"):
-        science.register_neurons(sandbox, pixels, 3 * patches(sandbox, pixels).median().item(), 6)
+    with pytest.raises(ValueError, match="no patch token leaves layer 8"):
+        science.register_neurons(sandbox, pixels, 3 * patches(sandbox, pixels).median().item(), 8)
 
 
 def test_the_score_is_the_mean_activation_on_the_outliers():

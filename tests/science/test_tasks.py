@@ -16,6 +16,20 @@ def test_kinds_alternate_and_the_direction_tells_them_apart(sandbox):
     assert torch.equal(task.pixels, again) and not torch.equal(task.pixels, other)
 
 
+@pytest.mark.parametrize("factor, two", [("colour", ("red", "blue")), ("size", ("small", "large"))])
+def test_all_images_show_what_they_are_told_apart_by(sandbox, monkeypatch, factor, two):
+    drawn = []
+
+    def images(specs, target, **options):
+        drawn.extend(specs)
+        return datasets_of(specs, target, **options)
+
+    datasets_of = science.tasks.SandboxImages
+    monkeypatch.setattr(science.tasks, "SandboxImages", images)
+    science.sandbox_task(sandbox, factor, *two, 4, seed=0)
+    assert [getattr(spec, factor) for spec in drawn] == [*two, *two] and all(factor in spec.shown for spec in drawn)
+
+
 def test_what_no_image_can_show_is_told(sandbox):
     for wrong in (("object", "cat", "unicorn", 6), ("object", "cat", "dog", 5)):
         with pytest.raises(ValueError, match="need an even number of images and two values of object"):

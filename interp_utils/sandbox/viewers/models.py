@@ -32,13 +32,17 @@ class Stem(nn.Module):
 
     def __init__(self, channels: tuple[int, ...] = (3, 32, 64, 128)):
         super().__init__()
-        self.grid_size, layers = (64 // PATCH, 64 // PATCH), []
+        self.img_size, self.grid_size, layers = (64, 64), (64 // PATCH, 64 // PATCH), []
         for a, b in zip(channels, channels[1:]):
             layers += [nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], WIDTH, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.layers(pixels).movedim(1, 3)  # [B, h, w, D], as timm wants it where image sizes vary
+
+    def feat_ratio(self, as_scalar: bool = True) -> int | tuple[int, int]:
+        """Pixels for each token, as timm's own patch embeddings say it."""
+        return PATCH if as_scalar else (PATCH, PATCH)
 
 
 def vit(stem: bool = False) -> VisionTransformer:
