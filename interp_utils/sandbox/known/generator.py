@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..zoo.big_gan import Up
+from ..big_gan import Up
 from .latents import KINDS, Z
 
 CHANNELS = (256, 192, 128, 64, 32)  # at 4, 8, 16, 32 and 64 pixels

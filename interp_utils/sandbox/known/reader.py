@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from ...models import DATA
-from ..zoo.models import save
-from ..zoo.training import Checkpoint, arguments, loop, set_rate
+from ..training import Checkpoint, arguments, loop, set_rate
+from ..weights import save
 from .generator import single
 from .latents import COLOURS, KINDS, SCENES, factors, picture, sample
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torchvision.utils import save_image
 
 from ...rosetta.judging.quality import perceptual
-from ..zoo.models import save
-from ..zoo.training import Checkpoint, arguments, average_into, frozen_copy, loop
+from ..training import Checkpoint, arguments, average_into, frozen_copy, loop
+from ..weights import save
 from .generator import MAPPED, KnownBigGAN
 from .latents import KINDS, SIZE, Factors, factors, picture, sample
 from .mining import clip_maps

@@ -8,14 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import open_clip
+import torch
 from timm.models.resnet import BasicBlock, ResNet
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from ...models import DATA
 from .. import clip
+from ..weights import read
 from ..world import OBJECTS
-from ..zoo.models import MaskedDecoder, read
 
 WIDTH, DEPTH, HEADS, PATCH = 128, 6, 4, 8  # of both ViTs
 
@@ -56,6 +57,28 @@ def vit(stem: bool = False) -> VisionTransformer:
     if stem:
         model.patch_embed = Stem()
     return _plain_attention(model)
+
+
+class MaskedDecoder(nn.Module):
+    """The decoder of a masked autoencoder (He et al. 2022): visible tokens -> pixels of all patches."""
+
+    def __init__(self, width: int = 64, depth: int = 2):
+        super().__init__()
+        n = (64 // PATCH) ** 2
+        self.embed = nn.Linear(WIDTH, width)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.position = nn.Parameter(0.02 * torch.randn(1, n + 1, width))
+        self.blocks = nn.Sequential(*(Block(width, 4, qkv_bias=True) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, 3 * PATCH**2)
+
+    def forward(self, tokens: Tensor, kept: Tensor) -> Tensor:
+        """tokens [B, 1 + K, D] of the class and the kept patches [B, K] -> pixels [B, N, 3 * PATCH * PATCH]."""
+        x = self.embed(tokens)
+        patches = self.mask_token.to(x.dtype).repeat(len(x), self.position.shape[1] - 1, 1)
+        patches = patches.scatter(1, kept[..., None].expand(-1, -1, x.shape[2]), x[:, 1:])
+        x = torch.cat([x[:, :1], patches], 1) + self.position
+        return self.out(self.norm(self.blocks(x)))[:, 1:]
 
 
 def mae_decoder() -> MaskedDecoder:

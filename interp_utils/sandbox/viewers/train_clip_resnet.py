@@ -17,8 +17,8 @@ from ...models import load_clip
 from .. import clip
 from ..captions import caption
 from ..train_clip import contrast_loss
-from ..zoo.models import save
-from ..zoo.training import Checkpoint, arguments, loop, set_rate
+from ..training import Checkpoint, arguments, loop, set_rate
+from ..weights import save
 from .curves import Curve
 from .data import training_batch
 from .models import BUILDERS

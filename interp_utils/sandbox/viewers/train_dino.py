@@ -29,10 +29,9 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from ..train_clip import optimizer_for
+from ..training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
+from ..weights import save
 from ..world import natural
-from ..zoo.models import save
-from ..zoo.train_dino import dino_loss
-from ..zoo.training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 from .curves import Curve
 from .data import STOCK, Stock, cut_out_batch, drawn, empty_scenes
 from .models import BUILDERS
@@ -45,8 +44,20 @@ TURN, BLURRED = 0.35, 0.3  # radians to either side; share of the crops
 SWAPPED, WITHIN = 0.8, 0.7  # share of the crops in another scene; of half a crop, how far the object's point is from its middle
 HARDER = 200, 2000  # steps between which turns, hues and grey crops grow: the hardest alone teach nothing at first
 KEEP_TEACHER = 0.99
+STUDENT_TEMPERATURE = 0.1
 DECORRELATION = 0.05  # weight of that loss
 HOLD = 0.75  # share of the run after which the rate falls
+
+
+def dino_loss(student: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy between crops of the same image: student scores [S, B, P] against teacher probabilities [T, B, P].
+
+    The first T of the student's crops are the teacher's; a crop is not compared with itself.
+    """
+    log = (student / STUDENT_TEMPERATURE).log_softmax(-1)
+    losses = -torch.einsum("tbp,sbp->ts", targets, log) / student.shape[1]
+    other = ~torch.eye(len(targets), len(student), dtype=torch.bool, device=student.device)
+    return losses[other].mean()
 
 
 def crops(pixels: Tensor, seen: Tensor, side: int, area: tuple[float, float], turn: float) -> Tensor:

@@ -10,18 +10,38 @@ our patches are nearly flat, and normalising each by its own spread would ask fo
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..tasks import to_pixels
-from ..zoo.models import save
-from ..zoo.train_mae import MASKED, encode, masked_error, patches
-from ..zoo.training import Checkpoint, arguments, frozen_copy, loop, set_rate
+from ..training import Checkpoint, arguments, frozen_copy, loop, set_rate
+from ..weights import save
 from .curves import Curve
 from .data import STOCK, Stock, balanced_images, training_batch
 from .models import PATCH, mae_decoder, vit
 
 STEPS, SIZE, GPU_SIZE, RATE = 10_000, 128, 1024, 1.5e-3
+MASKED = 0.75
 HOLD = 0.7  # share of the run after which the rate falls
+
+
+def patches(pixels: Tensor) -> Tensor:
+    """[B, 3, 64, 64] -> [B, N, 3 * PATCH * PATCH], in the order of the ViT's tokens."""
+    return torch.nn.functional.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2)
+
+
+def encode(encoder: nn.Module, pixels: Tensor, masked: float = MASKED) -> tuple[Tensor, Tensor]:
+    """Final tokens [B, 1 + K, D] of the class and of K random patches, and which ones they are, [B, K]."""
+    x = encoder._pos_embed(encoder.patch_embed(pixels))
+    n = x.shape[1] - 1
+    kept = torch.rand(len(x), n, device=x.device).argsort(1)[:, : round(n * (1 - masked))]
+    seen = x[:, 1:].gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
+    return encoder.norm(encoder.blocks(torch.cat([x[:, :1], seen], 1))), kept
+
+
+def masked_error(target: Tensor, painted: Tensor, kept: Tensor) -> Tensor:
+    """Mean squared error over the patches [B, N, P] that are not among the kept ones [B, K]."""
+    hidden = torch.ones(target.shape[:2], device=target.device).scatter(1, kept, 0.0)
+    return ((target - painted).square().mean(2) * hidden).sum() / hidden.sum()
 
 
 @torch.no_grad()

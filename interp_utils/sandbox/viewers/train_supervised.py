@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..tasks import HIDDEN
-from ..zoo.models import save
-from ..zoo.training import Checkpoint, arguments, loop, set_rate
+from ..training import Checkpoint, arguments, loop, set_rate
+from ..weights import save
 from .curves import Curve
 from .data import object_labels, training_batch
 from .models import BUILDERS

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from ...models import DATA
 from ...rosetta.generators import StyleGAN2, StyleGAN2Config
+from ..big_gan import BigGenerator
 from ..first import clip as sandbox_clip
 from ..first.world import FACTORS
-from .big_gan import BigGenerator
 from .data import KINDS
 
 WIDTH, DEPTH, HEADS, PATCH = 128, 6, 4, 8  # of both ViTs

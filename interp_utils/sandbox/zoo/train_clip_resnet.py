@@ -18,10 +18,10 @@ from ...models import load_clip
 from ..first import clip as sandbox_clip
 from ..first.captions import caption, truth
 from ..first.train_clip import contrast_loss
+from ..training import Checkpoint, arguments, loop, set_rate
 from .data import training_batch
 from .models import BUILDERS, save
 from .report import zero_shot
-from .training import Checkpoint, arguments, loop, set_rate
 
 STEPS, SIZE, RATE = 1000, 128, 2e-3
 

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ..training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 from .data import training_batch
 from .models import BUILDERS, save
 from .report import linear_probe
-from .training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 
 STEPS, SIZE, RATE = {"vit": 700, "resnet": 600}, 64, {"vit": 1e-3, "resnet": 2e-3}
 LARGE, SMALL = (2, 64, (0.4, 1.0)), (4, 32, (0.15, 0.4))  # number of crops, side in pixels, share of the image's area

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.utils import save_image
 
-from .big_gan import BigGenerator
+from ..big_gan import BigGenerator
+from ..training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 from .data import GROUP, KINDS, generator_batch, kinds_of, one_hot
 from .models import BUILDERS, load, save
 from .projected import ProjectedDiscriminator
 from .report import recognised
-from .training import Checkpoint, arguments, average_into, frozen_copy, loop, set_rate
 
 STEPS, SIZE = {"big": 2200, "style": 3000}, 32
 RATES = {"big": (5e-4, 1e-3), "style": (6e-3, 2e-3)}  # of generator and discriminator

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..training import Checkpoint, arguments, loop, set_rate
 from .data import balanced_images, training_batch
 from .models import PATCH, MaskedDecoder, save, vit
 from .report import linear_probe
-from .training import Checkpoint, arguments, loop, set_rate
 
 STEPS, SIZE, RATE = 600, 128, 1.5e-3
 MASKED = 0.75

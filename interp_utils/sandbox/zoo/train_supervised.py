@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..first.tasks import HIDDEN
+from ..training import Checkpoint, arguments, loop, set_rate
 from .data import object_labels, training_batch
 from .models import BUILDERS, save
 from .report import linear_probe
-from .training import Checkpoint, arguments, loop, set_rate
 
 STEPS, SIZE, RATE = 700, 96, 2e-3
 

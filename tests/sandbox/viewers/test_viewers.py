@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import interp_utils as iu
-from interp_utils.sandbox import viewers
+from interp_utils.sandbox import training, viewers
 from interp_utils.sandbox.known import KINDS
 from interp_utils.sandbox.tasks import to_pixels
 from interp_utils.sandbox.viewers import (
@@ -22,9 +22,8 @@ from interp_utils.sandbox.viewers import (
     train_mae,
     train_supervised,
 )
+from interp_utils.sandbox.weights import save
 from interp_utils.sandbox.world import OBJECTS
-from interp_utils.sandbox.zoo import training
-from interp_utils.sandbox.zoo.models import save
 
 RECIPES = {  # module, run(out)
     "supervised": (train_supervised, lambda out: [train_supervised.run(out, 3, 4)]),

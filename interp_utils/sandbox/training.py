@@ -1,4 +1,4 @@
-"""What all recipes of the zoo share: checkpoints that lose nothing, a learning rate, averaged copies of a model."""
+"""What the recipes of small models share: checkpoints that lose nothing, a learning rate, averaged copies of a model."""
 
 import argparse
 import copy
@@ -74,7 +74,7 @@ def arguments(doc: str, steps: int, gpu: bool = False, **choices) -> argparse.Na
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, options in choices.items():
         parser.add_argument(name, choices=options)
-    parser.add_argument("--out", type=Path, default=Path("build/zoo"), help="checkpoints and finished weights")
+    parser.add_argument("--out", type=Path, default=Path("build/models"), help="checkpoints and finished weights")
     parser.add_argument("--steps", type=int, default=steps)
     if gpu:
         parser.add_argument("--device", default="cpu", help="cuda: larger batches, of a stock of images that is drawn first")
