@@ -16,7 +16,7 @@ from .adversarial import (
     template_writer,
 )
 from .concepts import Concepts, contribution_scores, discover_concepts, important_neurons
-from .generate import class_writer, image_model, language_model, sentence_encoder
+from .generate import chat, class_writer, image_model, language_model, sentence_encoder
 from .indirect import IndirectRankOne, encode_without, first_order, fit_indirect, indirect_effects, token_means
 from .judges import object_detector, sandbox_judge
 from .maps import activation_maps, segmenter
@@ -28,7 +28,7 @@ from .sparse import SparseTexts, omp, sparse_texts, text_atoms
 __all__ = [
     "AblationCurves", "Attack", "Concepts", "Drives", "Effects", "Indirect", "IndirectRankOne", "KINDS", "Lines", "NamingScore",
     "RankOne", "SecondOrder", "SparseTexts", "Spread", "Success", "ablation_curves", "activation_maps", "attack",
-    "class_direction", "class_writer", "contribution_scores", "curve_layers", "discover_concepts", "drawable", "drives",
+    "chat", "class_direction", "class_writer", "contribution_scores", "curve_layers", "discover_concepts", "drawable", "drives",
     "drop_synonyms", "encode_without", "first_direction", "first_order", "fit", "fit_indirect", "image_model",
     "important_neurons", "indirect_ablation", "indirect_effects", "language_model", "late_layers", "most_fooling", "named_facts",
     "naming_interval", "naming_score", "object_detector", "omp", "sandbox_judge", "sandbox_painter", "second_order", "segmenter",

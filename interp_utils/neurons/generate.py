@@ -77,7 +77,7 @@ def language_model(model_id: str = _WRITER, device=None, max_new_tokens: int = 3
     of 50; 3072 are 60 for each, and what is cut off is left out. Warns where there are fewer than n.
     Raises ImportError without transformers, OSError for a model that cannot be loaded, ValueError as `prompt` does.
     """
-    ask = _chat(model_id, device, max_new_tokens)
+    ask = chat(model_id, device, max_new_tokens)
 
     def write(words: Sequence[str], true: str, wrong: str, n: int, seed: int) -> list[str]:
         descriptions = parse_descriptions(ask(prompt(words, true, wrong, n), seed))[:n]
@@ -93,11 +93,11 @@ def class_writer(model_id: str = _WRITER, device=None, max_new_tokens: int = 204
 
     It is asked for 40 descriptions by the prompt of table A.2 (thesis). Arguments and errors are those of `language_model`.
     """
-    ask = _chat(model_id, device, max_new_tokens)
+    ask = chat(model_id, device, max_new_tokens)
     return lambda name: parse_descriptions(ask(_CLASS_PROMPT.format(name=name), 0))
 
 
-def _chat(model_id: str, device, max_new_tokens: int) -> Callable[[str, int], str]:
+def chat(model_id: str, device, max_new_tokens: int) -> Callable[[str, int], str]:
     """ask(request, seed) -> what a language model replies, without its last line where the reply is cut off."""
     device = best_device() if device is None else torch.device(device)
     options = {"device": device, "dtype": _precision(device), "model_kwargs": {"use_safetensors": True}}

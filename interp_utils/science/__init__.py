@@ -3,6 +3,7 @@
 from . import seeds
 from .aligned import RidgeMap, align, alignment_r2, from_timm, ridge_map
 from .attention_effects import AttentionEffects, attention_effects
+from .benchmark import NameScore, saved_scores, score_names
 from .circuits import (
     Faithfulness,
     NodeMeans,
@@ -22,30 +23,35 @@ from .hypotheses import (
     Finding,
     Trial,
     Units,
+    activation_units,
     effects,
     head_units,
     investigate,
     measure,
     neuron_units,
-    painted_pairs,
     paired_statistics,
-    retrieved_pairs,
     spread,
 )
-from .named import one_or_two_things, parts_named, phrases, single_things
+from .methods import METHODS
+from .named import facts_named, one_or_two_things, parts_named, phrases, single_things
 from .pairs import attributions, interaction_row, pair_interaction
+from .proposing import Entry, Evidence, Propose, from_language_model, from_lists, investigate_rounds
 from .registers import plant_outliers, register_neurons, register_token, token_norms
 from .scores import ClaimScore, score_claims
+from .seen import Seen
 from .tasks import photo_task, sandbox_task
-from .truth import FACTS, claimed_facts, fact_differences
+from .truth import claimed_facts, fact_differences
+from .twins import painted_pairs, retrieved_pairs
 from .weights import weight_moments
 
 __all__ = [
-    "AttentionEffects", "ClaimScore", "FACTS", "Faithfulness", "Finding", "NodeMeans", "RidgeMap", "Task", "Trial", "Units",
-    "align", "alignment_r2", "attention_effects", "attributions", "claimed_facts", "effect_scores", "effects",
-    "fact_differences", "faithfulness", "from_timm", "head_units", "interaction_row", "investigate", "masked", "measure",
-    "n_nodes", "neuron_units", "node_means", "node_name", "one_or_two_things", "painted_pairs", "pair_interaction",
-    "paired_statistics", "parts_named", "patching_scores", "photo_task", "phrases", "plant_outliers", "prune",
-    "register_neurons", "register_token", "retrieved_pairs", "ridge_map", "run_circuits", "sandbox_task", "score_claims", "seeds",
-    "single_things", "spread", "token_norms", "top_masks", "weight_moments",
+    "AttentionEffects", "ClaimScore", "Entry", "Evidence", "Faithfulness", "Finding", "METHODS", "NameScore", "NodeMeans",
+    "Propose", "RidgeMap", "Seen", "Task", "Trial", "Units", "activation_units", "align", "alignment_r2",
+    "attention_effects", "attributions", "claimed_facts", "effect_scores", "effects", "fact_differences", "facts_named",
+    "faithfulness", "from_language_model", "from_lists", "from_timm", "head_units", "interaction_row", "investigate",
+    "investigate_rounds", "masked", "measure", "n_nodes", "neuron_units", "node_means", "node_name", "one_or_two_things",
+    "painted_pairs", "pair_interaction", "paired_statistics", "parts_named", "patching_scores", "photo_task", "phrases",
+    "plant_outliers", "prune", "register_neurons", "register_token", "retrieved_pairs", "ridge_map", "run_circuits",
+    "sandbox_task", "saved_scores", "score_claims", "score_names", "seeds", "single_things", "spread", "token_norms",
+    "top_masks", "weight_moments",
 ]  # fmt: skip

@@ -7,28 +7,24 @@ which it is not, in a unit that can be compared from one text to the next?
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ..heads.direct import head_basis
 from ..heads.textspan import Head
+from ..hooks import visit_neurons
 from ..models import Clip
-from ..moments import GroupMeans, Rows
+from ..moments import GroupMeans
 from ..neurons.rank_one import batch_effects, share_run
 from ..neurons.second_order import SecondOrder
-from ..sandbox.first import FACTORS, balanced, read, render, to_pixels
-from ..sandbox.first.paint import PAINTED
 from ..statistics import holm, sign_flip_p
-from ..stream import Batch, feed, pixels_and_target
-
-Draw = Callable[[str, int, int], tuple[Tensor, Tensor]]  # text, n, seed -> images of which it is true, and their twins
+from ..stream import Batch, feed
+from .twins import Draw, RetrievedPairs
 
 
 @dataclass(frozen=True)
@@ -69,6 +65,20 @@ def neuron_units(order: SecondOrder, neurons: Sequence[int]) -> Units:
     return Units(order.clip, names, vectors, lambda text: ones.to(order.values), order.layer)
 
 
+def activation_units(order: SecondOrder, neurons: Sequence[int]) -> Units:
+    """The same neurons by another number: their activation, averaged over all patches, before any attention reads it."""
+    clip, neurons = order.clip, list(neurons)
+
+    def vectors(batch: Batch) -> Tensor:
+        found = []
+        mean_of = lambda _, p: found.append(p[:, clip.n_prefix :, neurons].mean(1))  # noqa: E731
+        visit_neurons(clip, clip.pixels(batch.pixels), mean_of, [order.layer])
+        return found[0][..., None]
+
+    names = [f"L{order.layer}N{neuron}" for neuron in neurons]
+    return Units(clip, names, vectors, lambda text: torch.ones(len(neurons), 1), order.layer)
+
+
 def spread(units: Units, images, **options) -> Tensor:
     """How much each unit's answer varies over images: the square root of its variance, all dimensions together, [U]."""
     sums = GroupMeans(1)
@@ -79,69 +89,6 @@ def spread(units: Units, images, **options) -> Tensor:
         **options,
     )
     return sums.variance.sqrt().float()
-
-
-def painted_pairs(text: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """n sandbox images of which a text is true, and their twins that differ in what it names alone: [n, 3, 64, 64] each.
-
-    Everything else is drawn at random and the same in both. A twin has another value of each factor that the text names. Colour
-    is invisible but in photos, so where it is named both are photos, unless a style is named too.
-    Raises ValueError for a text that names nothing of the sandbox.
-    """
-    facts = dict(read(text))
-    if not facts:
-        raise ValueError(f"{text!r} names nothing of the sandbox; name an object, colour, texture, count, place, scene or style")
-    fixed = {"style": "photo"} if "colour" in facts and "style" not in facts else {}
-    rng, true, twins = np.random.default_rng([seed, 5]), [], []
-    for k in range(n):
-        spec = replace(balanced(PAINTED + (1 + seed) * 10**5 + k, **fixed), **facts)
-        others = {f: [v for v in FACTORS[f] if v != value] for f, value in facts.items()}
-        true.append(render(spec).pixels)
-        twins.append(render(replace(spec, **{f: values[int(rng.integers(len(values)))] for f, values in others.items()})).pixels)
-    return to_pixels(np.stack(true)), to_pixels(np.stack(twins))
-
-
-@dataclass(frozen=True)
-class RetrievedPairs:
-    """Pairs from a set of images, see `retrieved_pairs`: called as `painted_pairs` is, or asked for the numbers of the images."""
-
-    clip: Clip
-    images: Dataset  # of (pixels, target)
-    features: Tensor  # [B, E], representations
-    places: Tensor  # [B], numbers in the dataset
-    average: Tensor  # [E], mean of the reference texts
-
-    def numbers(self, text: str, n: int, seed: int = 0) -> Tensor:
-        """Numbers of n images that match a text, and of their twins: [2, n]. Raises ValueError for fewer than 4 n images."""
-        if 4 * n > len(self.features):
-            raise ValueError(f"need at least {4 * n} images for {n} pairs, got {len(self.features)}")
-        direction = torch.nn.functional.normalize(self.clip.encode_text([text])[0].cpu() - self.average, dim=0)
-        match = self.features @ direction
-        rest = self.features - match[:, None] * direction
-        best = match.topk(2 * n).indices[torch.randperm(2 * n, generator=torch.Generator().manual_seed(seed))[:n]]
-        low = match.argsort()[: len(match) // 2]
-        twins = low[linear_sum_assignment(torch.cdist(rest[best], rest[low]))[1]]
-        return self.places[torch.stack([best, twins])]
-
-    def pixels(self, numbers: Tensor) -> Tensor:
-        return torch.stack([pixels_and_target(self.images[k], self.clip.preprocess)[0] for k in numbers.tolist()])
-
-    def __call__(self, text: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-        on, off = map(self.pixels, self.numbers(text, n, seed))
-        return on, off
-
-
-def retrieved_pairs(clip: Clip, images: Dataset, reference: Sequence[str], **options) -> RetrievedPairs:
-    """Pairs for models without a renderer: images that match a text most, each beside its nearest neighbour that matches little.
-
-    "Match" is CLIP's similarity with the text less the mean of the `reference` texts; "nearest" is by the representation without
-    that direction, among the half that matches least, and no image is the twin of two (least total distance). Weaker than painted
-    twins in two ways: a pair may differ in more than the text, and the whole model, of which the unit is a part, chose the pair.
-    images: a dataset of (pixels, target), not the one that the texts were found on.
-    """
-    rows = Rows()
-    feed(clip, images, [(rows, lambda batch: (batch.representation, batch.numbers))], **options)
-    return RetrievedPairs(clip, images, rows.rows, rows.numbers, clip.encode_text(list(reference)).mean(0).cpu())
 
 
 @torch.no_grad()

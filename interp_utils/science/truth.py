@@ -6,13 +6,49 @@ import torch
 from torch import Tensor
 
 from ..moments import GroupMeans
-from ..sandbox.first import FACTORS, balanced
-from ..sandbox.first.tasks import SandboxImages, factor_labels
+from ..sandbox import FACTORS, FACTS, FAMILIES, SandboxImages, balanced, factor_labels
+from ..sandbox.captions import values
+from ..sandbox.world import CATEGORY_OF, FAMILY_OF
 from ..stream import feed
 from .hypotheses import Units
 
-FACTS = [(factor, value) for factor, values in FACTORS.items() for value in values]
 HELD_OUT = 2 * 10**9  # seeds of images on which nothing was proposed or tested
+_CATEGORY = torch.tensor([values("category").index(CATEGORY_OF[name]) for name in FACTORS["object"]])
+_FAMILY = torch.tensor(  # the last group: no family
+    [[*FAMILIES, None].index(FAMILY_OF.get(CATEGORY_OF[name])) for name in FACTORS["object"]]
+)
+
+
+def held_out_images(n: int, seed: int = 0, preprocess=None) -> SandboxImages:
+    """Balanced images that no other experiment draws. Targets: labels of all factors, see `FactMeans`."""
+    return SandboxImages([balanced(HELD_OUT + seed * 10**7 + k) for k in range(n)], factor_labels, preprocess=preprocess)
+
+
+class FactMeans:
+    """How values differ between images with a fact and those without, for every fact of the sandbox.
+
+    update: values [B, U, W] and labels of all factors [B, F], as `sandbox.factor_labels` gives them.
+    """
+
+    def __init__(self):
+        self.means = [GroupMeans(len(of_factor)) for of_factor in FACTORS.values()]
+        self.means += [GroupMeans(len(values("category"))), GroupMeans(len(FAMILIES) + 1)]
+
+    def update(self, answers: Tensor, labels: Tensor) -> None:
+        groups = [*labels.cpu().T, _CATEGORY[labels[:, 0].cpu()], _FAMILY[labels[:, 0].cpu()]]
+        for mean, each in zip(self.means, groups):
+            mean.update(answers, each)
+
+    def shifts(self) -> Tensor:
+        """Mean with the fact less mean without, [facts, U, W]."""
+        return torch.cat([_shifts(mean)[: len(of)] for mean, of in zip(self.means, self._values())])
+
+    def differences(self) -> Tensor:
+        """The length of `shifts` in standard deviations of the values, [U, facts], see `fact_differences`."""
+        return torch.cat([_differences(mean)[:, : len(of)] for mean, of in zip(self.means, self._values())], 1).float()
+
+    def _values(self) -> list:
+        return [*FACTORS.values(), values("category"), values("family")]
 
 
 def fact_differences(units: Units, n_images: int = 3000, seed: int = 0, **options) -> Tensor:
@@ -20,21 +56,26 @@ def fact_differences(units: Units, n_images: int = 3000, seed: int = 0, **option
 
     The standard deviation is over all images and dimensions. All factors are drawn at random, so this is the effect of the fact
     on average over everything else. It looks at whole answers, never at texts. A unit that answers by a vector has a length
-    here, less what chance gives so few images (and at least 0); one that answers by a number keeps the sign. Colour: photos only.
+    here, less what chance gives so few images (and at least 0); one that answers by a number keeps the sign. A factor that only
+    some images show counts among those: colour in photos, place and size of a single object.
     """
-    specs = [balanced(HELD_OUT + seed * 10**7 + k) for k in range(n_images)]
-    images = SandboxImages(specs, factor_labels, preprocess=units.clip.preprocess)
-    means = [GroupMeans(len(values)) for values in FACTORS.values()]
-    views = [(mean, lambda batch, k=k: (units.vectors(batch), batch.targets[:, k])) for k, mean in enumerate(means)]
-    feed(units.clip, images, views, **options)
-    return torch.cat([_differences(mean) for mean in means], 1).float()
+    found = FactMeans()
+    images = held_out_images(n_images, seed, units.clip.preprocess)
+    feed(units.clip, images, [(found, lambda batch: (units.vectors(batch), batch.targets))], **options)
+    return found.differences()
+
+
+def _shifts(groups: GroupMeans) -> Tensor:
+    """[values of a factor, U, W]; 0 for a value that no image or every image has."""
+    counts, n = groups.counts[:, None, None].to(groups.total), groups.counts.sum().item()
+    rest = (groups.total.sum(0) - groups.total) / (n - counts)
+    return (groups.mean - rest).nan_to_num(0, 0, 0)
 
 
 def _differences(groups: GroupMeans) -> Tensor:
     """[U, values of a factor]"""
     counts, n = groups.counts[:, None, None].to(groups.total), groups.counts.sum().item()
-    rest = (groups.total.sum(0) - groups.total) / (n - counts)
-    change = groups.mean - rest  # [V, U, W]
+    change = _shifts(groups)  # [V, U, W]
     variance = groups.variance  # [U]
     whole = torch.where(variance > 0, variance, torch.inf)  # a unit that never varies differs by nothing
     if change.shape[-1] == 1:
@@ -42,7 +83,7 @@ def _differences(groups: GroupMeans) -> Tensor:
     share = counts[..., 0] / n
     within = variance - share * (1 - share) * change.square().sum(-1)
     chance = within * (1 / counts + 1 / (n - counts))[..., 0]
-    return ((change.square().sum(-1) - chance).clamp(min=0) / whole).sqrt().T
+    return ((change.square().sum(-1) - chance).clamp(min=0).nan_to_num(0) / whole).sqrt().T
 
 
 def claimed_facts(claims: Iterable[tuple[int, str]], n_units: int, read: Callable[[str], list]) -> Tensor:

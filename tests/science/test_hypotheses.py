@@ -7,16 +7,18 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
+import interp_utils as iu
 from interp_utils import heads, neurons, science, statistics
-from interp_utils.sandbox import first
-from interp_utils.sandbox import first as sandbox
-from interp_utils.sandbox.first.captions import prompts
+from interp_utils.sandbox import FACTORS, FACTS, factor_images, prompts, rendered, to_pixels
+from interp_utils.science import twins
+from interp_utils.science.named import parts_named as parts
 
-PARTS = {fact: prompts(*fact)[0] for fact in science.FACTS}
+PARTS = {fact: prompts(*fact)[0] for fact in FACTS}
 
 
-def parts(text):
-    return [PARTS[fact] for fact in sandbox.read(text)]
+@pytest.fixture(scope="module")
+def sandbox():
+    return iu.load_clip("sandbox", device="cpu")
 
 
 def planted(clip, *rules):
@@ -35,33 +37,58 @@ def planted(clip, *rules):
 
 def pairs_of(known, monkeypatch):
     """`painted_pairs`, and every spec that it draws becomes known to the planted units."""
-    from interp_utils.science import hypotheses
 
-    def watched(spec):
-        image = sandbox.render(spec)
-        known[sandbox.to_pixels(image.pixels).sum().item()] = spec
-        return image
+    def watched(specs):
+        images = rendered(specs)
+        known.update((to_pixels(image.pixels).sum().item(), image.factors) for image in images)
+        return images
 
-    monkeypatch.setattr(hypotheses, "render", watched)
+    monkeypatch.setattr(twins, "rendered", watched)
     return science.painted_pairs
 
 
-def test_twins_differ_in_what_the_text_names_alone(monkeypatch):
-    from interp_utils.science import hypotheses
-
+def specs_of(monkeypatch, text, n, seed=0):
+    """The specs that `painted_pairs` draws for a text: true ones, and their twins."""
     seen = []
-    monkeypatch.setattr(hypotheses, "render", lambda spec: seen.append(spec) or sandbox.render(spec))
-    for text, named in (("a red dog", {"colour": "red", "object": "dog"}), ("a beach", {"scene": "beach"})):
-        seen.clear()
-        on, off = science.painted_pairs(text, 6)
-        assert on.shape == off.shape == (6, 3, 64, 64) and not torch.equal(on, off)
-        for true, twin in zip(seen[::2], seen[1::2]):
-            assert all(getattr(true, f) == value != getattr(twin, f) for f, value in named.items())
-            assert replace(twin, **named) == true
-            assert "colour" not in named or true.style == "photo"
-    assert len({spec.scene for spec in seen[1::2]}) > 2, "twins differ from one another"
-    with pytest.raises(ValueError, match="names nothing of the sandbox"):
-        science.painted_pairs("hello", 3)
+    monkeypatch.setattr(twins, "rendered", lambda specs: seen.append(list(specs)) or rendered(specs))
+    on, off = science.painted_pairs(text, n, seed)
+    assert on.shape == off.shape == (n, 3, 64, 64) and not torch.equal(on, off)
+    return seen
+
+
+@pytest.mark.parametrize(("text", "named"), [
+    ("a red dog", {"colour": "red", "object": "dog"}), ("a beach", {"scene": "beach"}),
+    ("three cats", {"count": 3, "object": "cat"}), ("an object on the left", {"place": "left"}),
+])  # fmt: skip
+def test_twins_differ_in_what_the_text_names_alone(monkeypatch, text, named):
+    true, others = specs_of(monkeypatch, text, 12)
+    for one, twin in zip(true, others):
+        assert all(getattr(one, f) == value != getattr(twin, f) for f, value in named.items())
+        assert replace(twin, **named) == one
+        assert "colour" not in named or one.style == "photo"
+        assert "place" not in named or one.count == 1
+    assert len({spec.light for spec in true}) == 3, "scenes of all kinds"
+
+
+def test_a_twin_of_a_category_is_any_object_outside(monkeypatch):
+    for text, kind in (("an animal", "family"), ("a water animal", "category")):
+        true, others = specs_of(monkeypatch, text, 25)
+        fact = science.facts_named(text)[0]
+        belong = [[fact in iu.sandbox.facts_of(replace(spec, others=())) for spec in each] for each in (true, others)]
+        assert fact[0] == kind
+        assert all(belong[0]) and not any(belong[1])
+        assert len({spec.object for spec in true}) > 3 and all(replace(b, object=a.object) == a for a, b in zip(true, others))
+
+
+def test_pairs_of_another_text_and_seed_have_other_scenes(monkeypatch):
+    seeds = [{spec.seed for spec in specs_of(monkeypatch, *asked)[0]} for asked in (("a dog", 8), ("a cat", 8), ("a dog", 8, 1))]
+    assert len(set.union(*seeds)) == 24 and seeds[0] == {spec.seed for spec in specs_of(monkeypatch, "a dog", 8)[0]}
+
+
+@pytest.mark.parametrize("text", ["hello", "a dog and a cat", "a dog left of a cat", "a red and blue dog"])
+def test_what_one_pair_cannot_show_is_told(text):
+    with pytest.raises(ValueError, match="name one object"):
+        science.painted_pairs(text, 3)
 
 
 def test_a_planted_unit_is_accepted_for_its_factor_and_rejected_for_others(sandbox, monkeypatch):
@@ -70,7 +97,7 @@ def test_a_planted_unit_is_accepted_for_its_factor_and_rejected_for_others(sandb
     texts = ["a red dog", "a striped cat", *parts("a red dog"), *parts("a striped cat")]
     measured = science.measure([units], draw, {text: torch.ones(sandbox.d_embed) for text in texts}, n=12)
     assert measured["a red dog"].shape == (2, 12, 3)
-    rates = torch.tensor([1 / 11, 1 / 352, 0])
+    rates = torch.tensor([1 / 11, 1 / (11 * 144), 0])
     spread = (rates * (1 - rates) + 0.05**2).sqrt()
     bars = torch.full((3,), 0.5)
     findings = science.investigate(measured, {k: ["a red dog", "a striped cat"] for k in range(3)}, spread, bars, parts)
@@ -197,7 +224,7 @@ def test_a_neuron_answers_by_its_second_order_coefficient(sandbox):
 
 def test_heads_and_neurons_of_two_layers_share_one_run_of_the_model(sandbox, monkeypatch):
     orders = [neurons.second_order(sandbox, layer, relative=True) for layer in (4, 5)]
-    neurons.fit(orders, first.factor_images("object", 40), top=10)
+    neurons.fit(orders, factor_images("object", 40), top=10)
     units = [science.head_units(sandbox, [(5, 1), (7, 0)]), *(science.neuron_units(order, [3, 8]) for order in orders)]
     texts = {text: sandbox.encode_text([text])[0] for text in ("a dog", "a cat", "a beach")}
     alone = [science.measure([each], science.painted_pairs, texts, n=4) for each in units]
@@ -209,50 +236,36 @@ def test_heads_and_neurons_of_two_layers_share_one_run_of_the_model(sandbox, mon
         torch.testing.assert_close(together[text], torch.cat([each[text] for each in alone], -1), atol=1e-6, rtol=1e-4)
 
 
-def test_differences_by_fact_find_what_was_planted(sandbox, monkeypatch):
+def test_differences_by_fact_find_what_was_planted(sandbox):
     """A number keeps its sign; a vector has a length that chance does not inflate."""
-    from interp_utils.sandbox.first import tasks
-
-    specs, render = {}, tasks.render
-
-    def watched(spec):
-        image = render(spec)
-        specs[sandbox_sum(image.pixels)] = spec
-        return image
-
-    def sandbox_sum(pixels):
-        return sandbox_module.to_pixels(pixels).sum().item()
-
-    import interp_utils.sandbox.first as sandbox_module
-
-    monkeypatch.setattr(tasks, "render", watched)
     generator = torch.Generator().manual_seed(0)
 
     def vectors(batch):
-        holds = torch.tensor([specs[pixels.sum().item()].style == "sepia" for pixels in batch.pixels]).float()
+        holds = (batch.targets[:, list(FACTORS).index("style")] == FACTORS["style"].index("sepia")).float()
         noise = torch.randn(len(holds), 2, 16, generator=generator)
         noise[:, 0, 0] += 8 * holds
         return noise
 
     units = science.Units(sandbox, ["sepia", "nothing"], vectors, None)
     found = science.fact_differences(units, 600)
-    sepia = science.FACTS.index(("style", "sepia"))
+    sepia = FACTS.index(("style", "sepia"))
     spread = (16 + 64 * 2 / 9) ** 0.5
     assert found[0, sepia] == pytest.approx(8 / spread, rel=0.15)
-    assert found[1].max() < 0.35, "600 images of pure noise in 16 dimensions would give lengths up to 0.9"
+    common = [k for k, (factor, _) in enumerate(FACTS) if factor not in ("object", "category", "colour")]
+    assert found[1, common].max() < 0.35, "600 images of pure noise in 16 dimensions would give lengths up to 0.9"
     one = science.Units(sandbox, ["dark"], lambda batch: -vectors(batch)[:, :1, :1], None)
     assert science.fact_differences(one, 400)[0, sepia] < -1
 
 
 def test_claims_become_a_table_of_facts():
     claims = [(0, "a red dog"), (1, "a beach")]
-    table = science.claimed_facts(claims, 3, sandbox.read)
-    assert table.sum() == 3 and table[0, science.FACTS.index(("object", "dog"))] and not table[2].any()
+    table = science.claimed_facts(claims, 3, science.facts_named)
+    assert table.sum() == 3 and table[0, FACTS.index(("object", "dog"))] and not table[2].any()
 
 
 def test_retrieved_pairs_put_similar_images_side_by_side(sandbox):
     items = [(pixels, 0) for pixels in torch.cat([*science.painted_pairs("a beach", 20), *science.painted_pairs("a red star", 20)])]
-    reference = [text for fact in science.FACTS for text in prompts(*fact)[:1]]
+    reference = [text for fact in FACTS for text in prompts(*fact)[:1]]
     draw = science.retrieved_pairs(sandbox, items, reference)
     on, off = draw("a beach", 6, 0)
     direction = sandbox.encode_text(["a beach"])[0] - sandbox.encode_text(reference).mean(0)

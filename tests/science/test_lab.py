@@ -1,4 +1,7 @@
-"""The hypothesis lab and its figures."""
+"""The hypothesis lab, the report and their figures."""
+
+import base64
+from html.parser import HTMLParser
 
 import pytest
 import torch
@@ -15,6 +18,43 @@ def lab():
     ones = torch.ones(2)
     findings = science.investigate(measured, {0: texts[:2], 1: texts[1:]}, ones, 0.5 * ones, lambda text: [text])
     return findings, widgets.hypothesis_lab(findings, ["L0H0", "L5N3"], measured, science.painted_pairs)
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open = [], []
+        self.feed(text)
+        assert not self.open, "every element is closed"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.open += [tag] if tag not in ("meta", "img") else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_a_report_holds_every_hypothesis_and_needs_nothing_else(tmp_path):
+    texts = ["a dog", "a <b>red</b> dog & cat"]
+    noise = 0.1 * torch.randn(2, 8, 1, generator=torch.Generator().manual_seed(0))
+    measured = {text: noise + torch.tensor([step, 0.0])[:, None, None] for text, step in zip(texts, (1.0, 0.0))}
+    ones = torch.ones(1)
+    findings = science.investigate(measured, {0: texts}, ones, 0.5 * ones, lambda text: [text])
+    draw = lambda text, n, seed: science.painted_pairs("a dog", n, seed)  # noqa: E731
+    path = widgets.hypothesis_report(findings * 2, ["L0H0"], measured, draw, tmp_path / "report.html", "Mine & yours")
+    content = path.read_text(encoding="utf-8")
+    page = Page(content)
+    ids = [each["id"] for _, each in page.tags if "id" in each]
+    links = [each["href"] for tag, each in page.tags if tag == "a"]
+    assert len(ids) == len(set(ids)) == 4 and {f"#{name}" for name in ids} == set(links) and "L0H0-a-dog" in ids
+    pictures = [each for tag, each in page.tags if tag == "img"]
+    assert len(pictures) == 4 and all(base64.b64decode(p["src"].split("base64,")[1])[:4] == b"\x89PNG" for p in pictures)
+    assert pictures[0]["alt"].startswith("L0H0, “a dog”: accepted; effect ")
+    assert "http" not in content and "script" not in content and "<b>red" not in content and "Mine &amp; yours" in content
+    assert f"{findings[0].whole.effect:+.2f}" in content and "2 accepted, 0 refined, 2 rejected" in content
+    with pytest.raises(ValueError, match="run science.investigate first"):
+        widgets.hypothesis_report([], [], {}, draw, tmp_path / "none.html")
 
 
 def test_every_control_at_both_ends(lab):

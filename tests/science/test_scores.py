@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from interp_utils import science
-
-FACTS = science.FACTS
+from interp_utils.sandbox import FACTS
 
 
 def read(text):
