@@ -83,12 +83,12 @@ def ask_answers(
     rows, (first, right) = Rows(), _judge(clip, classifier, ablations, mode, means, ln)
 
     def view(batch: Batch):
-        answers = right(batch)
+        answers = right(batch).short()  # for this is kept of every image
         return torch.cat([answers, _labels_and_groups(batch)[1][:, None].to(answers)], 1), batch.numbers
 
     def found() -> Answers:
         *columns, groups = rows.rows.T
-        return Answers({name: column.bool() for name, column in zip(ablations, columns)}, groups)
+        return Answers({name: column.bool() for name, column in zip(ablations, columns)}, groups.long())
 
     return first, Asked([(rows, view)], found)
 
