@@ -23,8 +23,8 @@ from . import (
 )
 from .models import Clip, load_clip
 from .presets import setup
-from .sandbox import viewers as _viewers  # noqa: F401, as do those of the zoo
-from .sandbox import zoo as _zoo  # noqa: F401, makes the small models known to rosetta.load_unit_model
+from .sandbox import adversarial as _adversarial  # noqa: F401, makes the small models known to rosetta.load_unit_model
+from .sandbox import viewers as _viewers  # noqa: F401, likewise
 from .sandbox.known import units as _known  # noqa: F401, and the known generator
 
 __all__ = [

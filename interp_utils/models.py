@@ -184,9 +184,9 @@ def register(name: str, load: Callable[[], tuple]) -> None:
 def load_clip(name: str = "sandbox", device=None, precision: str = "fp32", check: bool = True, ln: str = "centered") -> Clip:
     """Load a CLIP by name, frozen and in eval mode.
 
-    name: "sandbox", "sandbox-1" and "sandbox-2" (two more seeds of its training) or "sandbox-first" (the CLIP of the smaller world
-    of chapters 4 and 5) for the models that ship; "<OpenCLIP name>/<pretrained tag>", for example "ViT-L-14/laion2b_s32b_b82k",
-    or "hf-hub:org/repo", which are downloaded once, after their size is printed; "<OpenCLIP name>/<path of a checkpoint>" or
+    name: "sandbox", "sandbox-1" and "sandbox-2" (two more seeds of its training) for the models that ship; "<OpenCLIP name>/
+    <pretrained tag>", for example "ViT-L-14/laion2b_s32b_b82k", or "hf-hub:org/repo", which are downloaded once, after their size
+    is printed; "<OpenCLIP name>/<path of a checkpoint>" or
     "local-dir:<folder>" for your own, of which weights alone are read, never code. Preprocess and tokenizer are the model's own;
     its preprocess takes whatever `images.read_image` does. device: where to put it, by default the best there is. precision:
     "fp32", "fp64", or for all weights, norms too, "bf16" or "fp16" (OpenCLIP's "pure_bf16" and "pure_fp16"). check, ln: see `Clip`.

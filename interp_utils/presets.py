@@ -1,7 +1,7 @@
 """The four presets under which every notebook runs, and a notebook's first call."""
 
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import torch
@@ -91,11 +91,8 @@ def _expect(name: str, device: torch.device) -> str:
     return wait + ("; made for a GPU, so very slow here" if name != "laptop" and device.type == "cpu" else "")
 
 
-def setup(preset: str | None = None, seed: int = 0, sandbox: str = "sandbox") -> Preset:
-    """Choose a preset (argument, else the variable INTERP_PRESET, else "sandbox"), seed torch, and say what to expect.
-
-    sandbox: "sandbox-first" takes the CLIP and the images of the smaller world where the preset has those of the sandbox.
-    """
+def setup(preset: str | None = None, seed: int = 0) -> Preset:
+    """Choose a preset (argument, else the variable INTERP_PRESET, else "sandbox"), seed torch, and say what to expect."""
     name = preset or os.environ.get("INTERP_PRESET", "sandbox")
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
@@ -104,9 +101,4 @@ def setup(preset: str | None = None, seed: int = 0, sandbox: str = "sandbox") ->
     few = f", with at most {most_images()} images of a set (INTERP_IMAGES)" if most_images() and name != "sandbox" else ""
     device = best_device()
     print(f"preset {name} on {_machine(device)}{few}: {_expect(name, device)}")
-    chosen = PRESETS[name]
-    if sandbox != "sandbox" and name == "sandbox":
-        values = {field.name: getattr(chosen, field.name) for field in fields(chosen)}
-        named = {key: value for key, value in values.items() if isinstance(value, str) and key != "name"}
-        chosen = replace(chosen, sizes=(), **{key: value.replace("sandbox", sandbox) for key, value in named.items()})
-    return chosen
+    return PRESETS[name]

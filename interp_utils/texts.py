@@ -15,12 +15,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from wordfreq import iter_wordlist
 
+from . import sandbox
 from .checks import checked_count
-from .datasets.common import ROOT, WORLDS
+from .datasets.common import ROOT
 from .models import DATA, Clip
 from .tokens import cut_off
 
-_NAMES = ("general", "words", "classes", *WORLDS)
+_NAMES = ("general", "words", "classes", "sandbox")
 CACHE = ROOT / "class_descriptions.tsv"  # what a language model wrote about classes
 _WORDS = 3498  # as many as the thesis has descriptions and common words
 _CSV_HEADER = re.compile(r"(?:\w+[,;])*text(?:[,;]\w+)+|(?:\w+[,;])+text")
@@ -43,7 +44,7 @@ def load_pool(name: str | Path, n: int | None = None, classes: list[str] | None 
 
     "words" are the most common English words of three letters or more, 3498 unless n says otherwise; "classes" are the
     `class_descriptions` of `classes`, which the other pools leave alone; "sandbox" has all prompts of the sandbox's facts, their
-    factor as kind ("sandbox-first": of the smaller world of chapters 4 and 5). A text file is UTF-8 with one text a line, or
+    factor as kind. A text file is UTF-8 with one text a line, or
     kind<TAB>text on every line; a .csv file has a column "text", and "kind" if it likes; a .json file one list of texts. Blank
     texts and repetitions, ignoring case, are dropped; white space of any kind is one space.
     n: the first so many texts; "general" is shuffled, so its start is a fair sample.
@@ -58,9 +59,8 @@ def load_pool(name: str | Path, n: int | None = None, classes: list[str] | None 
         if classes is None:
             raise ValueError('the pool "classes" needs the class names: load_pool("classes", classes=task.classes)')
         pool = class_descriptions(classes)
-    elif name in WORLDS:
-        world = WORLDS[name]
-        pool = _pool((factor, text) for factor, value in world.FACTS for text in world.prompts(factor, value))
+    elif name == "sandbox":
+        pool = _pool((factor, text) for factor, value in sandbox.FACTS for text in sandbox.prompts(factor, value))
     else:
         pool = _pool(_pairs(DATA / "texts" / "general.tsv" if name == "general" else name))
     return Pool(pool.texts[:n], pool.kinds[:n])

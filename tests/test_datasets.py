@@ -112,8 +112,7 @@ def test_presets(monkeypatch, capsys):
 def test_no_set_has_less_than_one_image(n, tmp_path):
     write_image(tmp_path / "1.png", 0)
     makers = [
-        lambda name=name: load_task(name, to_tensor, n, tmp_path)
-        for name in ("sandbox", "sandbox-first-train", "imagenet", tmp_path)
+        lambda name=name: load_task(name, to_tensor, n, tmp_path) for name in ("sandbox", "sandbox-train", "imagenet", tmp_path)
     ]
     makers += [
         lambda: load_groups("sandbox", None, n=n),

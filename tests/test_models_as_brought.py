@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 import interp_utils as iu
 from interp_utils import explainers, heads, hooks, neurons, science, segmentation, widgets
-from interp_utils.sandbox import zoo
+from interp_utils.sandbox import viewers
 
 N = 6
 
@@ -201,7 +201,7 @@ def test_the_sandbox_loads_under_a_default_of_double_precision(sandbox):
     try:
         clip = iu.load_clip("sandbox", device="cpu")
         again, text = clip.encode_image(noise(clip)), clip.encode_text(["a dog"])
-        zoo.load("clip_resnet")
+        viewers.load("clip_resnet")
     finally:
         torch.set_default_dtype(torch.float32)
     assert clip.dtype == torch.float32

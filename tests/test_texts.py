@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from interp_utils.models import DATA, Clip
-from interp_utils.sandbox.first.world import OBJECTS as FIRST_OBJECTS
 from interp_utils.sandbox.world import COLOURS, FACTORS, OBJECTS
 from interp_utils.texts import Pool, class_descriptions, load_pool, mentions, random_vectors, understood
 
@@ -137,7 +136,7 @@ def test_names_are_whole_words_in_either_number(name, yes, no):
 
 
 def test_errors_say_what_to_do(tmp_path):
-    with pytest.raises(ValueError, match="choose general, words, classes, sandbox, sandbox-first, or give the path of a text file"):
+    with pytest.raises(ValueError, match="choose general, words, classes, sandbox, or give the path of a text file"):
         load_pool("genral")
     for missing in ("pool.txt", tmp_path / "pool", tmp_path):
         with pytest.raises(FileNotFoundError, match="one text a line"):
@@ -166,7 +165,7 @@ IMAGENETTE = [open_clip.IMAGENET_CLASSNAMES[k] for k in (0, 217, 482, 491, 497, 
 
 def test_descriptions_of_a_class_do_not_name_it():
     """The thesis forbids it (table A.2), in the plural as well."""
-    for name in {*IMAGENETTE, *OBJECTS, *FIRST_OBJECTS}:
+    for name in {*IMAGENETTE, *OBJECTS}:
         pool = class_descriptions([name])
         assert len(pool.texts) >= 6 and distinct(pool.texts) and set(pool.kinds) == {name}
         assert not any(mentions(text, name) for text in pool.texts), name
@@ -178,7 +177,7 @@ def test_our_file_of_classes_is_clean():
     rows = [line.split("\t") for line in (DATA / "texts" / "classes.tsv").read_text(encoding="utf-8").splitlines()]
     assert all(len(row) == 2 and [" ".join(cell.split()) for cell in row] == row for row in rows)
     assert len({(name, text.casefold()) for name, text in rows}) == len(rows)
-    assert {name for name, _ in rows} == {*IMAGENETTE, *OBJECTS, *FIRST_OBJECTS}
+    assert {name for name, _ in rows} == {*IMAGENETTE, *OBJECTS}
 
 
 def test_the_pool_of_classes_is_that_of_all_of_them():

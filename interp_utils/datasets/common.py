@@ -14,9 +14,6 @@ from ..images import read_image
 ROOT = Path(os.environ.get("INTERP_DATA", "~/.cache/interp_utils")).expanduser()
 
 
-WORLDS = {"sandbox": sandbox, "sandbox-first": sandbox.first}  # and their names in `load_task` and the like
-
-
 def most_images() -> int | None:
     """What the variable INTERP_IMAGES allows of every set of real images, for a rehearsal; None where it is not set.
 
@@ -46,10 +43,10 @@ def take(images, numbers: Iterable[int]) -> list:
     return default_collate(items)
 
 
-def sandbox_templates(factor: str, world=sandbox) -> list:
-    """A template for each form of prompt that a world of the sandbox has for objects or categories."""
-    n = len(world.prompts(factor, world.FACTORS["object"][0]))
-    return [lambda value, k=k: world.prompts(factor, value)[k] for k in range(n)]
+def sandbox_templates(factor: str) -> list:
+    """A template for each form of prompt that the sandbox has for objects or categories."""
+    n = len(sandbox.prompts(factor, sandbox.FACTORS["object"][0]))
+    return [lambda value, k=k: sandbox.prompts(factor, value)[k] for k in range(n)]
 
 
 class Files(torch.utils.data.Dataset):

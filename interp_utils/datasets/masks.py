@@ -11,8 +11,9 @@ import torch
 import torchvision
 from PIL import Image
 
+from .. import sandbox
 from ..images import read_image
-from .common import ROOT, WORLDS, sandbox_templates, spread
+from .common import ROOT, sandbox_templates, spread
 
 _GTSEGS_LAYOUT = """The file is http://calvin-vision.net/bigstuff/proj-imagenet/data/gtsegs_ijcv.mat (plain http, which some
 browsers block), MATLAB v7.3, that is HDF5, with object references in two columns of 4276:
@@ -37,10 +38,9 @@ def load_masks(name: str, n: int | None = None, root: str | Path = ROOT) -> Mask
     Raises ValueError for an unknown name, n below 1 or a file of another layout, FileNotFoundError where the file is missing.
     """
     root = Path(root).expanduser()
-    if name in WORLDS:
-        world = WORLDS[name]
-        images = _SandboxMasks(world, 2000 if n is None else n)
-        return MaskTask(images, list(world.FACTORS["object"]), sandbox_templates("object", world))
+    if name == "sandbox":
+        images = _SandboxMasks(2000 if n is None else n)
+        return MaskTask(images, list(sandbox.FACTORS["object"]), sandbox_templates("object"))
     if name == "imagenet-segmentation":
         images = _ImageNetSegmentation(root / "gtsegs_ijcv.mat")
         return MaskTask(spread(images, n), list(open_clip.IMAGENET_CLASSNAMES), list(open_clip.OPENAI_IMAGENET_TEMPLATES))
@@ -51,16 +51,16 @@ def load_masks(name: str, n: int | None = None, root: str | Path = ROOT) -> Mask
 
 
 class _SandboxMasks(torch.utils.data.Dataset):
-    """Balanced evaluation images of a world of the sandbox with the masks of their objects."""
+    """Balanced evaluation images of the sandbox with the masks of their objects."""
 
-    def __init__(self, world, n: int):
-        self.render, self.specs = world.render, world.segmentation_images(n).specs
+    def __init__(self, n: int):
+        self.specs = sandbox.segmentation_images(n).specs
 
     def __len__(self) -> int:
         return len(self.specs)
 
     def __getitem__(self, k: int) -> tuple[Image.Image, np.ndarray]:
-        drawn = self.render(self.specs[k])
+        drawn = sandbox.render(self.specs[k])
         return drawn.image, drawn.mask
 
 

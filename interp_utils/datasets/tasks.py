@@ -11,12 +11,12 @@ import torchvision
 from timm.data import ImageNetInfo
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from .. import sandbox
 from ..checks import checked_count
-from ..sandbox import UNSEEN_STYLES
-from .common import ROOT, WORLDS, Files, sandbox_templates, spread
+from .common import ROOT, Files, sandbox_templates, spread
 
-_VARIANTS = {"": {}, "-train": {"seed": 1}} | {f"-{style}": {"unseen_style": style} for style in UNSEEN_STYLES}
-_SANDBOX = {world + ending: (WORLDS[world], options) for world in WORLDS for ending, options in _VARIANTS.items()}
+_SANDBOX = {"sandbox": {}, "sandbox-train": {"seed": 1}}
+_SANDBOX |= {f"sandbox-{style}": {"unseen_style": style} for style in sandbox.UNSEEN_STYLES}
 _TASKS = (*_SANDBOX, "imagenette", "imagenette-train", "imagenet", "imagenet-train", "imagenet-r")
 _FOLDER_LAYOUTS = """An image folder looks like one of
   folder/tree_frog/1.jpg      one subfolder for each class, its name the class name, with _ for a space
@@ -45,11 +45,10 @@ def load_task(name: str | Path, preprocess, n: int | None = None, root: str | Pa
     """A classification task by name, or from the path of an image folder.
 
     "sandbox" (objects), "imagenette" (downloaded once) and "imagenet" (validation set); "sandbox-train", "imagenette-train" and
-    "imagenet-train" are other images of the same kind, to fit on; "sandbox-first" and the like are of the smaller world of
-    chapters 4 and 5. Out of distribution: "sandbox-sketch" and "sandbox-negative", styles that training never saw, and
-    "imagenet-r" (Hendrycks et al. 2021), classified among all 1000 classes of ImageNet as in the thesis's code (figure B.3).
-    A folder holds one subfolder for each class, or images alone: then there are no classes and all labels are -1. Folders named
-    by WordNet ids get ImageNet's class names.
+    "imagenet-train" are other images of the same kind, to fit on. Out of distribution: "sandbox-sketch" and "sandbox-negative",
+    styles that training never saw, and "imagenet-r" (Hendrycks et al. 2021), classified among all 1000 classes of ImageNet as in
+    the thesis's code (figure B.3). A folder holds one subfolder for each class, or images alone: then there are no classes and all
+    labels are -1. Folders named by WordNet ids get ImageNet's class names.
     preprocess: PIL image -> tensor, given what `images.read_image` makes of a file (None, for the sandbox alone, means as its own
     CLIP wants it); n: take so many images, evenly spread over the set; root: where the named sets lie.
     Raises ValueError for an unknown name, n below 1, or folders that are no classes, FileNotFoundError where a set is not in its
@@ -58,9 +57,8 @@ def load_task(name: str | Path, preprocess, n: int | None = None, root: str | Pa
     if n is not None:
         checked_count("n", n)
     if name in _SANDBOX:
-        world, options = _SANDBOX[name]
-        images = world.factor_images("object", n or 2000, preprocess=preprocess, **options)
-        return Task(images, list(world.FACTORS["object"]), sandbox_templates("object", world))
+        images = sandbox.factor_images("object", n or 2000, preprocess=preprocess, **_SANDBOX[name])
+        return Task(images, list(sandbox.FACTORS["object"]), sandbox_templates("object"))
     root, templates = Path(root).expanduser(), list(open_clip.OPENAI_IMAGENET_TEMPLATES)
     split = "train" if str(name).endswith("-train") else "val"
     if name in ("imagenette", "imagenette-train"):

@@ -1,9 +1,6 @@
-"""A small rendered world whose truth is known: images, captions, tasks, and models trained on it.
+"""A small rendered world whose truth is known: images, captions, tasks, and models trained on it."""
 
-The rooms `first` and `zoo` hold a smaller world, at which chapters 4 and 5 still look.
-"""
-
-from . import clip, first
+from . import clip
 from .captions import FACTS, Caption, caption, fact_of_prompt, facts_of, prompts, truth, values
 from .paint import describe, paint, read
 from .render import UNSEEN_STYLES, Rendered, draw, render, rendered, restyle
@@ -25,7 +22,7 @@ from .world import CATEGORIES, COLOURS, FACTORS, FAMILIES, Spec, balanced, natur
 __all__ = [
     "CATEGORIES", "COLOURS", "FACTORS", "FACTS", "FAMILIES", "UNSEEN_STYLES", "Caption", "Rendered", "SandboxImages", "Spec",
     "balanced", "caption", "clip", "describe", "draw", "evaluation_specs", "fact_of_prompt", "facts_of", "factor_images",
-    "factor_label", "factor_labels", "first", "natural", "object_pair", "paint", "prompts", "read", "render", "rendered", "restyle",
+    "factor_label", "factor_labels", "natural", "object_pair", "paint", "prompts", "read", "render", "rendered", "restyle",
     "segmentation_images", "spurious_animals", "to_pixels", "truth", "values", "zero_shot_classifier", "zero_shot_correct",
     "zero_shot_report",
 ]  # fmt: skip

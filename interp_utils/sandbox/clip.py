@@ -50,13 +50,13 @@ def save(model: open_clip.model.CLIP, token_ids: torch.Tensor, path: str | Path)
     save_file({**state, "token_ids": token_ids}, path)
 
 
-def load(path: str | Path, build=build, recipe: str = "interp_utils.sandbox.train_clip") -> open_clip.model.CLIP:
+def load(path: str | Path) -> open_clip.model.CLIP:
     """Read a file that `save` wrote; tokens that no caption uses get a zero embedding.
 
     Raises FileNotFoundError where there is no file, ValueError where it is truncated or holds other tensors.
     """
     if not Path(path).exists():
-        raise FileNotFoundError(f"no sandbox weights at {path}; train them with: python -m {recipe}")
+        raise FileNotFoundError(f"no sandbox weights at {path}; train them with: python -m interp_utils.sandbox.train_clip")
     model = build()
     try:
         with safe_open(path, "pt") as file:

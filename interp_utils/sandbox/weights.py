@@ -22,13 +22,14 @@ def save(model: nn.Module, path: str | Path, token_ids: Tensor | None = None) ->
     save_file(state, path)
 
 
-def read(name: str, path: str | Path, recipe: str) -> dict[str, Tensor]:
-    """The state dict in float32 that `save` wrote for the model of that name; recipe: the module that trains it.
+def read(name: str, path: str | Path, recipe: str | None = None) -> dict[str, Tensor]:
+    """The state dict in float32 that `save` wrote for the model of that name; recipe: the module that trains it, if there is one.
 
     Raises FileNotFoundError where there is no file, ValueError where it is truncated.
     """
     if not Path(path).exists():
-        raise FileNotFoundError(f"no weights of {name} at {path}; train them with: python -m {recipe}")
+        way = "restore them with: git checkout -- data" if recipe is None else f"train them with: python -m {recipe}"
+        raise FileNotFoundError(f"no weights of {name} at {path}; {way}")
     try:
         with safe_open(path, "pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}

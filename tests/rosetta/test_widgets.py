@@ -7,7 +7,7 @@ from interp_utils import rosetta, widgets
 @pytest.fixture(scope="module")
 def zoo():
     reference = rosetta.load_unit_model("sandbox/big_gan", "cpu")
-    models = {name: rosetta.load_unit_model(name, "cpu") for name in ("sandbox/resnet", "sandbox/clip_resnet")}
+    models = {name: rosetta.load_unit_model(name, "cpu") for name in ("sandbox/viewers/resnet", "sandbox/viewers/clip_resnet")}
     found = rosetta.correlate(reference, [*models.values(), reference], reference.sample(24, seed=0))
     matches = dict(zip(models, found))
     return reference, models, reference.sample(2, seed=3), matches, rosetta.build_dictionary(found[:2], found[2])
@@ -25,14 +25,14 @@ def test_dictionary_explorer_at_both_ends(zoo):
             unit, count = concepts[concept][entry], len(concepts[concept])
             counted = f"{count} unit;" if count == 1 else f"{count} units;"
             assert explorer.alt.startswith(f"concept {concept}, {counted} {unit.unit} correlates")
-            assert f"resnet {unit.correlations['sandbox/resnet']:.2f}" in explorer.alt
+            assert f"resnet {unit.correlations['sandbox/viewers/resnet']:.2f}" in explorer.alt
             seen.add(explorer.png)
     assert len(seen) >= 2, "moving a control did not change the picture"
 
 
 def test_unit_explorer_goes_through_the_reference(zoo):
     reference, models, latents, matches, _ = zoo
-    explorer = widgets.unit_explorer(reference, models, latents, matches, ("sandbox/resnet", 3))
+    explorer = widgets.unit_explorer(reference, models, latents, matches, ("sandbox/viewers/resnet", 3))
     for model in models:
         explorer.controls["model"].value = model
         for unit in (0, len(matches[model].b) - 1):
@@ -42,7 +42,7 @@ def test_unit_explorer_goes_through_the_reference(zoo):
             for name, match in matches.items():
                 partner = unit if name == model else match.matrix[through].argmax().item()
                 value = match.matrix[through, partner].item()
-                assert f"{name.removeprefix('sandbox/')} {match.b.names[partner]} {value:.2f}" in explorer.alt
+                assert f"{name.split('/')[-1]} {match.b.names[partner]} {value:.2f}" in explorer.alt
                 pair = torch.tensor([through, partner])
                 buddies = (rosetta.best_buddies(match.matrix) == pair).all(1).any()
                 said = explorer.alt.split(f"{match.b.names[partner]} {value:.2f}")[1].startswith(" (no best buddies)")
@@ -63,8 +63,8 @@ def test_what_is_not_there_is_refused(zoo):
     reference, models, latents, matches, dictionary = zoo
     with pytest.raises(IndexError, match="no concept 999"):
         widgets.draw_concept(reference, models, latents, dictionary, 999, 0)
-    with pytest.raises(IndexError, match="no unit 480: sandbox/resnet has 480"):
-        widgets.draw_partners(reference, models, latents, matches, "sandbox/resnet", 480)
+    with pytest.raises(IndexError, match="no unit 480: sandbox/viewers/resnet has 480"):
+        widgets.draw_partners(reference, models, latents, matches, "sandbox/viewers/resnet", 480)
     with pytest.raises(ValueError, match="a correlation for each model"):
         widgets.unit_explorer(reference, models, latents, {})
 

@@ -9,11 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...models import Clip
-from ...sandbox.first import FACTORS
 from ..editing import Change, Guidance, Pairs, PerceptualDistance, edit, invert
 from ..matching import Generator, UnitModel
-from .judges import ObjectMasks, factor_probabilities, places
 from .quality import image_quality
 
 Results = dict[str, dict[str, Tensor]]  # condition -> measure -> value of each image
@@ -74,30 +71,6 @@ class Done:
         return self.results[name]
 
 
-class Judged:
-    """What became of drawn images after an edit, by the judges: the object's place and size, and what the sandbox CLIP names."""
-
-    def __init__(self, masks: ObjectMasks, clip: Clip, before: Tensor):
-        self.masks, self.clip = masks, clip
-        self.values = self._named(before)
-        self.middle, self.area = self._placed(before)
-
-    def _named(self, images: Tensor) -> dict[str, Tensor]:
-        return {f: factor_probabilities(self.clip, images, f).argmax(1) for f in ("object", "scene", "colour", "count")}
-
-    def _placed(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return places(self.masks(images.clamp(0, 1)) > 0.5)
-
-    def __call__(self, after: Tensor) -> dict[str, Tensor]:
-        """Of each image [B]: how far the object moved "right" and "down" in shares of the side (nan where there is none), its
-        "growth" (area by area before), whether CLIP names the same "object", "scene" and "colour", and "two" objects: 0 or 1."""
-        (middle, area), named = self._placed(after), self._named(after)
-        moved = middle - self.middle
-        same = {factor: (named[factor] == self.values[factor]).float() for factor in ("object", "scene", "colour")}
-        two = (named["count"] == FACTORS["count"].index(2)).float()
-        return {"right": moved[:, 0], "down": moved[:, 1], "growth": area / self.area, **same, "two": two}
-
-
 def edit_table(
     generator: Generator,
     pairs: dict[str, Pairs],
@@ -109,7 +82,7 @@ def edit_table(
     finished: str | Path | None = None,
     **options,
 ) -> Results:
-    """What edits did to drawn images, for several sets of units: "edit, units" -> measure -> [B] (see `Judged`).
+    """What edits did to drawn images, for several sets of units: "edit, units" -> measure -> [B].
 
     pairs: name -> units (`own_pairs`); changes: name -> change of maps; judged: of the images that the latents draw. pixels: also
     without any unit, where the image itself is changed in the same way and its pixels are what the latent has to match. form:

@@ -1,4 +1,4 @@
-"""Do units agree with what is known of a sandbox image: its objects' masks, and its factors?"""
+"""Do units agree with what is known of an image, the masks of its objects?"""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...moments import GroupMeans, Rows
-from ...sandbox.first import FACTORS, Spec, factor_label, render, restyle
+from ...moments import Rows
 from ...stream import feed
 from ..matching import UnitModel, Units
-
-
-def drawn_images(specs: Sequence[Spec], style: str | None = None) -> tuple[Tensor, Tensor]:
-    """Sandbox images [n, 3, 64, 64] in 0..1 and the masks of their objects [n, 64, 64], bool.
-
-    style: None, or "sketch" or "negative", in which no model was trained.
-    """
-    drawn = [render(spec) for spec in specs]
-    pixels = [image.pixels if style is None else restyle(image.pixels, style) for image in drawn]
-    images = torch.stack([torch.from_numpy(each) for each in pixels]).movedim(-1, 1).float() / 255
-    return images, torch.stack([torch.from_numpy(image.mask) for image in drawn])
 
 
 def unit_map(maps: Sequence[Tensor], units: Units, number: int) -> Tensor:
@@ -57,24 +45,3 @@ def mask_iou(model: UnitModel, images: Tensor, masks: Tensor, **options) -> Tens
             ious.append(both / (2 * count - both).clamp(min=1))
         found.append(torch.stack(ious, 1))
     return torch.cat(found).float()
-
-
-def factor_shares(model: UnitModel, specs: Sequence[Spec], **options) -> dict[str, Tensor]:
-    """Share of the variance of each unit's mean activation that each factor of sandbox images explains, [units] by factor.
-
-    One-way analysis of variance, corrected for chance (see `GroupMeans.explained_variance`).
-    """
-    images, _ = drawn_images(specs)
-    labels = torch.tensor([[factor_label(spec, factor) for factor in FACTORS] for spec in specs])
-    means = {factor: GroupMeans(len(values)) for factor, values in FACTORS.items()}
-
-    def view(k: int):
-        def activity(batch):
-            maps = batch.once("maps", lambda: model(batch.pixels))
-            return torch.cat([layer.mean((2, 3)) for layer in maps], 1)[..., None], batch.targets[:, k]
-
-        return activity
-
-    dataset = torch.utils.data.TensorDataset(images, labels)
-    feed(model, dataset, [(mean, view(k)) for k, mean in enumerate(means.values())], **options)
-    return {factor: mean.explained_variance().float() for factor, mean in means.items() if mean.counts.gt(0).sum() > 1}

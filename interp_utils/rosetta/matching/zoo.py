@@ -76,7 +76,7 @@ def load_unit_model(name: str, device=None, pretrained: bool = True, seed: int =
     """A model of chapter 4, frozen and in eval mode, with its units: outputs of the stages of a ResNet, hidden units of a ViT.
 
     name: one of "resnet50", "dino_resnet50", "dino_vitb16", "mae_vitb16" (CC-BY-NC), "clip_rn50", "sandbox/<name>", or
-    "timm/<any ResNet or ViT of timm>". "sandbox/big_gan", "sandbox/style_gan" and "sandbox/known_big_gan" draw and come as a
+    "timm/<any ResNet or ViT of timm>". "sandbox/big_gan" and "sandbox/known_big_gan" draw and come as a
     `Generator`, and so do "biggan_deep256", "stylegan2_cat", "stylegan2_horse" and "stylegan_xl" (the last three for
     non-commercial use).
     device: by default the best there is. pretrained: False gives random weights, the untrained control, the same for the same seed.

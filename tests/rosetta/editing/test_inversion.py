@@ -1,12 +1,16 @@
 """Guidance is eq. 4.6, inversion is eq. 4.7 with the thesis's schedule, and neither loses anything when it is stopped."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from small_generators import SMALL_STYLE
 from torch import nn
 
 from interp_utils import rosetta
 from interp_utils.rosetta.editing import inversion
+from interp_utils.rosetta.generators import StyleGAN2, style_gan2_layers
 from interp_utils.rosetta.matching import Correlation, Units
 
 
@@ -216,7 +220,8 @@ def test_perceptual_distance_is_zero_for_the_image_and_has_a_gradient(seeing):
 
 
 def test_style_space_starts_where_the_mapping_ends():
-    generator = rosetta.load_unit_model("sandbox/style_gan", device="cpu")
+    model = StyleGAN2(replace(SMALL_STYLE, kinds=3)).eval().requires_grad_(False)
+    generator = rosetta.Generator(model, style_gan2_layers(model, 4), rosetta.truncated_latents(SMALL_STYLE.d, 3), name="style")
     styles = rosetta.style_space(generator, lambda m, z, c: m.mapping(z, c)[:, 0], lambda m, w: m.synthesis(w))
     torch.testing.assert_close(styles(*styles.sample(2, seed=3))[0], generator(*generator.sample(2, seed=3))[0])
     assert styles.units.counts == generator.units.counts and styles.sample(2)[0].shape == (2, generator.model.d_z)

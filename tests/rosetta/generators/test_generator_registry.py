@@ -30,7 +30,7 @@ def test_generators_join_the_unit_models(name, small):
     assert images.shape[:2] == (3, 3) and torch.equal(images, generator(*inputs)[0])
     assert len(maps) == len(generator.layers) and len(generator.units) == sum(layer.shape[1] for layer in maps)
     assert generator.licence and generator.source
-    viewer = iu.rosetta.load_unit_model("sandbox/resnet", device="cpu", pretrained=False)
+    viewer = iu.rosetta.load_unit_model("sandbox/viewers/resnet", device="cpu", pretrained=False)
     assert iu.rosetta.correlate(generator, viewer, inputs).matrix.isfinite().all()
 
 

@@ -2,9 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-import interp_utils as iu
 from interp_utils import rosetta
-from interp_utils.sandbox.first.world import balanced
 
 
 class Painted(nn.Module):
@@ -44,20 +42,7 @@ def test_iou_counts_cells_over_all_images(painted):
     assert rosetta.mask_iou(painted, images, mask)[0, 0] == pytest.approx(4 / 12)
 
 
-def test_factor_shares_find_the_factor_that_moves_a_unit(painted):
-    specs = [balanced(10**9 + k, scene=("sea", "desert")[k % 2], style="photo") for k in range(40)]
-    model = rosetta.UnitModel(Painted().eval(), ["red", "grey"], (0.0,) * 3, (1.0,) * 3, 64)
-    shares = rosetta.factor_shares(model, specs)
-    assert "style" not in shares and shares["scene"].shape == (4,)
-    assert shares["scene"][0] > 0.8 and shares["count"].abs().max() < 0.5, "deserts are redder than the sea"
-
-
-def test_images_and_units_come_as_asked():
-    images, masks = rosetta.drawn_images([balanced(1), balanced(2)])
-    drawn = iu.sandbox.first.render(balanced(2))
-    assert images.shape == (2, 3, 64, 64) and 0 <= images.min() and images.max() <= 1
-    assert torch.equal((images[1] * 255).round().byte().movedim(0, -1), torch.from_numpy(drawn.pixels))
-    assert torch.equal(masks[1], torch.from_numpy(drawn.mask))
+def test_a_unit_comes_by_its_number_in_the_model():
     units = rosetta.Units("m", ("a", "b"), (2, 3))
     maps = [torch.randn(4, 2, 8, 8), torch.randn(4, 3, 2, 2)]
     assert torch.equal(rosetta.unit_map(maps, units, 1), maps[0][:, 1])

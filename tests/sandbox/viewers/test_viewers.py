@@ -233,6 +233,48 @@ def test_a_held_checkpoint_is_kept_for_a_longer_run(tmp_path):
     assert seen == [0, 1, 2, 3] + [3, 4, 5, 6, 7], "it goes on from the last step of the full rate"
 
 
+def test_a_run_that_diverges_says_so(tmp_path):
+    checkpoint = training.Checkpoint(tmp_path / "x.pt", net=nn.Linear(1, 1))
+    with pytest.raises(RuntimeError, match=r"x diverged at step 0.*lower learning rate"):
+        training.loop("x", checkpoint, 2, lambda step: {"loss": float("nan")})
+    assert not (tmp_path / "x.pt").exists()
+
+
+def test_learning_rate_warms_up_holds_and_ends_at_zero():
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters())
+    rates = []
+    for step in (0, 4, 50, 80, 100):
+        training.set_rate(optimizer, 2.0, step, 100, warm=4, hold=0.6)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.4, 2.0, 2.0, 1.0, 0.0])
+
+
+def test_dino_loss_compares_other_crops():
+    targets = torch.eye(4)[None, :2].repeat(2, 1, 1)  # two large crops of two images: prototypes 0 and 1
+    right = 20 * torch.eye(4)[None, :2].repeat(6, 1, 1)
+    assert train_dino.dino_loss(right, targets) < 1e-3
+    assert train_dino.dino_loss(right.flip(1), targets) > 10
+    alone = right.clone()
+    alone[1:] = 0  # only the first crop is right: it is compared with the second target alone
+    assert train_dino.dino_loss(alone, targets).item() == pytest.approx(9 / 10 * math.log(4), rel=1e-3)
+
+
+def test_a_masked_autoencoder_keeps_a_quarter_and_scores_the_rest():
+    pixels = torch.arange(2 * 3 * 64 * 64).float().reshape(2, 3, 64, 64)
+    target = train_mae.patches(pixels)
+    assert torch.equal(target[1, 9].reshape(3, 8, 8), pixels[1, :, 8:16, 8:16]), "patch 9 is in row 1, column 1"
+    encoder = models.vit().eval()
+    tokens, kept = train_mae.encode(encoder, pixels / 1e5, masked=0.0)
+    full = encoder.forward_features(pixels / 1e5)
+    torch.testing.assert_close(tokens[:, 1:], full[:, 1:].gather(1, kept[..., None].expand(-1, -1, 128)), atol=1e-4, rtol=1e-4)
+    tokens, kept = train_mae.encode(encoder, pixels / 1e5)
+    assert tokens.shape == (2, 17, 128) and models.mae_decoder()(tokens, kept).shape == target.shape
+    painted = target.clone()
+    painted[0, kept[0]] += 100  # what was seen does not count
+    assert train_mae.masked_error(target, painted, kept) == 0
+    assert train_mae.masked_error(target, target + 2, kept).item() == pytest.approx(4)
+
+
 def test_masked_error_of_what_is_hidden():
     torch.manual_seed(0)
     encoder, decoder = models.vit(), models.mae_decoder()
