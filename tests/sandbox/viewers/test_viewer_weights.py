@@ -24,9 +24,14 @@ def test_clip_resnet_names_objects_from_text():
     assert probes.zero_shot(load("clip_resnet"), 200, 12)["object"] > 0.65
 
 
+@pytest.fixture(scope="module")
+def of_ten_kinds():
+    return balanced_images(1200, 11, KINDS)
+
+
 @pytest.mark.parametrize("name,floor", [("dino_resnet", 0.7), ("dino_vit", 0.6), ("mae_vit", 0.35)])
-def test_models_without_labels_tell_the_drawn_kinds_apart(name, floor):
-    images, labels = balanced_images(1200, 11, KINDS)
+def test_models_without_labels_tell_the_drawn_kinds_apart(of_ten_kinds, name, floor):
+    images, labels = of_ten_kinds
     torch.manual_seed(0)
     trained, untrained = (
         probes.linear_probe(probes.features(model.eval(), images), labels["object"], 900)
