@@ -41,6 +41,12 @@ class Batch:
             self._kept[key] = compute()
         return self._kept[key]
 
+    def forget(self) -> None:
+        """Let go of what views have found. It may hold the batch in turn, and would stay until garbage is next collected."""
+        self._found.clear()
+        for name in [name for name in vars(self) if isinstance(getattr(Batch, name, None), cached_property)]:
+            delattr(self, name)
+
 
 def view(compute: Callable[[Batch], object]) -> Callable[[Batch], object]:
     """Make a function of a `Batch` its attribute, under the function's name: computed when first asked for, once a batch.
@@ -191,19 +197,21 @@ def _in_parts(model, statistics, batch: tuple, n: int, ln: str | None, kept: dic
         if end - start > progress.most:
             parts[:0] = [(k, min(k + progress.most, end)) for k in range(start, end, progress.most)]
             continue
+        pixels, targets, places = (some(each, start, end) for each in batch)
+        part = Batch(model, pixels, targets, places, ln, kept)
         try:
-            pixels, targets, places = (some(each, start, end) for each in batch)
             if model.device.type == "cuda":
-                pixels = pixels.to(model.device, non_blocking=True)
-            part = Batch(model, pixels, targets, places, ln, kept)
+                part.pixels = pixels.to(model.device, non_blocking=True)
             seen = [view(part) for _, view in statistics]
         except torch.OutOfMemoryError:
             if end - start == 1:
                 raise
-            progress.most, part = (end - start) // 2, None
+            progress.most = (end - start) // 2
             parts.insert(0, (start, end))
             warnings.warn(f"out of memory with {end - start} images at a time; going on with {progress.most}", stacklevel=4)
             continue
+        finally:
+            part.forget()
         yield seen
 
 

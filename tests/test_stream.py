@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +31,22 @@ def test_many_statistics_from_one_forward_pass_a_batch(tiny, monkeypatch):
     torch.testing.assert_close(rows.rows, expected)
     torch.testing.assert_close(layers.mean.sum(0), expected.double().mean(0), atol=1e-5, rtol=1e-4)
     assert heads.mean.shape == (2, 4, 24) and count_hooks(tiny.model) == 0
+
+
+def test_a_batch_is_gone_before_the_next_is_seen(tiny):
+    before, alive = [], []
+
+    def heads(batch):
+        alive.append(sum(each() is not None for each in before))
+        before.append(weakref.ref(batch.effects))
+        return batch.heads
+
+    gc.disable()  # tensors wait for no collector of garbage: a GPU would be full before
+    try:
+        feed(tiny, dataset(tiny), [(Moments(), heads), (Moments(), lambda b: b.head_coordinates)], batch_size=2)
+    finally:
+        gc.enable()
+    assert alive == [0] * 4
 
 
 def test_shards_and_batch_sizes_do_not_matter(tiny):
