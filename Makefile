@@ -1,6 +1,8 @@
 # make lab    open the notebooks in JupyterLab, as copies in my_notebooks/ that are yours
 # make test   everything that CI runs: lint, unit tests, every notebook
 # make test-browser    drive the explorers and the atlas in Chromium, as a reader would
+# make bench    time and memory beside the published ways, in build/bench.json
+# make soak     kill passes over a dataset 200 times at random moments, and compare what they end with
 # make rehearse    every notebook under the presets for real models, on stand-ins of their downloads
 # make student / make solutions    write copies of the notebooks for a class, without and with the answers
 # make grader        an environment with nbgrader, in build/nbgrader, whose kernel is this course's
@@ -10,7 +12,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test test-browser rehearse student solutions grader grade-test slides notebooks book benchmarks clean
+.PHONY: lab test test-browser rehearse student solutions grader grade-test slides notebooks book bench soak clean
 
 lab: .venv/.lab
 	$(BIN)/python -m interp_utils.lab $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -53,8 +55,11 @@ book: .venv/.test
 	$(BIN)/python -m interp_utils.atlas --out build/book/atlas --notebooks ..
 	$(BIN)/python -m interp_utils.book --out build/book
 
-benchmarks: .venv/.test
-	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+bench: .venv/.test
+	$(BIN)/python tests/benchmarks/bench.py
+
+soak: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
 
 # Most of torch's Linux build on PyPI is CUDA. Without an NVIDIA card its own index has a pair for the CPU; where that cannot be had whole, PyPI's will do.
 CPU_TORCH := $(if $(shell command -v nvidia-smi),,$(filter Linux,$(shell uname -s)))

@@ -22,7 +22,7 @@ LAYERS = [
     {"texts", "presets", "segmentation_scores", "explainers"},
     {"heads"},
     {"neurons", "rosetta", "segmentation"},
-    {"sandbox.zoo", "science", "downloads"},
+    {"sandbox.adversarial", "science", "downloads"},
     {"sandbox.known", "doctor", "verify", "widgets", "collecting"},
     {"sandbox.viewers", "atlas", "collect"},
 ]
@@ -31,7 +31,7 @@ ENTRIES = {"doctor"}  # what must run where little is installed, and imports lat
 
 def room(parts: list[str]) -> str:
     """The room of a module, given as the parts of its name after the package's."""
-    return ".".join(parts[:2]) if ".".join(parts[:2]) in {"sandbox.zoo", "sandbox.viewers", "sandbox.known"} else parts[0]
+    return ".".join(parts[:2]) if ".".join(parts[:2]) in {"sandbox.adversarial", "sandbox.viewers", "sandbox.known"} else parts[0]
 
 
 @cache
@@ -82,13 +82,9 @@ def test_what_all_rooms_stand_on_knows_none_of_them():
 OWN_LOOPS = {
     "stream.py": "the one loop over a dataset",
     "sandbox/train_clip.py": "training: batches that are drawn as they are needed, without an end",
-    "sandbox/first/train_clip.py": "training",
-    "sandbox/zoo/report.py": "features of images for a probe, of raw models in their recipe's report",
-    "sandbox/zoo/train_generators.py": "samples of a generator in training",
-    "sandbox/viewers/probes.py": "the same as in the zoo's report",
+    "sandbox/viewers/probes.py": "features of images for a probe, of raw models in their recipe",
     "sandbox/known/reader.py": "a model's own batches, inside one call of it",
     "sandbox/known/report.py": "samples of a generator, drawn once and kept",
-    "rosetta/judging/judges.py": "a model's own batches, inside one call of a judge",
     "rosetta/judging/experiments.py": "optimises latents for each batch of images; it keeps what is done in a file",
     "science/hypotheses.py": "pairs that an experiment asked for, not a dataset",
 }

@@ -215,7 +215,9 @@ class Repeated(Dataset):
 
 
 def ten_times(tower, images, run, same) -> Case:
-    clip = tower("ViT-S-32", layers=2, width=128, head_width=32, image_size=64, patch_size=16)  # of a size that many images can pass
+    clip = tower(
+        "ViT-S-32", layers=2, width=128, head_width=32, image_size=64, patch_size=16
+    )  # of a size that many images can pass
     many, few = (Repeated(clip.image_size, n, images) for n in (10 * images, images))
     return Case(lambda: run(clip, many), lambda: run(clip, few), same, work=10)
 

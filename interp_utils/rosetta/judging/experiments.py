@@ -121,7 +121,7 @@ def save_results(results: Results, path: str | Path) -> None:
 def load_results(path: str | Path) -> Results:
     """What `save_results` wrote. Raises FileNotFoundError with what to do where there is none."""
     if not Path(path).exists():
-        raise FileNotFoundError(f"no saved results at {path}; set RECOMPUTE = True in the notebook to compute them")
+        raise FileNotFoundError(f"no saved results at {path}; those of this course are restored with: git checkout -- data")
     found: Results = {}
     for key, values in load_file(path).items():
         name, measure = key.split("|")

@@ -60,7 +60,7 @@ def test_tables_keep_each_image_and_come_back_from_a_file(tmp_path):
     experiments.save_results(table, tmp_path / "table.safetensors")
     again = experiments.load_results(tmp_path / "table.safetensors")
     assert torch.equal(again["guided"]["SSIM"], table["guided"]["SSIM"]) and set(again) == set(table)
-    with pytest.raises(FileNotFoundError, match="RECOMPUTE = True"):
+    with pytest.raises(FileNotFoundError, match="git checkout -- data"):
         experiments.load_results(tmp_path / "none.safetensors")
 
     calls, distance = [], quality.perceptual(seeing)
