@@ -83,7 +83,7 @@ def ask_answers(
     rows, (first, right) = Rows(), _judge(clip, classifier, ablations, mode, means, ln)
 
     def view(batch: Batch):
-        answers = right(batch).short()  # for this is kept of every image
+        answers = right(batch).int()  # half the bytes, for this is kept of every image
         return torch.cat([answers, _labels_and_groups(batch)[1][:, None].to(answers)], 1), batch.numbers
 
     def found() -> Answers:
