@@ -1,5 +1,6 @@
 """One pass by several processes, on PyTorch Distributed: under `torchrun` the same call deals out the images and merges."""
 
+import atexit
 import copy
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ def rank_and_count() -> tuple[int, int]:
         if not dist.is_torchelastic_launched():
             return 0, 1
         dist.init_process_group()
+        atexit.register(dist.destroy_process_group)
     return dist.get_rank(), dist.get_world_size()
 
 

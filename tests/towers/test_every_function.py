@@ -271,7 +271,7 @@ def test_circuits(name):
         return weights.write(mixed)
 
     with hooks.edited_blocks(clip, {1: replaced}, {}):
-        expected = clip.encode_image(task.pixels).float()
+        expected = clip.encode_image(task.pixels).float().cpu()
     mask = whole.clone()
     mask[0, node] = 0
     torch.testing.assert_close(science.run_circuits(clip, task.pixels, means, mask)[0], expected)
