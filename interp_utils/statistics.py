@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 MOST = 40  # differences that are flipped exactly: two halves of 2^20 sums each
@@ -16,7 +17,7 @@ def sign_flip_p(change: ArrayLike) -> float:
     that are skewed about a mean of zero are another null, for which no test of a mean keeps its level (Bahadur and Savage 1956):
     ask for a large effect too. Raises ValueError for fewer than 3 or more than 40 differences, and values that are not finite.
     """
-    change = np.asarray(change, float)
+    change = _numbers(change)
     if change.ndim != 1 or not 3 <= len(change) <= MOST or not np.isfinite(change).all():
         raise ValueError(f"need at least 3 pairs, at most {MOST}, all finite; got differences of shape {list(change.shape)}")
     half = len(change) // 2
@@ -34,7 +35,7 @@ def interval(statistic: Callable[[np.ndarray], ArrayLike], n: int, resamples: in
     if n < 3:
         raise ValueError(f"need at least 3 of what was sampled for an interval, got {n}")
     rng = np.random.default_rng(seed)
-    drawn = [np.asarray(statistic(rng.integers(n, size=n)), float) for _ in range(resamples)]
+    drawn = [_numbers(statistic(rng.integers(n, size=n))) for _ in range(resamples)]
     return np.nanquantile(drawn, [0.025, 0.975], axis=0)
 
 
@@ -62,7 +63,7 @@ def mean_interval(values: ArrayLike) -> Interval:
 
     Raises ValueError for fewer than 3 values, and for values that are not finite.
     """
-    values = np.asarray(values, float)
+    values = _numbers(values)
     if values.ndim != 1 or len(values) < 3 or not np.isfinite(values).all():
         raise ValueError(f"need at least 3 numbers, all finite; got an array of shape {list(values.shape)}")
     return Interval(float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5))
@@ -70,12 +71,17 @@ def mean_interval(values: ArrayLike) -> Interval:
 
 def holm(p: Sequence[float]) -> list[float]:
     """P-values corrected so that, over all tests together, a false one is accepted at most at the stated level (Holm 1979)."""
-    p = np.asarray(p, float)
+    p = _numbers(p)
     order, corrected, highest = p.argsort(), np.empty(len(p)), 0.0
     for rank, k in enumerate(order):
         highest = max(highest, min(1.0, (len(p) - rank) * p[k]))
         corrected[k] = highest
     return corrected.tolist()
+
+
+def _numbers(values: ArrayLike) -> np.ndarray:
+    """An array of floats, also of a tensor on a GPU."""
+    return np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values, float)
 
 
 def _signed_sums(values: np.ndarray) -> np.ndarray:

@@ -1,12 +1,15 @@
 """Small and real architectures with random weights, shared by all tests."""
 
 import open_clip
+import other_device
 import pytest
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 import interp_utils as iu
 
+if other_device.ASKED:
+    other_device.use()
 SMALL_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
 
 

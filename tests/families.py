@@ -5,6 +5,7 @@ import os
 from functools import partial
 
 import open_clip
+import other_device
 import timm
 import torch
 from open_clip.model import CLIP
@@ -12,7 +13,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 import interp_utils as iu
 
-DEVICE = os.environ.get("INTERP_TEST_DEVICE", "cpu")  # where the families of towers are tested: cpu, cuda or mps
+# Where the families of towers are tested: cpu, cuda, mps, or other, the device that is not there.
+DEVICE = other_device.DEVICE if other_device.ASKED else os.environ.get("INTERP_TEST_DEVICE", "cpu")
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
 FAMILIES = {
     "class token": "ViT-B-16",

@@ -42,7 +42,8 @@ def heads_about(
 
 
 def factor_shares(clip: Clip, n_images: int = 4000, seed: int = 0, layers: list[int] | None = None, **options) -> dict[str, Tensor]:
-    """Share of the variance of each head's output that each sandbox factor explains, on balanced images: [L, H] by factor.
+    """Share of the variance of each head's output that each sandbox factor explains, on balanced images: [L, H] by factor,
+    on the CPU.
 
     One-way analysis of variance over all dimensions of the output, corrected for chance. Factors are drawn independently,
     so the shares add up to at most 1, but for sampling error; the rest is interaction, jitter and noise. A factor that only some
@@ -57,7 +58,7 @@ def factor_shares(clip: Clip, n_images: int = 4000, seed: int = 0, layers: list[
         return lambda batch: (batch.heads[:, layers], batch.targets[:, k])
 
     feed(clip, images, [(mean, view(k)) for k, mean in enumerate(means.values())], **options)
-    return {factor: mean.explained_variance().float() for factor, mean in means.items()}
+    return {factor: mean.explained_variance().float().cpu() for factor, mean in means.items()}
 
 
 def agreement(named: Sequence[str], true: Sequence[str]) -> tuple[float, float]:

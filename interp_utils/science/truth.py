@@ -45,7 +45,7 @@ class FactMeans:
 
     def differences(self) -> Tensor:
         """The length of `shifts` in standard deviations of the values, [U, facts], see `fact_differences`."""
-        return torch.cat([_differences(mean)[:, : len(of)] for mean, of in zip(self.means, self._values())], 1).float()
+        return torch.cat([_differences(mean)[:, : len(of)] for mean, of in zip(self.means, self._values())], 1).float().cpu()
 
     def _values(self) -> list:
         return [*FACTORS.values(), values("category"), values("family")]

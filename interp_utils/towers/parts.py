@@ -130,7 +130,7 @@ class Attention:
         ones = torch.ones_like(mixed[:, 0, :, 0])
         if not self.normed:
             return ones, ones[..., None]
-        joined = mixed.transpose(1, 2).flatten(2)  # [B, n, H d]
+        joined = _side_by_side(mixed)
         inner = ones if self.inner is None else self.inner.scale(joined)
         if self.after is None:
             return inner, ones[..., None]
@@ -141,13 +141,13 @@ class Attention:
     def write(self, mixed: Tensor) -> Tensor:
         """What heads' outputs [B, H, n, d] add to the stream, [B, n, D]."""
         (scale, shares), (w, biases) = self.frozen(mixed), self.linear()
-        return torch.einsum("bhnd,Dhd->bnD", mixed, w) * scale[..., None] + shares @ biases
+        return _side_by_side(mixed) @ w.flatten(1).T * scale[..., None] + shares @ biases
 
     def moved(self, mixed: Tensor, change: Tensor) -> Tensor:
         """By how much that changes, [B, n, D], when the heads' outputs change, both [B, H, n, d]."""
         if self.normed:
             return self.write(mixed + change) - self.write(mixed)
-        return torch.einsum("bhnd,Dhd->bnD", change, self.w_o)
+        return _side_by_side(change) @ self.w_o.flatten(1).T
 
     def effective(self, x: Tensor, rho: Tensor, queries: list[int] | None = None) -> tuple[Tensor, Tensor]:
         """Where heads look on behalf of a weighted sum of tokens: rows [B, K, H, N], norms' scales included.
@@ -176,7 +176,12 @@ class Attention:
     def sent(self, carried: Tensor, shares: Tensor) -> Tensor:
         """What all heads write of that, [B, K, D]."""
         w, biases = self.linear()
-        return torch.einsum("bkhd,Dhd->bkD", carried, w) + shares @ biases
+        return carried.flatten(2) @ w.flatten(1).T + shares @ biases
+
+
+def _side_by_side(mixed: Tensor) -> Tensor:
+    """Heads' outputs [B, H, n, d] as the output projection takes them, [B, n, H d]; so a product with it copies no weights."""
+    return mixed.transpose(1, 2).flatten(2)
 
 
 PORTION = 2**24  # numbers of attention patterns that exist at the same time

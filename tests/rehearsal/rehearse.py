@@ -4,8 +4,10 @@ python tests/rehearsal/rehearse.py [laptop ...] [--notebooks 01 04] [--size narr
 
 What is rehearsed is all but the meaning: names, shapes, formats and files are those of the real thing, weights and images are
 random. Image towers keep their patches, heads and joint space; their width is cut, and where a notebook runs a model thousands
-of times its depth (`PLAN`, `sizes.SIZES`). Every preset has notebooks on towers of full depth. Every cell runs, also after one
-that failed; the exit code is 1 where one did.
+of times its depth (`PLAN`, `sizes.SIZES`). Every preset has notebooks on towers of full depth. The models of
+`colab` lie on a device of their own (`other_device`), as on a GPU, so that a cell which mixes tensors of two devices fails here
+too. Every cell runs, also after one that failed; the exit code is 1 where one did. `sandbox`, on that device as well and with
+nothing made up, takes longest, and runs only when it is asked for.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 ROOT = Path(__file__).parents[2]
 PATHS = (ROOT, ROOT / "tests", ROOT / "tests" / "rehearsal")
 STARTUP = "import sizes\nfrom pathlib import Path\nsizes.use({size!r}, Path({folder!r}))\ndel sizes, Path\n"
+ELSEWHERE = "import other_device\nother_device.use()\ndel other_device\n"
 PLAN = {  # of each notebook: size of the image towers, images of a set; at most 25 minutes in all on two cores
     "laptop": {
         "01": ("real", 16), "02": ("narrow", 24), "03": ("narrow", 24), "04": ("real", 24),
@@ -40,21 +43,22 @@ PLAN = {  # of each notebook: size of the image towers, images of a set; at most
         "01": ("shallow", 16), "02": ("narrow", 16), "03": ("narrow", 24), "04": ("narrow", 3),
         "05a": ("shallow", 72), "05b": ("shallow", 40), "05c": ("shallow", 24),
     },
+    "sandbox": {name: ("drawn", 0) for name in ("01", "02", "03", "04", "05a", "05b", "05c")},
 }  # fmt: skip
+DRAWN = "drawn"  # the size of the sandbox's models, which are there
+ON_OTHER_DEVICE = ("colab", "sandbox")
 BIG_GAN = "torch/hub/checkpoints/biggan-deep-256-pytorch_model.bin"
 
 
 def environment(folder: Path, size: str) -> dict[str, str]:
     """Variables for processes that make or load stand-ins of a size: caches of the rehearsal's own, and no network."""
-    caches = {"HF_HOME": "hf", "TORCH_HOME": "torch", "IPYTHONDIR": "ipython", "INTERP_DATA": "../data"}
-    offline = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(map(str, PATHS)), "PYTHONWARNINGS": "ignore"}
+    caches = {"HF_HOME": "hf", "TORCH_HOME": "torch", "INTERP_DATA": "../data"}
+    paths = [*map(str, PATHS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    offline = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
     return {**os.environ, **offline, **{variable: str(folder / size / name) for variable, name in caches.items()}}
 
 
 def make_stand_ins(folder: Path, size: str, images: int, presets: list[str]) -> None:
-    startup = folder / size / "ipython" / "profile_default" / "startup" / "00-sizes.py"
-    startup.parent.mkdir(parents=True, exist_ok=True)
-    startup.write_text(STARTUP.format(size=size, folder=str(folder / size)))
     script = [sys.executable, PATHS[-1] / "stand_ins.py", size, folder / size, str(images), *presets]
     subprocess.run(script, env=environment(folder, size), check=True)
 
@@ -75,6 +79,10 @@ def execute(path: Path, preset: str, size: str, images: int, folder: Path, verbo
                 print("\n".join(answer["traceback"][-4:]), flush=True)
 
     apart = tempfile.mkdtemp(dir=folder)  # what cells write here must not be found by a run on real models
+    startup = Path(apart) / "ipython" / "profile_default" / "startup" / "00.py"
+    startup.parent.mkdir(parents=True)
+    of_size = STARTUP.format(size=size, folder=str(folder / size)) if size != DRAWN else ""
+    startup.write_text(of_size + (ELSEWHERE if preset in ON_OTHER_DEVICE else ""))
     client = NotebookClient(
         nbformat.read(path, as_version=4),
         timeout=1800,
@@ -85,7 +93,9 @@ def execute(path: Path, preset: str, size: str, images: int, folder: Path, verbo
         on_cell_executed=after,
         resources={"metadata": {"path": apart}},
     )
-    variables = {"INTERP_PRESET": preset, "INTERP_IMAGES": str(images)}
+    variables = {"INTERP_PRESET": preset, "IPYTHONDIR": str(startup.parents[2])}
+    if size != DRAWN:
+        variables["INTERP_IMAGES"] = str(images)
     if path.name.startswith("04") and (big_gan := folder / size / BIG_GAN).exists():
         variables["REHEARSED_BIGGAN"] = hashlib.sha256(big_gan.read_bytes()).hexdigest()
     try:
@@ -100,7 +110,7 @@ def execute(path: Path, preset: str, size: str, images: int, folder: Path, verbo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("presets", nargs="*", default=[*PLAN], help="laptop, colab, paper; by default all")
+    parser.add_argument("presets", nargs="*", default=["laptop", "colab", "paper"], help="by default laptop, colab, paper")
     parser.add_argument("--notebooks", nargs="*", help="how their names begin; by default all that have a plan")
     parser.add_argument("--size", choices=sizes.SIZES, help="of all image towers")
     parser.add_argument("--images", type=int, help="of each set, as INTERP_IMAGES")
@@ -124,7 +134,7 @@ def main() -> int:
         if not todo:
             parser.error(f"no notebook begins with {' or '.join(asked.notebooks)}")
         most = max(images for *_, images, _, _ in todo)
-        for size in dict.fromkeys(size for _, _, size, *_ in todo):
+        for size in dict.fromkeys(size for _, _, size, *_ in todo if size != DRAWN):
             presets = dict.fromkeys(preset for _, preset, own, *_ in todo if own == size)
             make_stand_ins(folder, size, most, presets)
         print(f"stand-ins made in {time.monotonic() - started:.0f} s", flush=True)

@@ -279,7 +279,7 @@ def test_circuits(name):
     assert scores.shape == (science.n_nodes(clip),)
     fx = heads.direct_effects(clip, task.pixels)
     along = (fx.heads() @ task.direction) / fx.total().norm(dim=-1)[:, None, None] * task.signs[:, None, None]
-    torch.testing.assert_close(scores[: 2 * clip.n_heads], along.mean(0).flatten().float(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(scores[: 2 * clip.n_heads], along.mean(0).flatten().float().cpu(), rtol=1e-4, atol=1e-6)
     assert science.patching_scores(clip, task, means).abs().max() > 0
 
 

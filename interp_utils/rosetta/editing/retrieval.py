@@ -30,4 +30,4 @@ def similarities(pairs: Pairs, queries: Sequence[Tensor], collection: Sequence[T
             for side, maps in enumerate(sides)
         )
         total = total + torch.einsum("qpx,npx->qn", ours, theirs.to(ours))
-    return total / len(pairs)
+    return (total / len(pairs)).cpu()
