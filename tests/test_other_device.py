@@ -58,7 +58,7 @@ def test_the_device_computes_as_the_cpu_does_and_refuses_what_a_gpu_refuses(tmp_
 
 
 def test_functions_keep_to_one_device():
-    every, some = HERE / "towers" / "test_every_function.py", "class token and (circuits or textspan or maps or ablations)"
+    every, some = HERE / "towers" / "test_every_function.py", "class and (circuits or textspan or maps or ablations)"
     in_process(
         "-m", "pytest", every, "-k", some, "-n", "0", "-q", "-o", "addopts=--import-mode=importlib", INTERP_TEST_DEVICE="other"
     )
