@@ -5,8 +5,8 @@ place, token by token, and the later layers see that. Nodes are numbered heads f
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,15 +15,15 @@ from ..accumulating import Several
 from ..checks import checked_count
 from ..heads.direct import direct_effects, read_out_matrix
 from ..hooks import (
+    attention_input,
     attention_weights,
     compute_dtype,
-    edited_blocks,
     edited_neurons,
-    mixed_values,
     neuron_weights,
     neurons_recorded,
-    visit_attention_inputs,
-    visit_neurons,
+    read,
+    streams_before,
+    visit,
 )
 from ..models import Clip
 from ..moments import Moments
@@ -89,68 +89,72 @@ class _NodeSums(Several):
         )
 
     def update(self, pixels: Tensor) -> None:
-        clip = self.clip
-        pixels = clip.pixels(pixels)
+        clip, dtype, places = self.clip, compute_dtype(self.clip), []
 
-        def values(layer, x):
-            self.members["values", layer].update(mixed_values(x, attention_weights(clip, layer)))
+        def heads(layer, x):
+            self.members["values", layer].update(attention_weights(clip, layer).mixed(x.to(dtype)))
 
-        visit_attention_inputs(clip, pixels, values)
-        visit_neurons(clip, pixels, lambda layer, p: self.members["activations", layer].update(p), list(range(clip.n_layers)))
+        def neurons(layer, p):
+            self.members["activations", layer].update(p.to(dtype))
+
+        for layer, block in enumerate(clip.tower.blocks):
+            places += [(attention_input(block), partial(heads, layer)), ((block.last, True), partial(neurons, layer))]
+        visit(clip, clip.pixels(pixels), places)
 
 
-@contextmanager
-def masked(clip: Clip, means: NodeMeans, mask: Tensor):
-    """For a `with` block, run the model with nodes at their mean where the mask, [P] or [B, P], is 0.
+def _run(clip: Clip, means: NodeMeans, masks: Tensor, stream: Tensor, start: int = 0) -> Tensor:
+    """Representations [B, E] that the layers from `start` on make of a stream [B, N, D], under the masks [B, P] of its images.
 
-    Layers all of whose nodes stay are not touched, unless the mask needs a gradient. Raises ValueError for another size.
+    Where a class token alone is read out, of the last layer no other token is computed.
     """
-    if mask.shape[-1] != n_nodes(clip):
-        raise ValueError(f"need a mask of {n_nodes(clip)} nodes, got {list(mask.shape)}")
     n_heads = clip.n_layers * clip.n_heads
-    heads = mask[..., :n_heads].unflatten(-1, (clip.n_layers, clip.n_heads))
-    neurons = mask[..., n_heads:].unflatten(-1, (clip.n_layers, clip.d_mlp))
-    touched = [mask.requires_grad or bool((part != 1).any()) for kind in (heads, neurons) for part in kind.movedim(-2, 0)]
+    heads = masks[:, :n_heads].unflatten(1, (clip.n_layers, clip.n_heads, 1, 1))
+    neurons = masks[:, n_heads:].unflatten(1, (clip.n_layers, 1, clip.d_mlp))
 
-    def attention(layer):
-        def edit(inputs, output):
-            weights = attention_weights(clip, layer)
-            mixed = mixed_values(inputs.to(weights.w_o), weights)
-            change = (means.values[layer].to(mixed) - mixed) * (1 - heads[..., layer, :, None, None].to(mixed))
-            return output + weights.moved(mixed, change).to(output)
+    def kept(x, mean, stay):
+        return mean.to(x).lerp(x, stay.to(x))
 
-        return edit
-
-    def mlp(layer):
-        def edit(activations):
-            gone = 1 - neurons[..., layer, :].to(activations)
-            return activations + (means.activations[layer].to(activations) - activations) * (
-                gone if gone.ndim == 1 else gone[:, None]
-            )
-
-        return edit
-
-    with ExitStack() as stack:
-        edits = {layer: attention(layer) for layer in range(clip.n_layers) if touched[layer]}
-        stack.enter_context(edited_blocks(clip, edits, {}))
-        for layer in range(clip.n_layers):
-            if touched[clip.n_layers + layer]:
-                stack.enter_context(edited_neurons(clip, layer, mlp(layer)))
-        yield
+    for layer, block in list(enumerate(clip.tower.blocks))[start:]:
+        alone = clip.tower.final is not None and layer == clip.n_layers - 1
+        n_tokens, weights = 1 if alone else stream.shape[1], block.attention()
+        inputs = (stream if block.reads is None else block.reads(stream)).to(compute_dtype(clip))
+        mixed = kept(weights.mixed(inputs, n_tokens), means.values[layer, :, :n_tokens], heads[:, layer])
+        stream = stream[:, :n_tokens] + weights.write(mixed).to(stream)
+        edit = partial(kept, mean=means.activations[layer, :n_tokens], stay=neurons[:, layer])
+        with edited_neurons(clip, layer, edit):
+            stream = stream + block.feed(stream)
+    return read(clip, stream)
 
 
 @torch.no_grad()
 def run_circuits(clip: Clip, pixels: Tensor, means: NodeMeans, masks: Tensor, portion: int = 128) -> Tensor:
-    """Representations [K, B, E] of the images under each of K masks [K, P], `portion` images at a time, masks mixed."""
-    which, image = torch.cartesian_prod(torch.arange(len(masks)), torch.arange(len(pixels))).T
-    rows = []
-    for start in range(0, len(which), portion):
-        few = slice(start, start + portion)
-        chosen = which[few].unique()
-        mask = masks[chosen[0]] if len(chosen) == 1 else masks[which[few]]
-        with masked(clip, means, mask.to(clip.device)):
-            rows.append(clip.encode_image(pixels[image[few]]).float().cpu())
-    return torch.cat(rows).unflatten(0, (len(masks), len(pixels)))
+    """Representations [K, B, E] of the images under each of K masks [K, P], `portion` at a time, masks mixed.
+
+    Layers before the first that a mask touches run once for all masks. Raises ValueError for masks of another size.
+    """
+    _check_size(clip, masks)
+    n_heads = clip.n_layers * clip.n_heads
+    parts = [kind.unflatten(1, (clip.n_layers, -1)) != 1 for kind in (masks[:, :n_heads], masks[:, n_heads:])]
+    touched = torch.cat(parts, 2).any(2)  # [K, L]
+    starts = torch.where(touched.any(1), touched.int().argmax(1), clip.n_layers)
+    found = torch.empty(len(masks), len(pixels), clip.d_embed)
+    for begin in range(0, len(pixels), portion):
+        few, reached = slice(begin, begin + portion), 0
+        stream = streams_before(clip, pixels[few], [0])[0]
+        for start in starts.unique().tolist():
+            for block in clip.tower.blocks[reached:start]:
+                stream = block.run(stream)
+            reached = start
+            for rows in (starts == start).nonzero()[:, 0].split(max(1, portion // len(stream))):
+                own = masks[rows].to(clip.device).repeat_interleave(len(stream), 0)
+                ran = _run(clip, means, own, stream.repeat(len(rows), 1, 1), start)
+                found[rows, few] = ran.float().cpu().unflatten(0, (len(rows), -1))
+    return found
+
+
+def _check_size(clip: Clip, masks: Tensor) -> None:
+    if masks.shape[-1] != n_nodes(clip):
+        raise ValueError(f"need masks of {n_nodes(clip)} nodes, got {list(masks.shape)}")
 
 
 @dataclass(frozen=True)
@@ -236,12 +240,15 @@ def patching_scores(clip: Clip, task: Task, means: NodeMeans, mask: Tensor | Non
     circuit then has what it would add. Plain patching is `run_circuits` with one node left out at a time.
     """
     scores = Moments()
+    if mask is not None:
+        _check_size(clip, mask)
     for start in range(0, len(task.pixels), portion):
         few = slice(start, start + portion)
         part = Task(task.pixels[few], task.signs[few], task.direction)
         own = (torch.ones(n_nodes(clip)) if mask is None else mask.float()).to(clip.device).repeat(len(part.pixels), 1)
-        with torch.enable_grad(), masked(clip, means, own.requires_grad_()):
-            logits = part.logits(clip.encode_image(part.pixels).float())
+        with torch.enable_grad():
+            ran = _run(clip, means, own.requires_grad_(), streams_before(clip, part.pixels, [0])[0])
+            logits = part.logits(ran.float())
             scores.update(*torch.autograd.grad(logits.sum(), own))  # asked for by name: none reaches the parameters
     return scores.mean.float().cpu()
 
