@@ -1,6 +1,6 @@
 """Direct and indirect effects of neurons, to compare with the second-order ones (thesis, section 3.3 and table 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,7 @@ def first_order(clip: Clip, pixels: Tensor, layer: int) -> Tensor:
     return torch.einsum("bkm,kmE->bmE", taken, written @ matrix)
 
 
-def token_means(clip: Clip, images, layers: int | Sequence[int], **options) -> Tensor | dict[int, Tensor]:
+def token_means(clip: Clip, images, layers: int | Collection[int], **options) -> Tensor | dict[int, Tensor]:
     """Mean activation of each neuron of a layer on each token, [N, M], over the images; of several layers by layer, in one pass.
 
     options: those of `feed`.
@@ -45,7 +45,7 @@ def token_means(clip: Clip, images, layers: int | Sequence[int], **options) -> T
 class _TokenMeans(Several):
     """Mean activations of the neurons of some layers at each token: a statistic that takes pixels."""
 
-    def __init__(self, clip: Clip, layers: Sequence[int]):
+    def __init__(self, clip: Clip, layers: Collection[int]):
         self.clip = clip
         super().__init__({layer: Moments() for layer in sorted(layers)})
 

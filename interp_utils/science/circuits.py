@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..accumulating import Several
 from ..checks import checked_count
@@ -42,7 +43,7 @@ class Task:
 
     def logits(self, representations: Tensor) -> Tensor:
         """Logit difference (of cosines) in favour of the right answer, [..., B], of representations [..., B, E]."""
-        cosines = torch.nn.functional.normalize(representations, dim=-1) @ self.direction.to(representations)
+        cosines = F.normalize(representations, dim=-1) @ self.direction.to(representations)
         return cosines * self.signs.to(cosines)
 
 
@@ -102,33 +103,46 @@ class _NodeSums(Several):
         visit(clip, clip.pixels(pixels), places)
 
 
-def _run(clip: Clip, means: NodeMeans, masks: Tensor, stream: Tensor, start: int = 0) -> Tensor:
-    """Representations [B, E] that the layers from `start` on make of a stream [B, N, D], under the masks [B, P] of its images.
+def _run(clip: Clip, means: NodeMeans, mask: Tensor, stream: Tensor, start: int = 0) -> Tensor:
+    """Representations [B, E] that the layers from `start` on make of a stream [B, N, D] under a mask [P].
 
     Where a class token alone is read out, of the last layer no other token is computed.
     """
     n_heads = clip.n_layers * clip.n_heads
-    heads = masks[:, :n_heads].unflatten(1, (clip.n_layers, clip.n_heads, 1, 1))
-    neurons = masks[:, n_heads:].unflatten(1, (clip.n_layers, 1, clip.d_mlp))
-
-    def kept(x, mean, stay):
-        return mean.to(x).lerp(x, stay.to(x))
-
+    heads = mask[:n_heads].unflatten(0, (clip.n_layers, clip.n_heads, 1, 1))
+    neurons = mask[n_heads:].unflatten(0, (clip.n_layers, clip.d_mlp))
     for layer, block in list(enumerate(clip.tower.blocks))[start:]:
         alone = clip.tower.final is not None and layer == clip.n_layers - 1
         n_tokens, weights = 1 if alone else stream.shape[1], block.attention()
         inputs = (stream if block.reads is None else block.reads(stream)).to(compute_dtype(clip))
-        mixed = kept(weights.mixed(inputs, n_tokens), means.values[layer, :, :n_tokens], heads[:, layer])
+        mixed = _kept(weights.mixed(inputs, n_tokens), means.values[layer, :, :n_tokens], heads[layer])
         stream = stream[:, :n_tokens] + weights.write(mixed).to(stream)
-        edit = partial(kept, mean=means.activations[layer, :n_tokens], stay=neurons[:, layer])
-        with edited_neurons(clip, layer, edit):
-            stream = stream + block.feed(stream)
+        stream = stream + _fed(clip, layer, stream, means.activations[layer, :n_tokens], neurons[layer]).to(stream)
     return read(clip, stream)
+
+
+def _fed(clip: Clip, layer: int, stream: Tensor, means: Tensor, stay: Tensor) -> Tensor:
+    """What an MLP adds to a stream [B, N, D] with neurons at their means [N, M]; those that do not stay at all are not computed."""
+    block = clip.tower.blocks[layer]
+    last = block.last_linear()
+    if block.first is None or last.after is not None:
+        with edited_neurons(clip, layer, lambda p: _kept(p, means, stay)):
+            return block.feed(stream)
+    norm, linear, activation = block.first
+    some = stay.detach().ne(0) | stay.requires_grad
+    bias = None if linear.bias is None else linear.bias[some]
+    activations = activation(F.linear(norm(stream), linear.weight[some], bias)).to(last.w_out)
+    rest = means[:, ~some].to(last.w_out) @ last.w_out[~some] + last.b_out
+    return _kept(activations, means[:, some], stay[some]) @ last.w_out[some] + rest
+
+
+def _kept(x: Tensor, mean: Tensor, stay: Tensor) -> Tensor:
+    return mean.to(x).lerp(x, stay.to(x))
 
 
 @torch.no_grad()
 def run_circuits(clip: Clip, pixels: Tensor, means: NodeMeans, masks: Tensor, portion: int = 128) -> Tensor:
-    """Representations [K, B, E] of the images under each of K masks [K, P], `portion` at a time, masks mixed.
+    """Representations [K, B, E] of the images, `portion` at a time, under each of K masks [K, P].
 
     Layers before the first that a mask touches run once for all masks. Raises ValueError for masks of another size.
     """
@@ -137,18 +151,15 @@ def run_circuits(clip: Clip, pixels: Tensor, means: NodeMeans, masks: Tensor, po
     parts = [kind.unflatten(1, (clip.n_layers, -1)) != 1 for kind in (masks[:, :n_heads], masks[:, n_heads:])]
     touched = torch.cat(parts, 2).any(2)  # [K, L]
     starts = torch.where(touched.any(1), touched.int().argmax(1), clip.n_layers)
-    found = torch.empty(len(masks), len(pixels), clip.d_embed)
+    found, masks = torch.empty(len(masks), len(pixels), clip.d_embed), masks.to(clip.device)
     for begin in range(0, len(pixels), portion):
         few, reached = slice(begin, begin + portion), 0
         stream = streams_before(clip, pixels[few], [0])[0]
-        for start in starts.unique().tolist():
-            for block in clip.tower.blocks[reached:start]:
+        for k in starts.argsort().tolist():
+            for block in clip.tower.blocks[reached : starts[k]]:
                 stream = block.run(stream)
-            reached = start
-            for rows in (starts == start).nonzero()[:, 0].split(max(1, portion // len(stream))):
-                own = masks[rows].to(clip.device).repeat_interleave(len(stream), 0)
-                ran = _run(clip, means, own, stream.repeat(len(rows), 1, 1), start)
-                found[rows, few] = ran.float().cpu().unflatten(0, (len(rows), -1))
+            reached = starts[k]
+            found[k, few] = _run(clip, means, masks[k], stream, reached).float().cpu()
     return found
 
 
@@ -239,18 +250,17 @@ def patching_scores(clip: Clip, task: Task, means: NodeMeans, mask: Tensor | Non
     over tokens: one backward pass for all nodes. mask: where to take it, the whole model by default; a node outside of the
     circuit then has what it would add. Plain patching is `run_circuits` with one node left out at a time.
     """
-    scores = Moments()
-    if mask is not None:
-        _check_size(clip, mask)
+    mask = torch.ones(n_nodes(clip)) if mask is None else mask
+    _check_size(clip, mask)
+    lost, own = 0, mask.float().to(clip.device, copy=True).requires_grad_()
     for start in range(0, len(task.pixels), portion):
         few = slice(start, start + portion)
         part = Task(task.pixels[few], task.signs[few], task.direction)
-        own = (torch.ones(n_nodes(clip)) if mask is None else mask.float()).to(clip.device).repeat(len(part.pixels), 1)
         with torch.enable_grad():
-            ran = _run(clip, means, own.requires_grad_(), streams_before(clip, part.pixels, [0])[0])
+            ran = _run(clip, means, own, streams_before(clip, part.pixels, [0])[0])
             logits = part.logits(ran.float())
-            scores.update(*torch.autograd.grad(logits.sum(), own))  # asked for by name: none reaches the parameters
-    return scores.mean.float().cpu()
+            lost = lost + torch.autograd.grad(logits.sum(), own)[0]  # asked for by name: none reaches the parameters
+    return (lost / len(task.pixels)).float().cpu()
 
 
 def top_masks(scores: Tensor, sizes: Sequence[int]) -> Tensor:
