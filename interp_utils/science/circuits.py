@@ -151,7 +151,7 @@ def run_circuits(clip: Clip, pixels: Tensor, means: NodeMeans, masks: Tensor, po
     parts = [kind.unflatten(1, (clip.n_layers, -1)) != 1 for kind in (masks[:, :n_heads], masks[:, n_heads:])]
     touched = torch.cat(parts, 2).any(2)  # [K, L]
     starts = torch.where(touched.any(1), touched.int().argmax(1), clip.n_layers)
-    found, masks = torch.empty(len(masks), len(pixels), clip.d_embed), masks.to(clip.device)
+    found, masks = torch.empty(len(masks), len(pixels), clip.d_embed).float(), masks.to(clip.device)
     for begin in range(0, len(pixels), portion):
         few, reached = slice(begin, begin + portion), 0
         stream = streams_before(clip, pixels[few], [0])[0]
