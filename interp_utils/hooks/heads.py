@@ -120,7 +120,7 @@ def class_written(inputs: Tensor, weights: Attention, rows: Tensor, shares: Tens
 
 def mixed_values(inputs: Tensor, weights: Attention, heads: list[int] | slice = slice(None)) -> Tensor:
     """Values of some heads averaged at every token, [B, K, N, d], from the attention's input [B, N, D]."""
-    return weights.pattern(inputs, heads=heads) @ weights.values(inputs, heads)
+    return weights.mixed(inputs, heads=heads)
 
 
 def head_outputs(inputs: Tensor, weights: Attention, heads: list[int]) -> Tensor:

@@ -18,13 +18,15 @@ def run_with_attention(
     """Run the layers from `layer` on with given attention patterns; layer norms, values and MLPs are computed as ever.
 
     stream: [B, N, D] as it enters the layer; patterns: one [B, H, N, N] a layer, rows sum to one, or None to let attention
-    compute its own. Returns the representation [B, E] and the patterns that were used.
+    compute its own. Where a class token alone is read out, of the last layer no other token is computed, and its pattern is
+    [B, H, 1, N]. Returns the representation [B, E] and the patterns that were used.
     """
-    used = []
-    for number, block in enumerate(clip.tower.blocks[layer:]):
-        weights = block.attention()
+    used, last = [], len(clip.tower.blocks) - 1 if clip.tower.final is not None else None
+    for number, block in enumerate(clip.tower.blocks[layer:], layer):
+        weights, asks = block.attention(), [0] if number == last else None
         inputs = (stream if block.reads is None else block.reads(stream)).to(compute_dtype(clip))
-        used.append(weights.pattern(inputs) if patterns is None else patterns[number])
+        used.append(weights.pattern(inputs, asks) if patterns is None else patterns[number - layer])
+        stream = stream if asks is None else stream[:, :1]
         stream = stream + weights.write(used[-1] @ weights.values(inputs)).to(stream.dtype)
         stream = stream + block.feed(stream)
     return read(clip, stream), used

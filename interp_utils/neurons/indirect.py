@@ -1,11 +1,12 @@
 """Direct and indirect effects of neurons, to compare with the second-order ones (thesis, section 3.3 and table 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..accumulating import Several
 from ..checks import checked_count
 from ..heads.direct import read_out_matrix
 from ..hooks import compute_dtype, edited_neurons, neuron_weights, record_neurons, run_from, stream_after, visit_neurons
@@ -30,17 +31,26 @@ def first_order(clip: Clip, pixels: Tensor, layer: int) -> Tensor:
     return torch.einsum("bkm,kmE->bmE", taken, written @ matrix)
 
 
-def token_means(clip: Clip, images, layer: int, **options) -> Tensor:
-    """Mean activation of each neuron of a layer on each token, [N, M], over the images."""
-    means = Moments()
+def token_means(clip: Clip, images, layers: int | Collection[int], **options) -> Tensor | dict[int, Tensor]:
+    """Mean activation of each neuron of a layer on each token, [N, M], over the images; of several layers by layer, in one pass.
 
-    def activations(batch):
-        found = []
-        visit_neurons(clip, clip.pixels(batch.pixels), lambda _, p: found.append(p), [layer])
-        return found[0]
+    options: those of `feed`.
+    """
+    means = _TokenMeans(clip, [layers] if isinstance(layers, int) else layers)
+    feed(clip, images, [(means, lambda batch: batch.pixels)], **options)
+    found = {layer: member.mean for layer, member in means.members.items()}
+    return found[layers] if isinstance(layers, int) else found
 
-    feed(clip, images, [(means, activations)], **options)
-    return means.mean
+
+class _TokenMeans(Several):
+    """Mean activations of the neurons of some layers at each token: a statistic that takes pixels."""
+
+    def __init__(self, clip: Clip, layers: Collection[int]):
+        self.clip = clip
+        super().__init__({layer: Moments() for layer in sorted(layers)})
+
+    def update(self, pixels: Tensor) -> None:
+        visit_neurons(self.clip, self.clip.pixels(pixels), lambda layer, p: self.members[layer].update(p), list(self.members))
 
 
 def indirect_effects(clip: Clip, pixels: Tensor, layer: int, means: Tensor, neurons: Sequence[int], chunk: int = 16) -> Tensor:

@@ -130,9 +130,10 @@ def _is_kind(image: Rendered, kind: str) -> int:
     return int(image.factors.object == kind)
 
 
-def zero_shot_classifier(clip, factor: str) -> Tensor:
-    """Unit text vectors of the values of a factor, "category" or "family", [V, E]: the normalised mean over its prompts."""
-    return torch.stack([F.normalize(clip.encode_text(prompts(factor, value)).mean(0), dim=0) for value in values(factor)])
+def zero_shot_classifier(clip, factor: str, among: Sequence | None = None) -> Tensor:
+    """Unit text vectors of all or some values of a factor, "category" or "family", [V, E]: the normalised mean over its prompts."""
+    wanted = values(factor) if among is None else among
+    return torch.stack([F.normalize(clip.encode_text(prompts(factor, value)).mean(0), dim=0) for value in wanted])
 
 
 def evaluation_specs(n: int, seed: int = 0, biased: bool = False, **fixed) -> list[Spec]:

@@ -5,25 +5,26 @@ place, token by token, and the later layers see that. Nodes are numbered heads f
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..accumulating import Several
 from ..checks import checked_count
 from ..heads.direct import direct_effects, read_out_matrix
 from ..hooks import (
+    attention_input,
     attention_weights,
     compute_dtype,
-    edited_blocks,
     edited_neurons,
-    mixed_values,
     neuron_weights,
     neurons_recorded,
-    visit_attention_inputs,
-    visit_neurons,
+    read,
+    streams_before,
+    visit,
 )
 from ..models import Clip
 from ..moments import Moments
@@ -42,7 +43,7 @@ class Task:
 
     def logits(self, representations: Tensor) -> Tensor:
         """Logit difference (of cosines) in favour of the right answer, [..., B], of representations [..., B, E]."""
-        cosines = torch.nn.functional.normalize(representations, dim=-1) @ self.direction.to(representations)
+        cosines = F.normalize(representations, dim=-1) @ self.direction.to(representations)
         return cosines * self.signs.to(cosines)
 
 
@@ -89,68 +90,82 @@ class _NodeSums(Several):
         )
 
     def update(self, pixels: Tensor) -> None:
-        clip = self.clip
-        pixels = clip.pixels(pixels)
+        clip, dtype, places = self.clip, compute_dtype(self.clip), []
 
-        def values(layer, x):
-            self.members["values", layer].update(mixed_values(x, attention_weights(clip, layer)))
+        def heads(layer, x):
+            self.members["values", layer].update(attention_weights(clip, layer).mixed(x.to(dtype)))
 
-        visit_attention_inputs(clip, pixels, values)
-        visit_neurons(clip, pixels, lambda layer, p: self.members["activations", layer].update(p), list(range(clip.n_layers)))
+        def neurons(layer, p):
+            self.members["activations", layer].update(p.to(dtype))
+
+        for layer, block in enumerate(clip.tower.blocks):
+            places += [(attention_input(block), partial(heads, layer)), ((block.last, True), partial(neurons, layer))]
+        visit(clip, clip.pixels(pixels), places)
 
 
-@contextmanager
-def masked(clip: Clip, means: NodeMeans, mask: Tensor):
-    """For a `with` block, run the model with nodes at their mean where the mask, [P] or [B, P], is 0.
+def _run(clip: Clip, means: NodeMeans, mask: Tensor, stream: Tensor, start: int = 0) -> Tensor:
+    """Representations [B, E] that the layers from `start` on make of a stream [B, N, D] under a mask [P].
 
-    Layers all of whose nodes stay are not touched, unless the mask needs a gradient. Raises ValueError for another size.
+    Where a class token alone is read out, of the last layer no other token is computed.
     """
-    if mask.shape[-1] != n_nodes(clip):
-        raise ValueError(f"need a mask of {n_nodes(clip)} nodes, got {list(mask.shape)}")
     n_heads = clip.n_layers * clip.n_heads
-    heads = mask[..., :n_heads].unflatten(-1, (clip.n_layers, clip.n_heads))
-    neurons = mask[..., n_heads:].unflatten(-1, (clip.n_layers, clip.d_mlp))
-    touched = [mask.requires_grad or bool((part != 1).any()) for kind in (heads, neurons) for part in kind.movedim(-2, 0)]
+    heads = mask[:n_heads].unflatten(0, (clip.n_layers, clip.n_heads, 1, 1))
+    neurons = mask[n_heads:].unflatten(0, (clip.n_layers, clip.d_mlp))
+    for layer, block in list(enumerate(clip.tower.blocks))[start:]:
+        alone = clip.tower.final is not None and layer == clip.n_layers - 1
+        n_tokens, weights = 1 if alone else stream.shape[1], block.attention()
+        inputs = (stream if block.reads is None else block.reads(stream)).to(compute_dtype(clip))
+        mixed = _kept(weights.mixed(inputs, n_tokens), means.values[layer, :, :n_tokens], heads[layer])
+        stream = stream[:, :n_tokens] + weights.write(mixed).to(stream)
+        stream = stream + _fed(clip, layer, stream, means.activations[layer, :n_tokens], neurons[layer]).to(stream)
+    return read(clip, stream)
 
-    def attention(layer):
-        def edit(inputs, output):
-            weights = attention_weights(clip, layer)
-            mixed = mixed_values(inputs.to(weights.w_o), weights)
-            change = (means.values[layer].to(mixed) - mixed) * (1 - heads[..., layer, :, None, None].to(mixed))
-            return output + weights.moved(mixed, change).to(output)
 
-        return edit
+def _fed(clip: Clip, layer: int, stream: Tensor, means: Tensor, stay: Tensor) -> Tensor:
+    """What an MLP adds to a stream [B, N, D] with neurons at their means [N, M]; those that do not stay at all are not computed."""
+    block = clip.tower.blocks[layer]
+    last = block.last_linear()
+    if block.first is None or last.after is not None:
+        with edited_neurons(clip, layer, lambda p: _kept(p, means, stay)):
+            return block.feed(stream)
+    norm, linear, activation = block.first
+    some = stay.detach().ne(0) | stay.requires_grad
+    bias = None if linear.bias is None else linear.bias[some]
+    activations = activation(F.linear(norm(stream), linear.weight[some], bias)).to(last.w_out)
+    rest = means[:, ~some].to(last.w_out) @ last.w_out[~some] + last.b_out
+    return _kept(activations, means[:, some], stay[some]) @ last.w_out[some] + rest
 
-    def mlp(layer):
-        def edit(activations):
-            gone = 1 - neurons[..., layer, :].to(activations)
-            return activations + (means.activations[layer].to(activations) - activations) * (
-                gone if gone.ndim == 1 else gone[:, None]
-            )
 
-        return edit
-
-    with ExitStack() as stack:
-        edits = {layer: attention(layer) for layer in range(clip.n_layers) if touched[layer]}
-        stack.enter_context(edited_blocks(clip, edits, {}))
-        for layer in range(clip.n_layers):
-            if touched[clip.n_layers + layer]:
-                stack.enter_context(edited_neurons(clip, layer, mlp(layer)))
-        yield
+def _kept(x: Tensor, mean: Tensor, stay: Tensor) -> Tensor:
+    return mean.to(x).lerp(x, stay.to(x))
 
 
 @torch.no_grad()
 def run_circuits(clip: Clip, pixels: Tensor, means: NodeMeans, masks: Tensor, portion: int = 128) -> Tensor:
-    """Representations [K, B, E] of the images under each of K masks [K, P], `portion` images at a time, masks mixed."""
-    which, image = torch.cartesian_prod(torch.arange(len(masks)), torch.arange(len(pixels))).T
-    rows = []
-    for start in range(0, len(which), portion):
-        few = slice(start, start + portion)
-        chosen = which[few].unique()
-        mask = masks[chosen[0]] if len(chosen) == 1 else masks[which[few]]
-        with masked(clip, means, mask.to(clip.device)):
-            rows.append(clip.encode_image(pixels[image[few]]).float().cpu())
-    return torch.cat(rows).unflatten(0, (len(masks), len(pixels)))
+    """Representations [K, B, E] of the images, `portion` at a time, under each of K masks [K, P].
+
+    Layers before the first that a mask touches run once for all masks. Raises ValueError for masks of another size.
+    """
+    _check_size(clip, masks)
+    n_heads = clip.n_layers * clip.n_heads
+    parts = [kind.unflatten(1, (clip.n_layers, -1)) != 1 for kind in (masks[:, :n_heads], masks[:, n_heads:])]
+    touched = torch.cat(parts, 2).any(2)  # [K, L]
+    starts = torch.where(touched.any(1), touched.int().argmax(1), clip.n_layers)
+    found, masks = torch.empty(len(masks), len(pixels), clip.d_embed).float(), masks.to(clip.device)
+    for begin in range(0, len(pixels), portion):
+        few, reached = slice(begin, begin + portion), 0
+        stream = streams_before(clip, pixels[few], [0])[0]
+        for k in starts.argsort().tolist():
+            for block in clip.tower.blocks[reached : starts[k]]:
+                stream = block.run(stream)
+            reached = starts[k]
+            found[k, few] = _run(clip, means, masks[k], stream, reached).float().cpu()
+    return found
+
+
+def _check_size(clip: Clip, masks: Tensor) -> None:
+    if masks.shape[-1] != n_nodes(clip):
+        raise ValueError(f"need masks of {n_nodes(clip)} nodes, got {list(masks.shape)}")
 
 
 @dataclass(frozen=True)
@@ -235,15 +250,17 @@ def patching_scores(clip: Clip, task: Task, means: NodeMeans, mask: Tensor | Non
     over tokens: one backward pass for all nodes. mask: where to take it, the whole model by default; a node outside of the
     circuit then has what it would add. Plain patching is `run_circuits` with one node left out at a time.
     """
-    scores = Moments()
+    mask = torch.ones(n_nodes(clip)) if mask is None else mask
+    _check_size(clip, mask)
+    lost, own = 0, mask.float().to(clip.device, copy=True).requires_grad_()
     for start in range(0, len(task.pixels), portion):
         few = slice(start, start + portion)
         part = Task(task.pixels[few], task.signs[few], task.direction)
-        own = (torch.ones(n_nodes(clip)) if mask is None else mask.float()).to(clip.device).repeat(len(part.pixels), 1)
-        with torch.enable_grad(), masked(clip, means, own.requires_grad_()):
-            logits = part.logits(clip.encode_image(part.pixels).float())
-            scores.update(*torch.autograd.grad(logits.sum(), own))  # asked for by name: none reaches the parameters
-    return scores.mean.float().cpu()
+        with torch.enable_grad():
+            ran = _run(clip, means, own, streams_before(clip, part.pixels, [0])[0])
+            logits = part.logits(ran.float())
+            lost = lost + torch.autograd.grad(logits.sum(), own)[0]  # asked for by name: none reaches the parameters
+    return (lost / len(task.pixels)).float().cpu()
 
 
 def top_masks(scores: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -13,14 +13,14 @@ _SHOWN = {"colour": {"style": "photo"}, "place": {"count": 1}, "size": {"count":
 
 def sandbox_task(clip: Clip, factor: str, first, second, n: int, seed: int) -> Task:
     """n images of the sandbox that show one value of a factor or the other in turn, all else at random."""
-    values = FACTORS[factor]
-    if n < 2 or n % 2 or not {first, second} <= set(values):
+    if n < 2 or n % 2 or not {first, second} <= set(FACTORS[factor]):
         raise ValueError(f"need an even number of images and two values of {factor}, got {n}, {first!r} and {second!r}")
     fixed, start = _SHOWN.get(factor, {}), PAINTED + seed * 10**6
     specs = [balanced(start + k, **{factor: (first, second)[k % 2]}, **fixed) for k in range(n)]
     images = SandboxImages(specs, factor_labels, preprocess=clip.preprocess)
-    pixels, rows = torch.stack([shown for shown, _ in images.__getitems__(range(n))]), zero_shot_classifier(clip, factor).cpu()
-    return Task(pixels, torch.tensor([-1.0, 1.0]).repeat(n // 2), rows[values.index(second)] - rows[values.index(first)])
+    pixels = torch.stack([shown for shown, _ in images.__getitems__(range(n))])
+    texts = zero_shot_classifier(clip, factor, (first, second)).cpu()
+    return Task(pixels, torch.tensor([-1.0, 1.0]).repeat(n // 2), texts[1] - texts[0])
 
 
 def photo_task(clip: Clip, images: Labelled, first: int, second: int, n: int, start: int = 0) -> Task:

@@ -66,6 +66,11 @@ def unchanged(x: Tensor) -> Tensor:
     return x
 
 
+def by_head(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """w x + b with w [H, d, D] and b [H, d]: [B, n, D] -> [B, H, n, d]."""
+    return F.linear(x, w.flatten(0, 1), b.flatten()).unflatten(-1, w.shape[:2]).transpose(1, 2)
+
+
 @dataclass(frozen=True)
 class Attention:
     """One layer's attention by head: H heads of width d on a residual stream of width D."""
@@ -95,20 +100,28 @@ class Attention:
 
     def pattern(self, x: Tensor, queries: list[int] | None = None, heads: list[int] | slice = slice(None)) -> Tensor:
         """Where heads look from all or some tokens, [B, H, n, N], rows sum to one, from the attention's input [B, N, D]."""
-        few = queries is not None and not self.turns
-        query = torch.einsum("bnD,hdD->bhnd", x[:, queries] if few else x, self.w_q[heads]) + self.b_q[heads][:, None]
-        if few:  # keys need not be built, and their bias adds the same to all tokens and cancels
+        if queries is not None and not self.turns:  # keys need not be built, and their bias adds the same to all tokens and cancels
+            query = by_head(x[:, queries], self.w_q[heads], self.b_q[heads])
             folded = torch.einsum("bhnd,hdD->bhnD", query * query.shape[-1] ** -0.5, self.w_k[heads])
             scores = (folded.flatten(1, 2) @ x.mT).unflatten(1, folded.shape[1:3])  # one product for all heads
             return scores.softmax(-1)
-        key = self.turn_k(torch.einsum("bnD,hdD->bhnd", x, self.w_k[heads]) + self.b_k[heads][:, None])
-        query = self.turn_q(query)
+        query, key = self._asked(x, heads)
         query = query if queries is None else query[:, :, queries]
         return (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
 
+    def _asked(self, x: Tensor, heads: list[int] | slice) -> tuple[Tensor, Tensor]:
+        """Queries and keys, [B, H, N, d], as their products are taken."""
+        query, key = by_head(x, self.w_q[heads], self.b_q[heads]), by_head(x, self.w_k[heads], self.b_k[heads])
+        return self.turn_q(query), self.turn_k(key)
+
     def values(self, x: Tensor, heads: list[int] | slice = slice(None)) -> Tensor:
         """What each token offers to each head, [B, H, N, d]."""
-        return torch.einsum("bnD,hdD->bhnd", x, self.w_v[heads]) + self.b_v[heads][:, None]
+        return by_head(x, self.w_v[heads], self.b_v[heads])
+
+    def mixed(self, x: Tensor, n_tokens: int | None = None, heads: list[int] | slice = slice(None)) -> Tensor:
+        """Values averaged at the first tokens or at all, [B, H, n, d]: `pattern(x) @ values(x)`, but no pattern is kept."""
+        query, key = self._asked(x, heads)
+        return F.scaled_dot_product_attention(query[:, :, :n_tokens], key, self.values(x, heads))
 
     def linear(self) -> tuple[Tensor, Tensor]:
         """The way from the heads' outputs to the stream but for the scales of `frozen`: w [D, H, d] and biases [J, D].
@@ -140,14 +153,10 @@ class Attention:
 
     def write(self, mixed: Tensor) -> Tensor:
         """What heads' outputs [B, H, n, d] add to the stream, [B, n, D]."""
+        if not self.normed:
+            return F.linear(_side_by_side(mixed), self.w_o.flatten(1), self.b_o)
         (scale, shares), (w, biases) = self.frozen(mixed), self.linear()
         return _side_by_side(mixed) @ w.flatten(1).T * scale[..., None] + shares @ biases
-
-    def moved(self, mixed: Tensor, change: Tensor) -> Tensor:
-        """By how much that changes, [B, n, D], when the heads' outputs change, both [B, H, n, d]."""
-        if self.normed:
-            return self.write(mixed + change) - self.write(mixed)
-        return _side_by_side(change) @ self.w_o.flatten(1).T
 
     def effective(self, x: Tensor, rho: Tensor, queries: list[int] | None = None) -> tuple[Tensor, Tensor]:
         """Where heads look on behalf of a weighted sum of tokens: rows [B, K, H, N], norms' scales included.

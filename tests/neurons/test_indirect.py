@@ -61,6 +61,8 @@ def test_token_means(clip, images):
         expected = activations(clip, images.tensors[0], layer).mean(0)
         torch.testing.assert_close(token_means(clip, images, layer, batch_size=5), expected)
         assert expected.shape == (17, clip.d_mlp)
+    together = token_means(clip, images, {2, 0}, batch_size=5)
+    assert list(together) == [0, 2] and torch.equal(together[0], token_means(clip, images, 0, batch_size=5))
 
 
 @pytest.mark.parametrize("tower", [{}, {"ls_init_value": 0.5}])

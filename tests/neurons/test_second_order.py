@@ -33,12 +33,11 @@ def test_effects_equal_brute_force_on_small_towers(tower, ln):
     assert count_hooks(clip.model) == 0
 
 
-@pytest.mark.parametrize("name,n_layers,layers", [("ViT-B-32-quickgelu", 12, (9, 7)), ("ViT-L-14", 8, (4,))])
-@pytest.mark.parametrize("ln", ["centered", "split"])
-def test_effects_equal_brute_force_on_real_architectures(name, n_layers, layers, ln):
+@pytest.mark.parametrize("name,n_layers,layer", [("ViT-B-32-quickgelu", 12, 9), ("ViT-L-14", 6, 3)])
+def test_effects_equal_brute_force_on_real_architectures(name, n_layers, layer):
     clip = real_clip(name, n_layers)
     pixels, chosen = noise(clip, 1), [0, 17, 999, clip.d_mlp - 1]
-    for layer in layers:
+    for ln in ("centered", "split"):
         order = second_order(clip, layer, ln)
         by_hand = effects(clip, pixels, layer, ln, chosen)
         assert relative(order.effects(pixels, chosen), by_hand) < 1e-5
@@ -47,12 +46,13 @@ def test_effects_equal_brute_force_on_real_architectures(name, n_layers, layers,
 
 @pytest.mark.parametrize("ln", ["centered", "split"])
 def test_effects_equal_brute_force_on_the_sandbox(sandbox, ln):
-    pixels = torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(4)])
+    pixels = torch.stack([iu.sandbox.to_pixels(iu.sandbox.render(seed).pixels) for seed in range(2)])
+    chosen = list(range(0, sandbox.d_mlp, 5))
     for layer in (0, 5):
         order = second_order(sandbox, layer, ln)
-        by_hand = effects(sandbox, pixels, layer, ln, list(range(sandbox.d_mlp)))
-        assert relative(order.effects(pixels), by_hand) < 1e-5
-        assert relative(order.norms(pixels), by_hand.norm(dim=-1)) < 1e-5
+        by_hand = effects(sandbox, pixels, layer, ln, chosen)
+        assert relative(order.effects(pixels, chosen), by_hand) < 1e-5
+        assert relative(order.norms(pixels)[:, chosen], by_hand.norm(dim=-1)) < 1e-5
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ def other():
 
 def test_heads_have_the_saved_factors_and_names(other):
     pool = iu.texts.understood(iu.load_clip("sandbox"), iu.texts.load_pool("sandbox"))
-    names, shares = seeds.name_heads(other, pool, 400, 200)
+    names, shares = seeds.name_heads(other, pool, 250, 120)
     saved_names, saved_shares = seeds.saved_names()["sandbox-1"]
     late = slice(other.n_heads * (other.n_layers - 4), None)
     both = torch.stack([shares[:, late].flatten(), saved_shares[:, late].flatten()])
@@ -26,7 +26,7 @@ def test_heads_have_the_saved_factors_and_names(other):
 
 
 def test_neurons_have_the_saved_numbers(other):
-    found, saved = seeds.neuron_findings(other, 100, 150, 600), seeds.saved_neurons()["sandbox-1"]
+    found, saved = seeds.neuron_findings(other, 60, 100, 300), seeds.saved_neurons()["sandbox-1"]
     for factor in ("light", "category", "object"):
         (lost, half), (lost_then, half_then) = found[factor], saved[factor]
         assert abs(lost - lost_then) < 2 * (half**2 + half_then**2) ** 0.5 + 0.01, factor

@@ -24,7 +24,7 @@ from .units import NAME
 def named(clip, images: Tensor, kinds: Tensor, among: tuple[str, ...] = world.OBJECTS) -> Tensor:
     """Whether CLIP names the objects of images [B, 3, 64, 64] in 0..1 as their `KINDS` [B], `among` names of objects: bool [B]."""
     mean, std = (torch.tensor(values, device=clip.device)[:, None, None] for values in (MEAN, STD))
-    classifier = zero_shot_classifier(clip, "object")[[world.OBJECTS.index(name) for name in among]]
+    classifier = zero_shot_classifier(clip, "object", among)
     right = torch.tensor([among.index(kind) for kind in KINDS])[kinds]
 
     def scores(batch) -> Tensor:

@@ -222,7 +222,7 @@ def _matched(mined: Mined, ending: str) -> list[tuple[rosetta.UnitModel, rosetta
     return [(model, rosetta.matched_pairs(mined.matches[place]))]
 
 
-def buddies(n: int = 96, names: tuple[str, ...] = SEEING, seeds: int = 3, finished: str | Path | None = None) -> Results:
+def buddies(n: int = 96, names=SEEING, positions=("as it is", "taken out"), seeds: int = 3, finished=None) -> Results:
     """Best buddies above chance: "model, which, position" -> counts for draws of images.
 
     which: "trained" or "untrained", position: "as it is" or "taken out". Each draw of n images goes with one untrained copy.
@@ -231,7 +231,7 @@ def buddies(n: int = 96, names: tuple[str, ...] = SEEING, seeds: int = 3, finish
     generator, done = styles(rosetta.load_unit_model(NAME)), Done(finished)
     found: Results = {}
     for name in names:
-        for position in ("as it is", "taken out"):
+        for position in positions:
             for seed in range(seeds):
 
                 def run(name=name, position=position, seed=seed):
