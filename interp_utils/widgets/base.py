@@ -9,11 +9,15 @@ from threading import RLock
 
 import ipywidgets
 import traitlets
+from IPython.display import display
 
 from .. import plots
 from ..tokens import CutOff
 from .controls import Memory, Search
 from .views import Manners, let_in_colab
+
+
+RUN = "Run this cell to move it; without a kernel, <code>make book</code> draws an atlas to browse."
 
 
 class Explorer(ipywidgets.VBox):
@@ -25,11 +29,12 @@ class Explorer(ipywidgets.VBox):
 
     views: of `widgets.views`, which `show(**values)` fills; it returns the sentence. Once a browser shows them, they take the place
     of the figure, which is drawn only where no view can run: on GitHub, in a saved notebook, without anywidget's part of Jupyter.
+    Of moves that a browser makes while the kernel draws, only the last is drawn. finer: as `show`, and slower: it fills the views
+    again once the reader rests.
     picks: by trait of `controls.selection`, the controls' values for each thing that can be picked in any explorer. One that is
     made again with the same arguments opens where a reader left it, or at what was picked elsewhere meanwhile.
+    page: of the atlas, for the values shown, to which the book links.
     """
-
-    _ipython_display_ = None  # by which ipywidgets 7 would display itself, without the picture
 
     def __init__(
         self,
@@ -37,14 +42,17 @@ class Explorer(ipywidgets.VBox):
         views: Sequence[ipywidgets.Widget] = (),
         show: Callable[..., str] | None = None,
         picks: Mapping[str, dict] | None = None,
+        finer: Callable[..., str] | None = None,
+        page: Callable[..., str] = lambda **values: "index.html",
         **controls: ipywidgets.Widget,
     ):
         let_in_colab()
-        self.draw, self.show, self.views, self.controls = draw, show, tuple(views), controls
+        self.draw, self.show, self.finer, self.page, self.views, self.controls = draw, show, finer, page, tuple(views), controls
         self._one_at_a_time = RLock()  # JupyterLab may handle two events at once; the last must win
-        self._shown, self._painted, self._held = None, None, False
+        self._shown, self._painted, self._held = None, None, 0
         self.view, self.status, self.manners = ipywidgets.HTML(), ipywidgets.HTML(), Manners()
         uploads = [each for each in controls.values() if isinstance(each, ipywidgets.FileUpload)]
+        self.manners.parts = [each.model_id for each in _movable([*controls.values(), *views])]
         self.manners.upload = "".join(each.model_id for each in uploads if isinstance(each.value, tuple))  # a dict in ipywidgets 7
         self.view.add_class("iu-view")
         self.status.add_class("iu-status")
@@ -61,6 +69,8 @@ class Explorer(ipywidgets.VBox):
             if isinstance(control, Search):
                 control.find.observe(self.refresh, "value")  # to answer a search that leaves all as it is
         self.manners.observe(self._live, "live")
+        self.manners.observe(self._refine, "rested")
+        self.manners.on_msg(self._moves)
         self._memory = Memory(getattr(draw, "__qualname__", type(draw).__qualname__), controls, picks or {})
         self.refresh()
         self._go_on()
@@ -79,17 +89,26 @@ class Explorer(ipywidgets.VBox):
 
     def move(self, **values) -> None:
         """Set several controls, then draw once."""
-        self._held = True
+        self._held += 1
         try:
             uploads_first = sorted(values, key=lambda name: not isinstance(self.controls[name], ipywidgets.FileUpload))
             for name in uploads_first:  # which choose themselves
                 self.controls[name].value = values[name]
         finally:
-            self._held = False
+            self._held -= 1
         self.refresh({})
 
-    def refresh(self, change=None) -> None:
-        """Draw what the controls say; after a `change` of theirs only if that is not what is shown."""
+    def _moves(self, manners: Manners, content: dict, buffers) -> None:
+        """A browser sends several moves, or has sent them."""
+        self._held += 1 if content["moves"] == "begin" else -1
+        self.refresh({})
+
+    def _refine(self, change) -> None:
+        if self._shown is not None:
+            self.refresh(finer=True)
+
+    def refresh(self, change=None, finer: bool = False) -> None:
+        """Draw what the controls say, finer or not; after a `change` of theirs only if that is not what is shown."""
         if self._held:
             return
         with self._one_at_a_time:
@@ -100,7 +119,9 @@ class Explorer(ipywidgets.VBox):
             try:
                 with self._busy(), warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always", CutOff)
-                    alt = self.show(**values) if self.show else None
+                    self.manners.finer = self.finer is not None and self._answered and not finer
+                    show = self.show if self.manners.finer else self.finer or self.show
+                    alt = show(**values) if show else None
                     if not self._answered:
                         alt = self._paint(values)
             except Exception as error:
@@ -153,6 +174,17 @@ class Explorer(ipywidgets.VBox):
             self.view.remove_class("iu-busy")
             self.manners.done()
 
+    def _ipython_display_(self, **kwargs) -> None:
+        """With a note for who sees it without a kernel, which a browser hides while the explorer is alive.
+
+        JupyterLab shows a picture without its alt text, so the note holds the sentence.
+        """
+        data, about = self._repr_mimebundle_()
+        display(data, metadata=about, raw=True)
+        page = self.page(**self._shown) if self._shown else "index.html"
+        note = f"{html.escape(self.alt)}. {RUN}"
+        display({"text/html": f'<p class="iu-note" data-atlas="{page}">{note}</p>', "text/plain": f"{self.alt}. {RUN}"}, raw=True)
+
     def _repr_mimebundle_(self, **kwargs):
         if hasattr(super(), "_repr_mimebundle_"):
             bundle = super()._repr_mimebundle_(**kwargs)
@@ -162,6 +194,11 @@ class Explorer(ipywidgets.VBox):
             data = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": view}
         picture = {"image/png": base64.b64encode(self.png).decode()}  # which sets the width
         return {**(data or {}), **picture}, {"image/png": {"width": self.width, "alt": self.alt}}
+
+
+def _movable(widgets: Sequence[ipywidgets.Widget]) -> list[ipywidgets.Widget]:
+    """These and what stands in them."""
+    return [part for each in widgets for part in (each, *_movable(getattr(each, "children", ())))]
 
 
 def counted(n: int, what: str) -> str:

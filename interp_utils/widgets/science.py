@@ -4,6 +4,7 @@ import base64
 import html
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import ipywidgets
@@ -83,12 +84,15 @@ def hypothesis_lab(
 
     pairs = PairView()
 
+    @lru_cache(64)  # units share texts
+    def images(text: str) -> list[dict[str, str]]:
+        on, off = draw(text, measured[text].shape[1], seed)
+        return [{"on": address(true), "off": address(twin)} for true, twin in zip(on[:5], off[:5])]
+
     def show(unit: int, text: str) -> str:
         on, off = measured[text][:, :, unit].cpu()
-        images = [[address(image) for image in part[:5]] for part in draw(text, len(on), seed)]
         with pairs.hold_sync():
-            pairs.unit, pairs.text = names[unit], text
-            pairs.pairs = [{"on": true, "off": twin} for true, twin in zip(*images)]
+            pairs.unit, pairs.text, pairs.pairs = names[unit], text, images(text)
             pairs.answers = rounded(torch.stack([on, off], 1))
         return _sentence(table[unit][text], names[unit], bar_of(unit))
 

@@ -42,6 +42,16 @@ RUN_AGAIN = """(k) => {
   window.jupyterapp.shell.currentWidget.content.activeCellIndex = k;
   return window.jupyterapp.commands.execute("notebook:run-cell");
 }"""
+FAST_MOVES = """async ([box, moves]) => {
+  const cells = [...box.querySelectorAll('.iu-cell')], images = box.querySelector('select');
+  box.told = [];
+  for (let k = 0; k < moves; k++) {
+    cells[(7 * k + 3) % cells.length].click();
+    images.selectedIndex = (k + 1) % images.options.length;
+    images.dispatchEvent(new Event('change', {bubbles: true}));
+    await new Promise((done) => setTimeout(done, 10));
+  }
+}"""
 OWN = "my own image"
 ODD = ["$\\frac{1}{$, $5", "<b>dog</b>, a & b", "猫, 🐈", "a dog, " + "a very long name, " * 3 + "a cat"]
 
@@ -270,6 +280,26 @@ def test_heads_are_picked_in_the_grid_and_patches_tell_their_values(page, explor
     assert page.evaluate(CELLS) == there, "a key cut, changed or added a cell"
     box.locator(".iu-patches [role=gridcell]").nth(20).hover()
     assert box.locator(".iu-said").last.inner_text().startswith("row 3, column 5: ")
+
+
+@pytest.mark.parametrize("explorer", ["head"], indirect=True)
+def test_of_fast_moves_the_last_is_drawn(page, explorer):
+    """Heads and images by turns, faster than they can be drawn."""
+    moves, heads = 15, 6
+    layer, head = divmod((7 * (moves - 1) + 3) % 60, heads)
+    page.evaluate(FAST_MOVES, [explorer.box.element_handle(), moves])
+    page.wait_for_function(ANSWERED, arg=[explorer.box.element_handle(), ("words",)])
+    explorer.box.get_by_text(f"L{layer}H{head} adds").wait_for()
+    page.wait_for_timeout(500)  # for what might come late
+    assert explorer.words.startswith(f"L{layer}H{head} adds")
+    picked = explorer.box.locator("[role=gridcell][aria-selected=true] .iu-cell")
+    assert picked.get_attribute("title") == f"L{layer}H{head}"
+    sliders = [explorer.box.get_by_role("slider", name=name) for name in ("layer", "head")]
+    assert [float(slider.get_attribute("aria-valuenow")) for slider in sliders] == [layer, head]
+    chosen = explorer.box.get_by_label("image", exact=True).evaluate("(select) => select.value")
+    assert explorer.box.locator(".iu-map img").get_attribute("alt") == chosen == f"image {moves % 6}"
+    drawn = explorer.box.evaluate("(box) => box.told.filter(([what]) => what === 'words').length")
+    assert drawn <= 6, f"{drawn} of {2 * moves} moves were drawn"
 
 
 @pytest.mark.parametrize(
