@@ -116,7 +116,9 @@ def test_pictures_need_no_network():
         for cell in nbformat.read(path, as_version=4).cells:
             outputs = [output.get("data", {}).get("text/html", "") for output in cell.get("outputs", ())]
             texts += [(path, text) for text in (cell.source if cell.cell_type == "markdown" else "", *outputs)]
-    found = [(page, place) for page, text in texts for place in re.findall(r"!\[[^]]*\]\(([^) ]+)|<img[^>]*src=[\"']([^\"']+)", text)]
+    found = [
+        (page, place) for page, text in texts for place in re.findall(r"!\[[^]]*\]\(([^) ]+)|<img[^>]*src=[\"']([^\"']+)", text)
+    ]
     assert len(found) > 20
     for page, places in found:
         place = "".join(places)

@@ -16,7 +16,6 @@ from ..tokens import CutOff
 from .controls import Memory, Search
 from .views import Manners, let_in_colab
 
-
 RUN = "Run this cell to move it; without a kernel, <code>make book</code> draws an atlas to browse."
 
 
@@ -182,8 +181,8 @@ class Explorer(ipywidgets.VBox):
         data, about = self._repr_mimebundle_()
         display(data, metadata=about, raw=True)
         page = self.page(**self._shown) if self._shown else "index.html"
-        note = f"{html.escape(self.alt)}. {RUN}"
-        display({"text/html": f'<p class="iu-note" data-atlas="{page}">{note}</p>', "text/plain": f"{self.alt}. {RUN}"}, raw=True)
+        note = f'<p class="iu-note" data-atlas="{html.escape(page)}">{html.escape(self.alt)}. {RUN}</p>'
+        display({"text/html": note, "text/plain": self.alt}, raw=True)
 
     def _repr_mimebundle_(self, **kwargs):
         if hasattr(super(), "_repr_mimebundle_"):
@@ -199,6 +198,11 @@ class Explorer(ipywidgets.VBox):
 def _movable(widgets: Sequence[ipywidgets.Widget]) -> list[ipywidgets.Widget]:
     """These and what stands in them."""
     return [part for each in widgets for part in (each, *_movable(getattr(each, "children", ())))]
+
+
+def page_of(unit: str) -> str:
+    """The atlas's page of a head or a neuron: of "L8H1", "heads/L8H1.html"."""
+    return f"{'neurons' if 'N' in unit else 'heads'}/{unit}.html"
 
 
 def counted(n: int, what: str) -> str:

@@ -11,7 +11,7 @@ from ..heads.textspan import Head
 from ..models import Clip
 from ..stream import pixels_and_target
 from ..texts import knows
-from .base import Explorer
+from .base import Explorer, page_of
 from .controls import Search
 from .views import HeadGrid, PatchMap, UnitCard, address, rounded
 
@@ -104,6 +104,7 @@ def head_explorer(
         [grid, patches],
         show,
         {"head": {(k, h): {"layer": k, "head": h} for k in range(clip.n_layers) for h in range(clip.n_heads)}},
+        page=lambda layer, head, **others: page_of(f"L{layer}H{head}"),
         image=ipywidgets.Dropdown(options=[*zip(labels, range(len(images)))], value=0, description="image", style=slider["style"]),
         layer=ipywidgets.IntSlider(layer, 0, clip.n_layers - 1, description="layer", **slider),
         head=ipywidgets.IntSlider(head, 0, clip.n_heads - 1, description="head", **slider),
@@ -191,7 +192,11 @@ def span_explorer(images, spans: dict[Head, TextSpan], tops: dict[Head, Tensor],
     # only heads that have a span; before the explorer listens, so that it never sees one of another layer
     level.observe(lambda change: setattr(number, "options", heads(change["new"])), "value")
     picks = {"head": {key: {"layer": key[0], "head": key[1]} for key in spans}}
-    explorer = Explorer(draw, [grid, card], show, picks, layer=level, head=number)
+
+    def page(layer: int, head: int) -> str:
+        return page_of(f"L{layer}H{head}")
+
+    explorer = Explorer(draw, [grid, card], show, picks, page=page, layer=level, head=number)
 
     def pick(change) -> None:
         key, there = places[change["new"]], (level.value, number.value)
@@ -266,6 +271,7 @@ def neighbour_explorer(images, features: dict[Head | None, Tensor], names: list[
         [card],
         show,
         picks={"head": {head: {"head": head} for head in heads}},
+        page=lambda image, head: page_of("L{}H{}".format(*head)),
         image=Search([*zip(called, range(len(called)))], 0, "image", style=style),
         head=ipywidgets.Dropdown(options=list(zip(labels, heads)), value=heads[0], description="head", style=style),
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import plots
 from ..science.hypotheses import Finding, Trial
 from ..science.twins import Draw
-from .base import Explorer
+from .base import Explorer, page_of
 from .controls import Search
 from .views import PairView, address, rounded
 
@@ -96,7 +96,7 @@ def hypothesis_lab(
             pairs.answers = rounded(torch.stack([on, off], 1))
         return _sentence(table[unit][text], names[unit], bar_of(unit))
 
-    return Explorer(draw_chosen, [pairs], show, unit=unit, text=text)
+    return Explorer(draw_chosen, [pairs], show, page=lambda unit, text: page_of(names[unit]), unit=unit, text=text)
 
 
 def hypothesis_report(

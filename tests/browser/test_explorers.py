@@ -52,6 +52,8 @@ FAST_MOVES = """async ([box, moves]) => {
     await new Promise((done) => setTimeout(done, 10));
   }
 }"""
+THEME = "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${theme}`})"
+SAVE = "() => window.jupyterapp.commands.execute('docmanager:save')"
 OWN = "my own image"
 ODD = ["$\\frac{1}{$, $5", "<b>dog</b>, a & b", "猫, 🐈", "a dog, " + "a very long name, " * 3 + "a cat"]
 
@@ -187,9 +189,10 @@ iu.widgets.hypothesis_lab(findings, ['L0H0', 'L5N3'], measured, science.painted_
 @pytest.fixture(scope="module")
 def page(chromium, tmp_path_factory):
     """JupyterLab with every explorer, each in a cell of its own."""
-    cells = notebook(*(code.strip() for code in EXPLORERS.values()))
-    with serving(tmp_path_factory.mktemp("lab"), {"explorers.ipynb": cells}) as address:
+    cells, folder = notebook(*(code.strip() for code in EXPLORERS.values())), tmp_path_factory.mktemp("lab")
+    with serving(folder, {"explorers.ipynb": cells}) as address:
         page = watched(chromium.new_context(viewport={"width": 1280, "height": 1000}))
+        page.address, page.folder = address, folder / "notebooks"
         errors = run_all(page, address("explorers.ipynb")).locator(ERRORS)
         assert errors.count() == 0, errors.first.inner_text()
         yield page
@@ -212,12 +215,12 @@ def explorer(page, request):
 def show(page, box, name: str) -> None:
     """Pictures of an explorer in light and dark, wide and narrow, to be looked at."""
     for theme in ("Light", "Dark"):
-        page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+        page.evaluate(THEME, theme)
         for width in (1280, 700):
             page.set_viewport_size({"width": width, "height": 1000})
             box.scroll_into_view_if_needed()
             box.screenshot(path=OUT / f"{name}_{theme.lower()}_{width}.png")
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+    page.evaluate(THEME, "Light")
     page.set_viewport_size({"width": 1280, "height": 1000})
 
 
@@ -239,7 +242,10 @@ def test_every_control_to_its_ends(page, explorer, request):
     show(page, explorer.box, request.node.callspec.params["explorer"])
 
 
-def test_accessibility(page):
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
+def test_accessibility(page, theme):
+    page.evaluate(THEME, theme)
+    assert page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower()
     assert not (faults := serious_faults(page, ".iu-explorer")), faults
 
 
@@ -335,6 +341,36 @@ def test_a_head_that_was_picked_stays_when_its_cell_is_run_again_and_is_what_oth
             assert box.locator(".iu-status").inner_text() == said and "tree" in said
         else:
             assert f"by {head} /" in box.locator(".iu-status").inner_text()
+
+
+@pytest.mark.parametrize("state", ["with", "without"])
+def test_a_saved_notebook_is_opened_again(page, state):
+    """Without running it, as the course's settings save it, with the widgets' state, and as others do: a picture and a note."""
+    said = [box.locator(".iu-status").inner_text() for box in page.locator(".iu-explorer").all()]
+    page.evaluate(SAVE)
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    saved = nbformat.read(page.folder / "explorers.ipynb", 4)
+    if state == "without":
+        del saved.metadata["widgets"]
+    nbformat.write(saved, page.folder / f"{state}.ipynb")  # of another name, or it would find its kernel again
+    again = watched(page.context)
+    again.goto(page.address(f"{state}.ipynb"))
+    again.wait_for_function(IDLE)
+    cells = again.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
+    if state == "with":
+        again.wait_for_function(f"() => document.querySelectorAll('.iu-saved').length === {len(said)}")
+        assert [box.locator(".iu-status").inner_text() for box in cells.locator(".iu-explorer").all()] == said
+        banner = "(box) => getComputedStyle(box, '::before').content"
+        assert "Run this cell" in cells.locator(".iu-saved").first.evaluate(banner)
+        cells.locator(".iu-patches [role=gridcell]").nth(20).hover()  # the views answer by themselves
+        assert cells.locator(".iu-views").nth([*EXPLORERS].index("head")).get_by_text("row 3, column 5: ").count() == 1
+    else:
+        cells.locator(".jp-RenderedImage img").nth(len(said) - 1).wait_for()
+        assert cells.locator(".jp-RenderedImage img:visible").count() == cells.locator(".iu-note:visible").count() == len(said)
+        assert all("Run this cell" in note for note in cells.locator(".iu-note").all_inner_texts())
+    assert cells.get_by_text("Error displaying widget").count() == 0 and again.errors == []
+    again.screenshot(path=OUT / f"saved_{state}_state.png")
+    again.close()
 
 
 def test_without_anywidgets_part_of_jupyter_controls_and_picture_stay(chromium, tmp_path):

@@ -123,8 +123,8 @@ class PairView(anywidget.AnyWidget):
 class Manners(anywidget.AnyWidget):
     """What an explorer needs of the browser: a busy sign, the last of fast moves, names of its controls, keys that stay its own.
 
-    live: whether a browser runs this, and so the other views; parts: the numbers of all that a reader can move, and upload that of
-    the control for files, as ipywidgets 8 has it; finer: whether what is shown can be drawn in more detail, which `rested` asks for.
+    live: whether a browser runs this, and so the other views; parts: the numbers of all that a reader can move; upload: that of the
+    control for files, as ipywidgets 8 has it; finer: whether what is shown can be drawn in more detail, which `rested` asks for.
     `done` says that the kernel has answered.
     """
 
