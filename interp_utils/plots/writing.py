@@ -43,7 +43,7 @@ class _Spelled(Formatter):
         self.words = words
 
     def __call__(self, x, pos=None) -> str:
-        return spelled(self.words(x, pos))
+        return spelled(str(self.words(x, pos)))  # some are numbers
 
 
 def _name(character: str) -> str:

@@ -14,7 +14,7 @@ from IPython.display import display
 from .. import plots
 from ..tokens import CutOff
 from .controls import Memory, Search
-from .views import Manners, let_in_colab
+from .views import HeadGrid, Manners, let_in_colab
 
 RUN = "Run this cell to move it; without a kernel, <code>make book</code> draws an atlas to browse."
 
@@ -49,10 +49,11 @@ class Explorer(ipywidgets.VBox):
         self.draw, self.show, self.finer, self.page, self.views, self.controls = draw, show, finer, page, tuple(views), controls
         self._one_at_a_time = RLock()  # JupyterLab may handle two events at once; the last must win
         self._shown, self._painted, self._held = None, None, 0
-        self.view, self.status, self.manners = ipywidgets.HTML(), ipywidgets.HTML(), Manners()
+        self.view, self.status = ipywidgets.HTML(), ipywidgets.HTML()
         uploads = [each for each in controls.values() if isinstance(each, ipywidgets.FileUpload)]
-        self.manners.parts = [each.model_id for each in _movable([*controls.values(), *views])]
-        self.manners.upload = "".join(each.model_id for each in uploads if isinstance(each.value, tuple))  # a dict in ipywidgets 7
+        self._movable = {each.model_id: each for each in _movable([*controls.values(), *views])}
+        upload = "".join(each.model_id for each in uploads if isinstance(each.value, tuple))  # a dict in ipywidgets 7
+        self.manners = Manners(parts=[*self._movable], upload=upload)  # whole from the start: a browser looks at once
         self.view.add_class("iu-view")
         self.status.add_class("iu-status")
         row = {"flex_flow": "row wrap"}
@@ -98,13 +99,19 @@ class Explorer(ipywidgets.VBox):
         self.refresh({})
 
     def _moves(self, manners: Manners, content: dict, buffers) -> None:
-        """A browser sends several moves, or has sent them."""
-        self._held += 1 if content["moves"] == "begin" else -1
-        self.refresh({})
+        """A browser says what was moved, [number of the part, values by trait] each: one message, drawn once."""
+        self._held += 1
+        try:
+            for number, values in content["moves"]:
+                self._movable[number].set_state(values)
+        finally:
+            self._held -= 1
+            self.refresh({})
+            manners.send({"drawn": True})
 
     def _refine(self, change) -> None:
         if self._shown is not None:
-            self.refresh(finer=True)
+            self.refresh({}, finer=True)
 
     def refresh(self, change=None, finer: bool = False) -> None:
         """Draw what the controls say, finer or not; after a `change` of theirs only if that is not what is shown."""
@@ -112,7 +119,7 @@ class Explorer(ipywidgets.VBox):
             return
         with self._one_at_a_time:
             values = {name: control.value for name, control in self.controls.items()}
-            if change is not None and values == self._shown:
+            if change is not None and values == self._shown and not finer:
                 self.manners.done()
                 return
             try:
@@ -196,8 +203,13 @@ class Explorer(ipywidgets.VBox):
 
 
 def _movable(widgets: Sequence[ipywidgets.Widget]) -> list[ipywidgets.Widget]:
-    """These and what stands in them."""
-    return [part for each in widgets for part in (each, *_movable(getattr(each, "children", ())))]
+    """What a reader moves of these and of what stands in them; a file goes a way of its own."""
+    parts = [part for each in widgets for part in (each, *_movable(getattr(each, "children", ())))]
+    return [
+        part
+        for part in parts
+        if isinstance(part, HeadGrid | ipywidgets.ValueWidget) and not isinstance(part, ipywidgets.FileUpload)
+    ]
 
 
 def page_of(unit: str) -> str:

@@ -110,7 +110,7 @@ def head_explorer(
         head=ipywidgets.IntSlider(head, 0, clip.n_heads - 1, description="head", **slider),
         text=ipywidgets.Text(text, description="text", **slider),
     )
-    explorer.linked = ipywidgets.jslink((grid, "picked"), (patches, "picked"))  # in the browser, whatever the kernel does
+    explorer.linked = ipywidgets.jsdlink((grid, "picked"), (patches, "picked"))  # in the browser, whatever the kernel does
 
     def pick(change) -> None:
         layer, head = divmod(change["new"], clip.n_heads)
@@ -176,7 +176,10 @@ def span_explorer(images, spans: dict[Head, TextSpan], tops: dict[Head, Tensor],
 
     def show(layer: int, head: int) -> str:
         explained, shown, overlaps, sentence = _span(images, spans, tops, layer, head)
-        pictures = [[{"image": address(each), "alt": f"image {k + 1} of them"} for k, each in enumerate(row)] for row in shown]
+        pictures = [
+            [{"image": address(each), "alt": f"image {k + 1} of them", "caption": ""} for k, each in enumerate(row)]
+            for row in shown
+        ]
         texts = zip(spans[layer, head].texts, explained, pictures)
         card.texts = [{"text": text, "value": share, "images": images} for text, share, images in texts]
         grid.scores = {"overlap of texts": [float(f"{overlaps.get(key, 0.0):.3g}") for key in places]}

@@ -42,14 +42,13 @@ RUN_AGAIN = """(k) => {
   window.jupyterapp.shell.currentWidget.content.activeCellIndex = k;
   return window.jupyterapp.commands.execute("notebook:run-cell");
 }"""
-FAST_MOVES = """async ([box, moves]) => {
+FAST_MOVES = """([box, moves]) => {
   const cells = [...box.querySelectorAll('.iu-cell')], images = box.querySelector('select');
   box.told = [];
   for (let k = 0; k < moves; k++) {
     cells[(7 * k + 3) % cells.length].click();
     images.selectedIndex = (k + 1) % images.options.length;
     images.dispatchEvent(new Event('change', {bubbles: true}));
-    await new Promise((done) => setTimeout(done, 10));
   }
 }"""
 THEME = "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${theme}`})"
@@ -245,7 +244,7 @@ def test_every_control_to_its_ends(page, explorer, request):
 @pytest.mark.parametrize("theme", ["Dark", "Light"])
 def test_accessibility(page, theme):
     page.evaluate(THEME, theme)
-    assert page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower()
+    page.wait_for_function(f"() => document.body.dataset.jpThemeLight === '{str(theme == 'Light').lower()}'")
     assert not (faults := serious_faults(page, ".iu-explorer")), faults
 
 
@@ -290,7 +289,7 @@ def test_heads_are_picked_in_the_grid_and_patches_tell_their_values(page, explor
 
 @pytest.mark.parametrize("explorer", ["head"], indirect=True)
 def test_of_fast_moves_the_last_is_drawn(page, explorer):
-    """Heads and images by turns, faster than they can be drawn."""
+    """Heads and images by turns, faster than any kernel can draw them."""
     moves, heads = 15, 6
     layer, head = divmod((7 * (moves - 1) + 3) % 60, heads)
     page.evaluate(FAST_MOVES, [explorer.box.element_handle(), moves])
@@ -305,7 +304,7 @@ def test_of_fast_moves_the_last_is_drawn(page, explorer):
     chosen = explorer.box.get_by_label("image", exact=True).evaluate("(select) => select.value")
     assert explorer.box.locator(".iu-map img").get_attribute("alt") == chosen == f"image {moves % 6}"
     drawn = explorer.box.evaluate("(box) => box.told.filter(([what]) => what === 'words').length")
-    assert drawn <= 6, f"{drawn} of {2 * moves} moves were drawn"
+    assert drawn <= 3, f"{drawn} of {2 * moves} moves were drawn"
 
 
 @pytest.mark.parametrize(

@@ -98,11 +98,8 @@ def test_a_note_beside_the_picture_says_what_it_shows_and_where_its_page_is(expl
 
 def test_moves_that_come_together_are_drawn_once(counter):
     explorer = counter.explorer
-    explorer._moves(explorer.manners, {"moves": "begin"}, [])
-    for number in (2, 3, 4):
-        explorer.controls["number"].value = number
-    assert counter.calls == 1
-    explorer._moves(explorer.manners, {"moves": "end"}, [])
+    number = explorer.controls["number"]
+    explorer._moves(explorer.manners, {"moves": [[number.model_id, {"value": value}] for value in (2, 3, 4)]}, [])
     assert counter.calls == 2 and explorer.alt == "number 4"
 
 

@@ -10,42 +10,40 @@ import shrink from "./shrink.js";
 
 const REST = 400; // ms without a move before something is drawn in more detail
 
-// While the kernel draws, what is moved waits; then each part that was moved tells only where it stands last, all of them as one move.
+const MOVED = new Set(["value", "index", "picked"]); // traits in which a reader's moves are kept
+
+// While the kernel draws, what is moved waits; then each part that was moved tells only where it stands last, all in one message.
 function initialize({ model }) {
-  const parts = new Map(); // part of the explorer → how it is sent
   const held = new Map(); // part → what a reader has set there, what was moved last at the end
-  const drawing = () => [...parts.keys()].some((part) => part.comm_live && part._pending_msgs > 0); // as ipywidgets counts
+  let drawing = false;
 
   function letGo() {
-    if (drawing()) {
-      setTimeout(letGo, 10);
-      return;
-    }
-    model.send({ moves: "begin" });
-    for (const [part, values] of held) {
-      part.set(values); // the answer to an earlier move may have written over it
-      parts.get(part)("patch", part, { attrs: { ...values } });
-    }
-    model.send({ moves: "end" });
+    drawing = true;
+    for (const [part, values] of held) part.set(values); // the answer to an earlier move may have written over it
+    model.send({ moves: [...held].map(([part, values]) => [part.model_id, values]) });
     held.clear();
     model.set("moving", false);
   }
 
   function hold(part) {
-    if (!part?.sync || parts.has(part)) return;
     const send = part.sync.bind(part);
-    parts.set(part, send);
     part.sync = (method, _, options = {}) => {
-      const values = options.attrs ?? {};
-      if (method !== "patch" || part._state_lock || !Object.keys(values).length || !drawing()) return send(method, part, options);
-      if (!held.size) setTimeout(letGo, 10);
+      const values = options.attrs ?? {},
+        names = Object.keys(values);
+      if (method !== "patch" || part._state_lock || !names.length || !names.every((name) => MOVED.has(name)))
+        return send(method, part, options);
       const all = { ...held.get(part), ...values };
       held.delete(part);
       held.set(part, all);
-      model.set("moving", true);
+      if (drawing) model.set("moving", true);
+      else letGo();
     };
   }
 
+  model.on("msg:custom", () => {
+    drawing = false;
+    if (held.size) letGo();
+  });
   for (const number of model.get("parts")) {
     Promise.resolve(model.widget_manager.get_model(number)).then(hold, () => {}); // what is not there cannot be moved
   }

@@ -45,7 +45,7 @@ function render({ model, el }) {
       return row;
     });
     const label = make("p", "iu-legend", model.get("label"));
-    el.classList.add("iu");
+    el.classList.add("iu", "iu-card");
     el.replaceChildren(label, make("ol", "iu-texts", ...lines));
     if (model.get("images").length) el.append(make("div", "iu-images", ...model.get("images").map(picture)));
   }
