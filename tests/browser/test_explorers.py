@@ -15,7 +15,9 @@ pytestmark = pytest.mark.browser
 
 # When a control moved, when the busy sign came, when the sentence, picture or a view changed; in ms of the page's own clock.
 STOPWATCH = """(box) => {
-  const told = (what) => (box.told ??= []).push([what, performance.now()]);
+  if (box.told) return;
+  box.told = [];
+  const told = (what) => box.told.push([what, performance.now()]);
   const words = () => box.querySelector('.iu-status')?.textContent;
   const picture = () => box.querySelector('.iu-view img')?.src;
   const seen = () => box.querySelector('.iu-patches, .iu-board, .iu-wipe, .iu-pairs')?.getAttribute('aria-label');

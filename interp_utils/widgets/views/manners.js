@@ -8,8 +8,7 @@
 
 import shrink from "./shrink.js";
 
-const REST = 400; // ms without a move before something is drawn in more detail
-
+const REST = 700; // ms without a move before something is drawn in more detail
 const MOVED = new Set(["value", "index", "picked"]); // traits in which a reader's moves are kept
 
 // While the kernel draws, what is moved waits; then each part that was moved tells only where it stands last, all in one message.
