@@ -1,6 +1,7 @@
 # make lab    open the notebooks in JupyterLab, as copies in my_notebooks/ that are yours
 # make test   everything that CI runs: lint, unit tests, every notebook
 # make test-browser    drive the explorers and the atlas in Chromium, as a reader would
+# make check-views    the form of the JavaScript in interp_utils/widgets/views; test-browser begins with it
 # make bench    time and memory beside the published ways, in build/bench.json
 # make soak     kill passes over a dataset 200 times at random moments, and compare what they end with
 # make rehearse    every notebook under the presets for real models, on stand-ins of their downloads
@@ -12,7 +13,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test test-browser rehearse student solutions grader grade-test slides notebooks book bench soak clean
+.PHONY: lab test test-browser check-views rehearse student solutions grader grade-test slides notebooks book bench soak clean
 
 lab: .venv/.lab
 	$(BIN)/python -m interp_utils.lab $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -23,10 +24,16 @@ test: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Chromium is the system's, or Debian's where we may install it; axe-core, which judges accessibility, comes from npm's registry.
-test-browser: .venv/.browser
+test-browser: .venv/.browser check-views
 	command -v chromium || command -v chromium-browser || command -v google-chrome || { apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core; }
 	test -e build/browser/node_modules/axe-core || npm install --silent --prefix build/browser axe-core@4 || true
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser tests/browser
+
+# Biome, from npm's registry, formats the views (make check-views BIOME=--write) and looks for mistakes in them.
+BIOME :=
+check-views:
+	@command -v npx >/dev/null || echo "no npm here: the JavaScript of the views is not checked"
+	! command -v npx >/dev/null || npx --yes --prefix build/browser @biomejs/biome@2.6.8 check --indent-style=space --line-width=132 $(BIOME) interp_utils/widgets/views/*.js
 
 rehearse: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/rehearsal/rehearse.py

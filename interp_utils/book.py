@@ -17,6 +17,8 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
+from .widgets.base import RUN
+
 ROOT = Path(__file__).parents[1]
 PAGES = {"docs/glossary.md": "glossary.html", "data/README.md": "data.html"}  # besides the notebooks
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$<>\n]+)\$", re.S)
@@ -24,6 +26,7 @@ _CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>)", re.S)
 _BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\s*")
 _ANCHOR = re.compile(r'<a class="anchor-link"[^>]*>.*?</a>')
 _PICTURE = re.compile(r'<img src="(?!data:)([^":]+)"')
+_NOTE = re.compile(rf' data-atlas="([^"]+)">(.*?) {re.escape(RUN)}</p>', re.S)
 _LINK = re.compile(r'<a href="([^"]+)"([^>]*)>(.*?)</a>', re.S)
 _SECTION = re.compile(r'<h([23]) id="([^"]+)">(.*?)</h\1>(.*?)(?=<h[23] id=|\Z)', re.S)
 
@@ -53,7 +56,7 @@ def write(out: str | Path, root: Path = ROOT) -> list[Path]:
     written = [out / "index.html"]
     for source, body in bodies.items():
         written.append(out / names[source])
-        written[-1].write_text(_page(titles[source], _linked(mathml(body), source, names), nav), encoding="utf-8")
+        written[-1].write_text(_page(titles[source], _to_atlas(_linked(mathml(body), source, names), out), nav), encoding="utf-8")
     (out / "book.css").write_text(_css(), encoding="utf-8")
     written[0].write_text(_page("Sections", _index(bodies, names, titles), nav), encoding="utf-8")
     return written
@@ -81,6 +84,17 @@ def _linked(body: str, source: str, names: dict[str, str]) -> str:
         return f'<a href="{page}{"#" + place if place else ""}"{found[2]}>{found[3]}</a>' if page else found[3]
 
     return _LINK.sub(lead, body)
+
+
+def _to_atlas(body: str, out: Path) -> str:
+    """The note below an explorer leads to what it shows in the atlas, where there is one."""
+
+    def lead(found: re.Match) -> str:
+        pages = [page for page in (f"atlas/{found[1]}", "atlas/index.html") if (out / page).exists()]
+        link = f' <a href="{pages[0]}">See it in the atlas</a>.' if pages else ""
+        return f">{found[2]}{link}</p>"
+
+    return _NOTE.sub(lead, body)
 
 
 def _index(bodies: dict[str, str], names: dict[str, str], titles: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ import pytest
 from pages import crawl
 
 from interp_utils import book
+from interp_utils.widgets.base import RUN
 
 FIRST = """# The first chapter
 
@@ -28,7 +29,11 @@ def root(tmp_path):
     picture = nbformat.v4.new_output(
         "display_data", {"image/png": "iVBORw0KGgo="}, metadata={"image/png": {"width": 300, "alt": "a head's texts"}}
     )
-    code = nbformat.v4.new_code_cell("1 + 1", outputs=[picture], execution_count=1)
+    notes = [
+        f'<p class="iu-note" data-atlas="{page}">{page} &lt; 1. {RUN}</p>' for page in ("heads/L1H2.html", "neurons/L1N2.html")
+    ]
+    outputs = [picture, *(nbformat.v4.new_output("display_data", {"text/html": note}) for note in notes)]
+    code = nbformat.v4.new_code_cell("1 + 1", outputs=outputs, execution_count=1)
     for name, text in {"01_a": FIRST, "02_b": "# Two\n\n## A part\n\nunicorns"}.items():
         cells = [nbformat.v4.new_markdown_cell(text), code]
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks" / f"{name}.ipynb")
@@ -64,6 +69,14 @@ def test_sections_can_be_searched_by_their_words(root):
 
 
 def test_the_atlas_is_linked_where_it_is(root):
-    (root / "out" / "atlas").mkdir(parents=True)
-    (root / "out" / "atlas" / "index.html").write_text("<title>atlas</title>")
-    assert len(crawl(book.write(root / "out", root)[0])[0]) == 6
+    page = book.write(root / "out", root)[1]
+    assert "L1H2.html &lt; 1.</p>" in page.read_text() and "atlas" not in page.read_text().replace("See it in the atlas", "")
+    (root / "out" / "atlas" / "heads").mkdir(parents=True)
+    for name in ("index.html", "heads/L1H2.html"):
+        (root / "out" / "atlas" / name).write_text("<title>atlas</title>")
+    assert len(crawl(book.write(root / "out", root)[0])[0]) == 7
+    notes = re.findall('<p class="iu-note">([^<]*)<a href="([^"]+)">See it in the atlas</a>.</p>', page.read_text())
+    assert notes == [
+        ("heads/L1H2.html &lt; 1. ", "atlas/heads/L1H2.html"),
+        ("neurons/L1N2.html &lt; 1. ", "atlas/index.html"),  # not every neuron is in it
+    ]

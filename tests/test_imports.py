@@ -11,7 +11,7 @@ ROOT = Path(interp_utils.__file__).parent
 # From the bottom up; what stands in one line does not import one another. The sandbox's world lies below the rooms that score
 # themselves by its truth; its small models of chapter 4 lie above `rosetta`, with which they register themselves by name.
 LAYERS = [
-    {"checks", "rounding", "statistics", "images", "tokens", "fingerprints", "saved", "processes", "exercises", "lab", "book"},
+    {"checks", "rounding", "statistics", "images", "tokens", "fingerprints", "saved", "processes", "exercises", "lab"},
     {"towers", "plots", "items", "accumulating", "runs"},
     {"loading", "moments"},
     {"models"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"neurons", "rosetta", "segmentation"},
     {"sandbox.adversarial", "science", "downloads"},
     {"sandbox.known", "doctor", "verify", "widgets", "collecting"},
-    {"sandbox.viewers", "atlas", "collect"},
+    {"sandbox.viewers", "atlas", "collect", "book"},
 ]
 ENTRIES = {"doctor"}  # what must run where little is installed, and imports late so as to say what is missing
 

@@ -108,6 +108,23 @@ def test_links_lead_somewhere(page):
     assert all((page.parent / link).exists() for link in links), links
 
 
+def test_pictures_need_no_network():
+    """Every picture of a page or a notebook lies in the repository, relative to who shows it."""
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("data/*.md")]
+    texts = [(page, page.read_text()) for page in pages]
+    for path in ROOT.glob("notebooks/**/*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            outputs = [output.get("data", {}).get("text/html", "") for output in cell.get("outputs", ())]
+            texts += [(path, text) for text in (cell.source if cell.cell_type == "markdown" else "", *outputs)]
+    found = [
+        (page, place) for page, text in texts for place in re.findall(r"!\[[^]]*\]\(([^) ]+)|<img[^>]*src=[\"']([^\"']+)", text)
+    ]
+    assert len(found) > 20
+    for page, places in found:
+        place = "".join(places)
+        assert place.startswith("data:") or (page.parent / place).is_file(), (page, place)
+
+
 def test_a_public_name_of_chapters_2_and_3_means_one_thing():
     rooms = (iu.heads, iu.neurons, iu.segmentation, iu.explainers, iu.plots, iu.widgets, iu.hooks, iu.datasets)
     meanings: dict[str, list] = {}

@@ -11,16 +11,21 @@ from matplotlib.text import Text
 from torch import Tensor
 
 from ..statistics import Interval
+from .writing import writable
 
 STYLES = ("o-", "s--", "^:", "D-.", "v-", "x--")  # of curves
 
 
 class Picture(Figure):
-    """A figure that notebooks show by itself. No text in it is read as mathematics: people write about $5 and $6."""
+    """A figure that notebooks show by itself.
+
+    No text in it is read as mathematics: people write about $5 and $6. Characters that no font has are spelled.
+    """
 
     _alt = ""
 
     def draw(self, renderer) -> None:
+        writable(self)
         for text in self.findobj(Text):
             text.set_parse_math(False)
         with matplotlib.rc_context({"text.parse_math": False}):  # for texts that are only made while drawing

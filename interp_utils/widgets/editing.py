@@ -1,6 +1,6 @@
 """The editor of chapter 4: change what a generator draws through the units that it shares with other models."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import ipywidgets
 import torch
@@ -18,6 +18,7 @@ MOVES = {
 }  # fmt: skip
 ON_CONCEPT = {"remove": "minimum", "strengthen": 3.0}
 ALL = "all concepts"
+STEPS, SKETCH = 40, 8  # of an edit, and of its first picture
 
 
 def draw_edit(
@@ -28,7 +29,7 @@ def draw_edit(
     what: str,
     concept: int | None,
     image: int,
-    steps: int = 40,
+    steps: int = STEPS,
 ) -> tuple[plots.Picture, str]:
     """One drawn image before and after an edit, with the map of a unit before, as asked for, and after; with a sentence.
 
@@ -40,7 +41,7 @@ def draw_edit(
     return plots.edit_row(images, list(maps.values()), ["before", "after", *maps]), sentence
 
 
-def _edited(generator, own, dictionary, latents, what, concept, image, steps=40) -> tuple[list[Tensor], dict[str, Tensor], str]:
+def _edited(generator, own, dictionary, latents, what, concept, image, steps=STEPS) -> tuple[list[Tensor], dict[str, Tensor], str]:
     """What `draw_edit` shows: the images before and after, the maps by name, the sentence."""
     if what not in MOVES and what not in ON_CONCEPT:
         raise ValueError(f"unknown edit {what!r}; choose one of {', '.join([*MOVES, *ON_CONCEPT])}")
@@ -52,7 +53,7 @@ def _edited(generator, own, dictionary, latents, what, concept, image, steps=40)
     change = MOVES.get(what) or set_units(generator.units, numbers, ON_CONCEPT[what])
     latent = tuple(part[image : image + 1] for part in latents)
     start = (generator.sample(1, seed=image)[0], *latent[1:]) if what == "copy and paste" else None
-    done = edit(generator, own_pairs(own, torch.tensor(numbers)), latent, change, start, steps=steps, lr=0.05)
+    done = edit(generator, own_pairs(own, torch.tensor(numbers)), latent, change, start, steps=steps, lr=0.05, progress=False)
     with torch.no_grad():
         _, first = generator(*latent)
     stages = {f"{entries[0].unit} before": first, "asked for": done.targets, "after": done.result.maps}
@@ -64,36 +65,40 @@ def _edited(generator, own, dictionary, latents, what, concept, image, steps=40)
 
 
 def edit_explorer(generator: Generator, own: Match | Correlation, dictionary: Dictionary, latents: tuple[Tensor, ...]) -> Explorer:
-    """Pick an edit, the concept to edit, and an image; wipe from before to after. An edit is an optimisation of a second or two."""
+    """Pick an edit, the concept to edit, and an image; wipe from before to after.
+
+    An edit is an optimisation: a browser shows a sketch of a few steps first, and the whole edit once the reader rests.
+    """
     concepts = dictionary.concepts()
     if not concepts:
         raise ValueError("the dictionary is empty: no unit has a partner in every model; mine more images or raise k")
 
-    @lru_cache(1)  # one edit is both drawn and shown
-    def edited(what: str, concept: int | str, image: int):
-        return _edited(generator, own, dictionary, latents, what, None if concept == ALL else concept, image)
+    @lru_cache(2)  # one edit is both drawn and shown
+    def edited(steps: int, what: str, concept: int | str, image: int):
+        return _edited(generator, own, dictionary, latents, what, None if concept == ALL else concept, image, steps)
 
     def draw(**values) -> tuple[plots.Picture, str]:
-        images, maps, sentence = edited(**values)
+        images, maps, sentence = edited(STEPS, **values)
         return plots.edit_row(images, list(maps.values()), ["before", "after", *maps]), sentence
 
     wipe = BeforeAfter()
 
-    def show(**values) -> str:
-        images, maps, sentence = edited(**values)
+    def show(steps: int, **values) -> str:
+        images, maps, sentence = edited(steps, **values)
         with wipe.hold_sync():
             wipe.before, wipe.after = (encoded(to_pil_image(image.clamp(0, 1))) for image in images)
             wipe.alt = f"image {values['image']}, {values['what']}"
             wipe.maps = [{"name": name, "map": rounded(each.float())} for name, each in maps.items()]
-        return sentence
+        return sentence if steps == STEPS else f"{sentence}; a sketch, the whole edit follows"
 
     names = [(ALL, ALL), *((f"concept {k}: {each[0].unit}", k) for k, each in enumerate(concepts))]
     style = {"style": {"description_width": "60px"}}
     return Explorer(
         draw,
         [wipe],
-        show,
+        partial(show, SKETCH),
         {"unit": {each.number: {"concept": k} for k, group in enumerate(concepts) for each in group}},
+        partial(show, STEPS),
         what=ipywidgets.Dropdown(options=[*MOVES, *ON_CONCEPT], value="shift right", description="edit", **style),
         concept=ipywidgets.Dropdown(options=names, value=ALL, description="units", **style),
         image=ipywidgets.Dropdown(options=[(f"image {k}", k) for k in range(len(latents[0]))], description="image", **style),

@@ -11,7 +11,7 @@ from ..heads.textspan import Head
 from ..models import Clip
 from ..stream import pixels_and_target
 from ..texts import knows
-from .base import Explorer
+from .base import Explorer, page_of
 from .controls import Search
 from .views import HeadGrid, PatchMap, UnitCard, address, rounded
 
@@ -104,12 +104,13 @@ def head_explorer(
         [grid, patches],
         show,
         {"head": {(k, h): {"layer": k, "head": h} for k in range(clip.n_layers) for h in range(clip.n_heads)}},
+        page=lambda layer, head, **others: page_of(f"L{layer}H{head}"),
         image=ipywidgets.Dropdown(options=[*zip(labels, range(len(images)))], value=0, description="image", style=slider["style"]),
         layer=ipywidgets.IntSlider(layer, 0, clip.n_layers - 1, description="layer", **slider),
         head=ipywidgets.IntSlider(head, 0, clip.n_heads - 1, description="head", **slider),
         text=ipywidgets.Text(text, description="text", **slider),
     )
-    explorer.linked = ipywidgets.jslink((grid, "picked"), (patches, "picked"))  # in the browser, whatever the kernel does
+    explorer.linked = ipywidgets.jsdlink((grid, "picked"), (patches, "picked"))  # in the browser, whatever the kernel does
 
     def pick(change) -> None:
         layer, head = divmod(change["new"], clip.n_heads)
@@ -175,7 +176,10 @@ def span_explorer(images, spans: dict[Head, TextSpan], tops: dict[Head, Tensor],
 
     def show(layer: int, head: int) -> str:
         explained, shown, overlaps, sentence = _span(images, spans, tops, layer, head)
-        pictures = [[{"image": address(each), "alt": f"image {k + 1} of them"} for k, each in enumerate(row)] for row in shown]
+        pictures = [
+            [{"image": address(each), "alt": f"image {k + 1} of them", "caption": ""} for k, each in enumerate(row)]
+            for row in shown
+        ]
         texts = zip(spans[layer, head].texts, explained, pictures)
         card.texts = [{"text": text, "value": share, "images": images} for text, share, images in texts]
         grid.scores = {"overlap of texts": [float(f"{overlaps.get(key, 0.0):.3g}") for key in places]}
@@ -191,7 +195,11 @@ def span_explorer(images, spans: dict[Head, TextSpan], tops: dict[Head, Tensor],
     # only heads that have a span; before the explorer listens, so that it never sees one of another layer
     level.observe(lambda change: setattr(number, "options", heads(change["new"])), "value")
     picks = {"head": {key: {"layer": key[0], "head": key[1]} for key in spans}}
-    explorer = Explorer(draw, [grid, card], show, picks, layer=level, head=number)
+
+    def page(layer: int, head: int) -> str:
+        return page_of(f"L{layer}H{head}")
+
+    explorer = Explorer(draw, [grid, card], show, picks, page=page, layer=level, head=number)
 
     def pick(change) -> None:
         key, there = places[change["new"]], (level.value, number.value)
@@ -266,6 +274,7 @@ def neighbour_explorer(images, features: dict[Head | None, Tensor], names: list[
         [card],
         show,
         picks={"head": {head: {"head": head} for head in heads}},
+        page=lambda image, head: page_of("L{}H{}".format(*head)),
         image=Search([*zip(called, range(len(called)))], 0, "image", style=style),
         head=ipywidgets.Dropdown(options=list(zip(labels, heads)), value=heads[0], description="head", style=style),
     )

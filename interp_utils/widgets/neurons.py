@@ -10,7 +10,7 @@ from ..images import read_image
 from ..neurons import SecondOrder, SparseTexts, activation_maps, discover_concepts
 from ..sandbox import Caption, fact_of_prompt, truth
 from ..stream import pixels_and_target
-from .base import Explorer
+from .base import Explorer, page_of
 from .controls import Search
 from .views import UnitCard, address, rounded
 
@@ -90,7 +90,11 @@ def neuron_explorer(
     # before the explorer listens, so that it never sees a neuron of another layer
     level.observe(lambda change: setattr(number, "options", options(change["new"])), "value")
     every = {(k, n): {"layer": k, "neuron": n} for k, order in by_layer.items() for n in range(len(order.thresholds))}
-    return Explorer(draw, [card], show, {"neuron": every}, layer=level, neuron=number)
+
+    def page(layer: int, neuron: int) -> str:
+        return page_of(f"L{layer}N{neuron}")
+
+    return Explorer(draw, [card], show, {"neuron": every}, page=page, layer=level, neuron=number)
 
 
 def draw_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, spec=None) -> tuple[plots.Picture, str]:

@@ -4,6 +4,7 @@ import base64
 import html
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import ipywidgets
@@ -13,7 +14,7 @@ from torch import Tensor
 from .. import plots
 from ..science.hypotheses import Finding, Trial
 from ..science.twins import Draw
-from .base import Explorer
+from .base import Explorer, page_of
 from .controls import Search
 from .views import PairView, address, rounded
 
@@ -83,16 +84,19 @@ def hypothesis_lab(
 
     pairs = PairView()
 
+    @lru_cache(64)  # units share texts
+    def images(text: str) -> list[dict[str, str]]:
+        on, off = draw(text, measured[text].shape[1], seed)
+        return [{"on": address(true), "off": address(twin)} for true, twin in zip(on[:5], off[:5])]
+
     def show(unit: int, text: str) -> str:
         on, off = measured[text][:, :, unit].cpu()
-        images = [[address(image) for image in part[:5]] for part in draw(text, len(on), seed)]
         with pairs.hold_sync():
-            pairs.unit, pairs.text = names[unit], text
-            pairs.pairs = [{"on": true, "off": twin} for true, twin in zip(*images)]
+            pairs.unit, pairs.text, pairs.pairs = names[unit], text, images(text)
             pairs.answers = rounded(torch.stack([on, off], 1))
         return _sentence(table[unit][text], names[unit], bar_of(unit))
 
-    return Explorer(draw_chosen, [pairs], show, unit=unit, text=text)
+    return Explorer(draw_chosen, [pairs], show, page=lambda unit, text: page_of(names[unit]), unit=unit, text=text)
 
 
 def hypothesis_report(

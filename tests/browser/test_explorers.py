@@ -15,7 +15,9 @@ pytestmark = pytest.mark.browser
 
 # When a control moved, when the busy sign came, when the sentence, picture or a view changed; in ms of the page's own clock.
 STOPWATCH = """(box) => {
-  const told = (what) => (box.told ??= []).push([what, performance.now()]);
+  if (box.told) return;
+  box.told = [];
+  const told = (what) => box.told.push([what, performance.now()]);
   const words = () => box.querySelector('.iu-status')?.textContent;
   const picture = () => box.querySelector('.iu-view img')?.src;
   const seen = () => box.querySelector('.iu-patches, .iu-board, .iu-wipe, .iu-pairs')?.getAttribute('aria-label');
@@ -42,6 +44,17 @@ RUN_AGAIN = """(k) => {
   window.jupyterapp.shell.currentWidget.content.activeCellIndex = k;
   return window.jupyterapp.commands.execute("notebook:run-cell");
 }"""
+FAST_MOVES = """([box, moves]) => {
+  const cells = [...box.querySelectorAll('.iu-cell')], images = box.querySelector('select');
+  box.told = [];
+  for (let k = 0; k < moves; k++) {
+    cells[(7 * k + 3) % cells.length].click();
+    images.selectedIndex = (k + 1) % images.options.length;
+    images.dispatchEvent(new Event('change', {bubbles: true}));
+  }
+}"""
+THEME = "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${theme}`})"
+SAVE = "() => window.jupyterapp.commands.execute('docmanager:save')"
 OWN = "my own image"
 ODD = ["$\\frac{1}{$, $5", "<b>dog</b>, a & b", "猫, 🐈", "a dog, " + "a very long name, " * 3 + "a cat"]
 
@@ -177,9 +190,10 @@ iu.widgets.hypothesis_lab(findings, ['L0H0', 'L5N3'], measured, science.painted_
 @pytest.fixture(scope="module")
 def page(chromium, tmp_path_factory):
     """JupyterLab with every explorer, each in a cell of its own."""
-    cells = notebook(*(code.strip() for code in EXPLORERS.values()))
-    with serving(tmp_path_factory.mktemp("lab"), {"explorers.ipynb": cells}) as address:
+    cells, folder = notebook(*(code.strip() for code in EXPLORERS.values())), tmp_path_factory.mktemp("lab")
+    with serving(folder, {"explorers.ipynb": cells}) as address:
         page = watched(chromium.new_context(viewport={"width": 1280, "height": 1000}))
+        page.address, page.folder = address, folder / "notebooks"
         errors = run_all(page, address("explorers.ipynb")).locator(ERRORS)
         assert errors.count() == 0, errors.first.inner_text()
         yield page
@@ -202,12 +216,12 @@ def explorer(page, request):
 def show(page, box, name: str) -> None:
     """Pictures of an explorer in light and dark, wide and narrow, to be looked at."""
     for theme in ("Light", "Dark"):
-        page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+        page.evaluate(THEME, theme)
         for width in (1280, 700):
             page.set_viewport_size({"width": width, "height": 1000})
             box.scroll_into_view_if_needed()
             box.screenshot(path=OUT / f"{name}_{theme.lower()}_{width}.png")
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+    page.evaluate(THEME, "Light")
     page.set_viewport_size({"width": 1280, "height": 1000})
 
 
@@ -229,7 +243,10 @@ def test_every_control_to_its_ends(page, explorer, request):
     show(page, explorer.box, request.node.callspec.params["explorer"])
 
 
-def test_accessibility(page):
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
+def test_accessibility(page, theme):
+    page.evaluate(THEME, theme)
+    page.wait_for_function(f"() => document.body.dataset.jpThemeLight === '{str(theme == 'Light').lower()}'")
     assert not (faults := serious_faults(page, ".iu-explorer")), faults
 
 
@@ -272,6 +289,26 @@ def test_heads_are_picked_in_the_grid_and_patches_tell_their_values(page, explor
     assert box.locator(".iu-said").last.inner_text().startswith("row 3, column 5: ")
 
 
+@pytest.mark.parametrize("explorer", ["head"], indirect=True)
+def test_of_fast_moves_the_last_is_drawn(page, explorer):
+    """Heads and images by turns, faster than any kernel can draw them."""
+    moves, heads = 15, 6
+    layer, head = divmod((7 * (moves - 1) + 3) % 60, heads)
+    page.evaluate(FAST_MOVES, [explorer.box.element_handle(), moves])
+    page.wait_for_function(ANSWERED, arg=[explorer.box.element_handle(), ("words",)])
+    explorer.box.get_by_text(f"L{layer}H{head} adds").wait_for()
+    page.wait_for_timeout(500)  # for what might come late
+    assert explorer.words.startswith(f"L{layer}H{head} adds")
+    picked = explorer.box.locator("[role=gridcell][aria-selected=true] .iu-cell")
+    assert picked.get_attribute("title") == f"L{layer}H{head}"
+    sliders = [explorer.box.get_by_role("slider", name=name) for name in ("layer", "head")]
+    assert [float(slider.get_attribute("aria-valuenow")) for slider in sliders] == [layer, head]
+    chosen = explorer.box.get_by_label("image", exact=True).evaluate("(select) => select.value")
+    assert explorer.box.locator(".iu-map img").get_attribute("alt") == chosen == f"image {moves % 6}"
+    drawn = explorer.box.evaluate("(box) => box.told.filter(([what]) => what === 'words').length")
+    assert drawn <= 3, f"{drawn} of {2 * moves} moves were drawn"
+
+
 @pytest.mark.parametrize(
     "explorer, field, wrong, right",
     [("head", "text", "   ", "a dog"), ("zero-shot", "names", "a dog", "a dog, a cat"), ("zero-shot", "prompt", "no place", "{}")],
@@ -305,6 +342,36 @@ def test_a_head_that_was_picked_stays_when_its_cell_is_run_again_and_is_what_oth
             assert box.locator(".iu-status").inner_text() == said and "tree" in said
         else:
             assert f"by {head} /" in box.locator(".iu-status").inner_text()
+
+
+@pytest.mark.parametrize("state", ["with", "without"])
+def test_a_saved_notebook_is_opened_again(page, state):
+    """Without running it, as the course's settings save it, with the widgets' state, and as others do: a picture and a note."""
+    said = [box.locator(".iu-status").inner_text() for box in page.locator(".iu-explorer").all()]
+    page.evaluate(SAVE)
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    saved = nbformat.read(page.folder / "explorers.ipynb", 4)
+    if state == "without":
+        del saved.metadata["widgets"]
+    nbformat.write(saved, page.folder / f"{state}.ipynb")  # of another name, or it would find its kernel again
+    again = watched(page.context)
+    again.goto(page.address(f"{state}.ipynb"))
+    again.wait_for_function(IDLE)
+    cells = again.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
+    if state == "with":
+        again.wait_for_function(f"() => document.querySelectorAll('.iu-saved').length === {len(said)}")
+        assert [box.locator(".iu-status").inner_text() for box in cells.locator(".iu-explorer").all()] == said
+        banner = "(box) => getComputedStyle(box, '::before').content"
+        assert "Run this cell" in cells.locator(".iu-saved").first.evaluate(banner)
+        cells.locator(".iu-patches [role=gridcell]").nth(20).hover()  # the views answer by themselves
+        assert cells.locator(".iu-views").nth([*EXPLORERS].index("head")).get_by_text("row 3, column 5: ").count() == 1
+    else:
+        cells.locator(".jp-RenderedImage img").nth(len(said) - 1).wait_for()
+        assert cells.locator(".jp-RenderedImage img:visible").count() == cells.locator(".iu-note:visible").count() == len(said)
+        assert all("Run this cell" in note for note in cells.locator(".iu-note").all_inner_texts())
+    assert cells.get_by_text("Error displaying widget").count() == 0 and again.errors == []
+    again.screenshot(path=OUT / f"saved_{state}_state.png")
+    again.close()
 
 
 def test_without_anywidgets_part_of_jupyter_controls_and_picture_stay(chromium, tmp_path):

@@ -10,7 +10,7 @@ from conftest import noise
 
 from interp_utils import plots, widgets
 from interp_utils.heads import direct_effects
-from interp_utils.widgets import views
+from interp_utils.widgets import base, views
 from interp_utils.widgets.base import counted
 
 
@@ -83,7 +83,41 @@ def test_a_picture_is_kept_under_ipywidgets_7_too(counter, monkeypatch):
     data, about = counter.explorer._repr_mimebundle_()
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == counter.explorer.model_id
     assert data["image/png"] and about["image/png"]["alt"] == "number 1"
-    assert not callable(getattr(counter.explorer, "_ipython_display_", None))
+
+
+def test_a_note_beside_the_picture_says_what_it_shows_and_where_its_page_is(explorer, monkeypatch):
+    said = []
+    monkeypatch.setattr(base, "display", lambda data, metadata=None, raw=False: said.append(data))
+    explorer.controls["text"].value = "a <dog>"
+    explorer._ipython_display_()
+    picture, note = said
+    assert "image/png" in picture and "Run this cell" in note["text/html"]
+    assert "a &lt;dog&gt;" in note["text/html"] and 'data-atlas="heads/L' in note["text/html"]
+    assert note["text/plain"] == explorer.alt
+
+
+def test_moves_that_come_together_are_drawn_once(counter):
+    explorer = counter.explorer
+    number = explorer.controls["number"]
+    explorer._moves(explorer.manners, {"moves": [[number.model_id, {"value": value}] for value in (2, 3, 4)]}, [])
+    assert counter.calls == 2 and explorer.alt == "number 4"
+
+
+def test_a_browser_sees_a_sketch_first_and_all_of_it_once_a_reader_rests():
+    def said(how):
+        return lambda number: f"{how} {number}"
+
+    explorer = widgets.Explorer(
+        lambda number: (plots.Picture(figsize=(1, 1)), f"drawn {number}"), [views.UnitCard()], said("sketch"), finer=said("whole"),
+        number=ipywidgets.IntText(1),
+    )  # fmt: skip
+    assert explorer.alt == "drawn 1" and not explorer.manners.finer
+    explorer.manners.live = True
+    explorer.controls["number"].value = 2
+    assert explorer.alt == "sketch 2" and explorer.manners.finer
+    explorer.manners.rested = 1
+    assert explorer.alt == "whole 2" and not explorer.manners.finer
+    assert explorer._repr_mimebundle_()[1]["image/png"]["alt"]
 
 
 def test_colab_is_asked_to_let_views_in(monkeypatch):
@@ -146,7 +180,7 @@ def test_without_views_the_figure_stays_in_a_browser(counter):
     assert "number 5" in counter.explorer.view.value and counter.explorer.view.layout.display is None
 
 
-@pytest.mark.parametrize("name", [*views.NAMES, "heat", "shrink", "manners", "page"])
+@pytest.mark.parametrize("name", [*views.NAMES, "heat", "nodes", "shrink", "manners", "page"])
 def test_a_view_is_one_short_file_that_asks_nothing_of_the_network(name):
     text = (views.files(views.__name__) / f"{name}.js").read_text(encoding="utf-8")
     assert text.startswith("//") and text.count("\n") < 200

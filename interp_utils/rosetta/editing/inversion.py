@@ -51,6 +51,7 @@ def invert(
     lr: float = 0.01,
     patience: int | None = None,
     checkpoint: str | Path | None = None,
+    progress: bool = True,
 ) -> Inversion:
     """Minimise L_rec + alpha L_reg - beta L_act over the first latent (thesis, eq. 4.7; without L_rec eq. 4.5), B at a time.
 
@@ -59,7 +60,7 @@ def invert(
     of one target, or B targets, run in one batch. reconstruction: error [B] of images in 0..1. regulariser: "l2" or "l1", the mean
     over coordinates of |z - origin| squared or not. Adam with the thesis's schedule. lr: the thesis takes 0.1 for StyleGAN2 and
     0.01 for BigGAN. patience: stop when the mean loss has not fallen for that many steps. checkpoint: a file that keeps
-    the state when the run is stopped, from which the same call goes on; it is deleted at the end.
+    the state when the run is stopped, from which the same call goes on; it is deleted at the end. progress: whether to show a bar.
     Raises ValueError for nothing to match, an unknown regulariser, a checkpoint of other starts, steps or rate, or a loss that is
     not finite.
     """
@@ -93,7 +94,7 @@ def invert(
         return {"loss": total, **found}, images, maps, scores
 
     try:
-        for step in tqdm(range(len(history.get("loss", [])), steps), desc="inversion", leave=False):
+        for step in tqdm(range(len(history.get("loss", [])), steps), desc="inversion", leave=False, disable=not progress):
             found = losses()[0]
             if not found["loss"].isfinite().all():
                 raise ValueError(f"the loss is not finite at step {step}; use a lower learning rate than {lr}")

@@ -121,16 +121,19 @@ class PairView(anywidget.AnyWidget):
 
 
 class Manners(anywidget.AnyWidget):
-    """What an explorer needs of the browser: a busy sign, names of its controls, and keys that stay its own.
+    """What an explorer needs of the browser: a busy sign, the last of fast moves, names of its controls, keys that stay its own.
 
-    live: whether a browser runs this, and so the other views; upload: the number of the control for files, as ipywidgets 8 has it.
+    live: whether a browser runs this, and so the other views; parts: the numbers of all that a reader can move; upload: that of the
+    control for files, as ipywidgets 8 has it; finer: whether what is shown can be drawn in more detail, which `rested` asks for.
     `done` says that the kernel has answered.
     """
 
     _esm, _css = source("manners"), CSS
     live = traitlets.Bool(False).tag(sync=True)
     answers = traitlets.Int(0).tag(sync=True)
+    parts, moving = traitlets.List().tag(sync=True), traitlets.Bool(False).tag(sync=True)
     upload = traitlets.Unicode().tag(sync=True)
+    finer, rested = traitlets.Bool(False).tag(sync=True), traitlets.Int(0).tag(sync=True)
 
     def done(self) -> None:
         self.answers += 1

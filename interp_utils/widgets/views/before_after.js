@@ -3,16 +3,15 @@
 //
 // model: before, after (addresses), alt; maps, [{name, map}], each [rows][columns] numbers.
 
+import nodes from "./nodes.js";
 import patch_map from "./patch_map.js";
 
+const { make } = nodes;
+
 function render({ model, el }) {
-  const make = (tag, className, ...children) => {
-    const node = document.createElement(tag);
-    node.className = className;
-    node.append(...children);
-    return node;
-  };
-  const before = make("img", ""), after = make("img", "iu-after"), line = make("span", "iu-edge");
+  const before = make("img", ""),
+    after = make("img", "iu-after"),
+    line = make("span", "iu-edge");
   const wipe = make("div", "iu-wipe", before, after, line);
   const slider = make("input", "");
   const label = make("label", "iu-wiper", "before ", slider, " after");
@@ -36,6 +35,16 @@ function render({ model, el }) {
     show();
   }
 
+  function moved(event) {
+    event.stopPropagation(); // not for the explorer: nothing is asked of the kernel
+    show();
+  }
+
+  function grasp(event) {
+    event.preventDefault();
+    drag(event);
+  }
+
   function draw() {
     before.src = model.get("before");
     after.src = model.get("after");
@@ -56,10 +65,9 @@ function render({ model, el }) {
     show();
   }
 
-  // Not for the explorer: nothing is asked of the kernel.
-  for (const event of ["change", "input"]) slider.addEventListener(event, (moved) => (moved.stopPropagation(), show()));
+  for (const event of ["change", "input"]) slider.addEventListener(event, moved);
   wipe.setAttribute("role", "group");
-  wipe.addEventListener("pointerdown", (event) => (event.preventDefault(), drag(event)));
+  wipe.addEventListener("pointerdown", grasp);
   wipe.addEventListener("pointermove", drag);
   el.classList.add("iu");
   el.replaceChildren(wipe, label, maps);

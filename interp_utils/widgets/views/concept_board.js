@@ -52,10 +52,12 @@ function render({ model, el }) {
     if (!steps[event.key]) return;
     event.preventDefault();
     event.stopPropagation();
-    const [right, down] = steps[event.key], last = model.get("images").length - 1;
+    const [right, down] = steps[event.key],
+      last = model.get("images").length - 1;
     const cell = (share) => Math.floor(share * STEPS);
     const x = Math.min(STEPS - 1, Math.max(0, cell(place.x) + right));
-    let y = cell(place.y) + down, row = place.row;
+    let y = cell(place.y) + down,
+      row = place.row;
     if (y < 0 && row > 0) [row, y] = [row - 1, STEPS - 1];
     if (y >= STEPS && row < last) [row, y] = [row + 1, 0];
     y = Math.min(STEPS - 1, Math.max(0, y));

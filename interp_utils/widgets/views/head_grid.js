@@ -1,7 +1,7 @@
 // Head grid: layers x heads, each cell coloured by a number. Click or arrow keys pick a head; with links, Enter opens its page.
 //
-// model: rows, columns, first (layer of the first row); scores {name: [rows * columns numbers]}; shown, the name of the scores to colour by; picked, a cell's
-// number (row * columns + column); label, what the grid is; notes and links, of each cell, or [].
+// model: rows, columns, first (layer of the first row); scores {name: [rows * columns numbers]}; shown, the name of the scores to
+// colour by; picked, a cell's number (row * columns + column); label, what the grid is; notes and links, of each cell, or [].
 
 function render({ model, el }) {
   // Signs are for values of both signs, not for shares.
@@ -14,7 +14,9 @@ function render({ model, el }) {
     node.append(...children);
     return node;
   };
-  const rows = model.get("rows"), columns = model.get("columns"), first = model.get("first") ?? 0;
+  const rows = model.get("rows"),
+    columns = model.get("columns"),
+    first = model.get("first") ?? 0;
   const name = (cell) => `L${first + Math.floor(cell / columns)}H${cell % columns}`;
   const cells = [];
   const said = make("p", { className: "iu-said" });
@@ -54,7 +56,8 @@ function render({ model, el }) {
   }
 
   function colour() {
-    const values = model.get("scores")[model.get("shown")], picked = model.get("picked");
+    const values = model.get("scores")[model.get("shown")],
+      picked = model.get("picked");
     const most = Math.max(...values.map(Math.abs)) || 1;
     cells.forEach((cell, k) => {
       const share = Math.round((100 * Math.abs(values[k])) / most);

@@ -1,13 +1,56 @@
-// Manners of an explorer: a busy sign as soon as a control is moved, whatever the kernel does; a name for every slider; photos made
-// small before they are sent; and keys that stay in the explorer (JupyterLab would cut the cell at "x", and make it Markdown at "m").
+// Manners of an explorer: a busy sign as soon as a control is moved, whatever the kernel does; of fast moves the last alone is drawn;
+// a name for every slider; photos made small before they are sent; and keys that stay in the explorer (JupyterLab would cut the cell
+// at "x", and make it Markdown at "m").
 //
-// model: live, set here to say that views run; answers, how often the kernel has answered; upload, the number of the control that
-// takes a file, or "".
+// model: live, set here to say that views run; answers, how often the kernel has answered; parts, the numbers of all that a reader
+// can move; moving, set here while moves wait; upload, the number of the control that takes a file, or ""; finer, whether the kernel
+// can draw what is shown in more detail; rested, set here once a reader has rested for that.
 
 import shrink from "./shrink.js";
 
+const REST = 700; // ms without a move before something is drawn in more detail
+const MOVED = new Set(["value", "index", "picked"]); // traits in which a reader's moves are kept
+
+// While the kernel draws, what is moved waits; then each part that was moved tells only where it stands last, all in one message.
+function initialize({ model }) {
+  const held = new Map(); // part → what a reader has set there, what was moved last at the end
+  let drawing = false;
+
+  function letGo() {
+    drawing = true;
+    for (const [part, values] of held) part.set(values); // the answer to an earlier move may have written over it
+    model.send({ moves: [...held].map(([part, values]) => [part.model_id, values]) });
+    held.clear();
+    model.set("moving", false);
+  }
+
+  function hold(part) {
+    const send = part.sync.bind(part);
+    part.sync = (method, _, options = {}) => {
+      const values = options.attrs ?? {},
+        names = Object.keys(values);
+      if (method !== "patch" || part._state_lock || !names.length || !names.every((name) => MOVED.has(name)))
+        return send(method, part, options);
+      const all = { ...held.get(part), ...values };
+      held.delete(part);
+      held.set(part, all);
+      if (drawing) model.set("moving", true);
+      else letGo();
+    };
+  }
+
+  model.on("msg:custom", () => {
+    drawing = false;
+    if (held.size) letGo();
+  });
+  for (const number of model.get("parts")) {
+    Promise.resolve(model.widget_manager.get_model(number)).then(hold, () => {}); // what is not there cannot be moved
+  }
+}
+
 function render({ model, el }) {
   let box = null;
+  let rest;
   const settled = new Map(); // where each slider stood when the kernel last answered
 
   const sliders = () => [...box.querySelectorAll("[role=slider]")];
@@ -19,15 +62,23 @@ function render({ model, el }) {
   }
 
   function busy() {
+    clearTimeout(rest);
     box.classList.add("iu-waiting");
     box.setAttribute("aria-busy", "true");
   }
 
   function answered() {
-    if (!box) return;
+    if (!box || model.get("moving")) return;
+    clearTimeout(rest);
+    if (model.get("finer")) rest = setTimeout(rested, REST);
     box.classList.remove("iu-waiting");
     box.setAttribute("aria-busy", "false");
     for (const slider of sliders()) settled.set(slider, standing(slider));
+  }
+
+  function rested() {
+    model.set("rested", model.get("rested") + 1);
+    model.save_changes();
   }
 
   function nameSliders() {
@@ -56,6 +107,14 @@ function render({ model, el }) {
     chooser.click();
   }
 
+  // A notebook that is opened again shows what it saved, with no kernel to answer.
+  async function saved() {
+    const part = await model.widget_manager.get_model(model.get("parts")[0]);
+    if (part.comm_live) return;
+    box.classList.add("iu-saved");
+    box.firstElementChild.inert = true;
+  }
+
   // What is rendered here stands in the page a moment later.
   function settle(tries) {
     box = el.closest(".iu-explorer");
@@ -68,6 +127,7 @@ function render({ model, el }) {
     box.addEventListener("change", busy);
     if (model.get("upload")) box.addEventListener("click", offer, true);
     box.addEventListener("keydown", (event) => event.target.matches("[role=slider]") && slid());
+    saved();
     new MutationObserver(nameSliders).observe(box, { childList: true, subtree: true });
     nameSliders();
   }
@@ -80,4 +140,4 @@ function render({ model, el }) {
   return () => document.removeEventListener("pointerup", slid);
 }
 
-export default { render };
+export default { initialize, render };

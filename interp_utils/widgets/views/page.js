@@ -10,7 +10,10 @@ for (const el of document.querySelectorAll("[data-view]")) {
       values[name] = value;
       for (const hear of heard[`change:${name}`] ?? []) hear();
     },
-    on: (event, hear) => (heard[event] ??= []).push(hear),
+    on(event, hear) {
+      heard[event] ??= [];
+      heard[event].push(hear);
+    },
     save_changes() {},
   };
   views[el.dataset.view].render({ model, el });

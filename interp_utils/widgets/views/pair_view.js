@@ -4,15 +4,12 @@
 // model: pairs, [{on, off (addresses)}], those shown; answers, [[on, off]] of all pairs, the shown ones first; text, what is true of
 // the first of each pair; unit, its name.
 
+import nodes from "./nodes.js";
+
+const { make } = nodes;
 const signed = (value) => (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(3));
 
 function render({ model, el }) {
-  const make = (tag, className, ...children) => {
-    const node = document.createElement(tag);
-    node.className = className;
-    node.append(...children);
-    return node;
-  };
   const said = make("p", "iu-said");
   const images = make("div", "iu-images iu-pairs");
   const strip = make("div", "iu-strip");
@@ -29,18 +26,21 @@ function render({ model, el }) {
     said.textContent =
       `${model.get("unit")} answers higher to “${model.get("text")}” in ${higher} of ${answers.length} pairs, ` +
       `by ${signed(change)} on average`;
-    lines.forEach((line) => line.classList.remove("iu-picked"));
+    for (const line of lines) line.classList.remove("iu-picked");
   }
 
   function say(k) {
     const [on, off] = model.get("answers")[k];
     said.textContent = `pair ${k + 1}: ${signed(on)} where it is true, ${signed(off)} in its twin, ${signed(on - off)} by it`;
-    lines.forEach((line, other) => line.classList.toggle("iu-picked", other === k));
+    for (const [other, line] of lines.entries()) line.classList.toggle("iu-picked", other === k);
   }
 
   function pair({ on, off }, k) {
     const [high, low] = model.get("answers")[k];
-    const shown = [[on, "true", high], [off, "twin", low]].map(([address, name, value]) => {
+    const shown = [
+      [on, "true", high],
+      [off, "twin", low],
+    ].map(([address, name, value]) => {
       const picture = make("img", "iu-half");
       picture.src = address;
       picture.alt = `pair ${k + 1}, ${name === "true" ? `“${model.get("text")}”` : "its twin"}`;
@@ -56,11 +56,14 @@ function render({ model, el }) {
   }
 
   function draw() {
-    const answers = model.get("answers"), all = answers.flat();
-    const least = Math.min(...all), most = Math.max(...all);
+    const answers = model.get("answers"),
+      all = answers.flat();
+    const least = Math.min(...all),
+      most = Math.max(...all);
     const across = (value) => (100 * (value - least)) / (most - least || 1);
     lines = answers.map(([on, off]) => {
-      const bar = make("span", "iu-between"), dot = make("span", "iu-dot");
+      const bar = make("span", "iu-between"),
+        dot = make("span", "iu-dot");
       bar.style.left = `${across(Math.min(on, off))}%`;
       bar.style.width = `${across(Math.max(on, off)) - across(Math.min(on, off))}%`;
       dot.style.left = `${across(on)}%`;

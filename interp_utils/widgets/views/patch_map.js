@@ -11,7 +11,8 @@ function render({ model, el }) {
   const grid = document.createElement("div");
   const said = document.createElement("p");
   const frame = document.createElement("div");
-  let cells = [], columns = 1;
+  let cells = [],
+    columns = 1;
   frame.className = "iu-map";
   grid.className = "iu-patches";
   grid.setAttribute("role", "grid");
@@ -20,8 +21,10 @@ function render({ model, el }) {
   const shown = () => model.get("maps")[model.get("picked")] ?? model.get("maps")[0];
 
   function words(place) {
-    const row = Math.floor(place / columns), column = place % columns;
-    const names = model.get("names"), maps = model.get("maps");
+    const row = Math.floor(place / columns),
+      column = place % columns;
+    const names = model.get("names"),
+      maps = model.get("maps");
     const most = names
       .map((name, k) => [name, maps[k][row][column]])
       .sort((one, other) => Math.abs(other[1]) - Math.abs(one[1]))
@@ -42,7 +45,8 @@ function render({ model, el }) {
 
   function move(event) {
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
-    const here = cells.indexOf(event.target), there = here + (steps[event.key] ?? NaN);
+    const here = cells.indexOf(event.target),
+      there = here + (steps[event.key] ?? NaN);
     if (Number.isNaN(there)) return;
     event.preventDefault();
     event.stopPropagation();

@@ -1,17 +1,14 @@
 // Unit card: the texts of a head or a neuron with a bar each, and images with a patch map each.
 //
-// model: label, what the bars measure; texts, [{text, value (null for none), link, images}]; images, those of the whole unit; percent, whether
-// values are shares. An image is {image (address), alt, caption, map, link}; all but the first two may be left out.
+// model: label, what the bars measure; texts, [{text, value (null for none), link, images}]; images, those of the whole unit;
+// percent, whether values are shares. An image is {image (address), alt, caption, map, link}; all but the first two may be left out.
 
+import nodes from "./nodes.js";
 import patch_map from "./patch_map.js";
 
+const { make } = nodes;
+
 function render({ model, el }) {
-  const make = (tag, className, ...children) => {
-    const node = document.createElement(tag);
-    node.className = className;
-    node.append(...children);
-    return node;
-  };
   const link = (words, address) => {
     if (!address) return words;
     const node = make("a", "", words);
@@ -48,7 +45,7 @@ function render({ model, el }) {
       return row;
     });
     const label = make("p", "iu-legend", model.get("label"));
-    el.classList.add("iu");
+    el.classList.add("iu", "iu-card");
     el.replaceChildren(label, make("ol", "iu-texts", ...lines));
     if (model.get("images").length) el.append(make("div", "iu-images", ...model.get("images").map(picture)));
   }
