@@ -7,10 +7,10 @@ from conftest import noise, tiny_model
 import interp_utils as iu
 from interp_utils import collecting as room
 from interp_utils.collect import main
-from interp_utils.datasets import Task
+from interp_utils.datasets import Task, load_task
 from interp_utils.fingerprints import fingerprint
 from interp_utils.saved import read
-from interp_utils.texts import Pool
+from interp_utils.texts import Pool, load_pool, understood
 
 POOL = Pool(["a dog", "a cat", "a red square", "a photo of the sea"], [""] * 4)
 
@@ -98,7 +98,7 @@ def test_the_command_takes_a_preset_and_what_is_told_besides(tmp_path, capsys, m
     assert read(path)[1]["images"] == "4"
 
 
-def test_the_command_writes_what_notebooks_read(tmp_path, capsys, monkeypatch):
+def test_the_command_writes_what_notebooks_read(sandbox, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(room, "LAST_LAYERS", 1)  # texts and top images of six heads
     path = tmp_path / "run.safetensors"
     (tmp_path / "texts.txt").write_text("a dog\na cat\na beach\nat night")
@@ -108,5 +108,8 @@ def test_the_command_writes_what_notebooks_read(tmp_path, capsys, monkeypatch):
     found = iu.collected(path)
     assert len(found.moments) == 60 and len(found.answers.groups) == 6 and len(found.tops) == 6
     assert found.about["clip"] == "sandbox" and found.about["images"] == "6"
+    monkeypatch.setattr(room, "feed", None)  # what a notebook asks for is read
+    task, pool = load_task("sandbox", sandbox.preprocess, 6), understood(sandbox, load_pool(tmp_path / "texts.txt"))
+    assert fingerprint(room.collect(sandbox, task, pool, path, ln="centered")) == fingerprint(found)
     with pytest.raises(ValueError, match="it differs in ln"):
         main([*told, "--ln", "split"])
