@@ -9,7 +9,7 @@ from torch import Tensor
 from .datasets import Task
 from .fingerprints import fingerprint
 from .heads import Answers, HeadMoments, TextSpan, ablations_of_tables, textspan
-from .heads.ablation import ask_answers, labels_and_groups
+from .heads.ablation import ask_answers, checked_labels, labels_and_groups
 from .heads.textspan import Head, ask_moments, ask_tops
 from .models import Clip
 from .moments import Rows
@@ -84,10 +84,12 @@ def collect(
         return done
     asked = ask_moments(clip, ln=ln) if {"heads", "top"} & set(statistics) else None
     first, second, answers, spans, tops = list(asked.statistics) if asked else [], [], None, None, None
+    labelled = {"ablations", "layers"} & set(statistics)
+    classifier = clip.encode_text(task.classes, task.templates) if labelled else None
     if "ablations" in statistics:
-        means, answers = ask_answers(clip, clip.encode_text(task.classes, task.templates), ablations_of_tables(clip), ln=ln)
+        means, answers = ask_answers(clip, classifier, ablations_of_tables(clip), ln=ln)
         first, second = [*first, *means], [*answers.statistics]
-    layers = _ask_layers() if "layers" in statistics else None
+    layers = _ask_layers(classifier) if "layers" in statistics else None
     first += layers.statistics if layers else []
     passes = [in_pass(number, {**options, "save_to": path}) for number in (1, 2)]
     feed(clip, task.images, first, ln=ln, **passes[0])
@@ -153,13 +155,14 @@ def _finish(path: Path | None, found, about: dict[str, str]) -> None:
     wait()
 
 
-def _ask_layers() -> Asked:
+def _ask_layers(classifier: Tensor) -> Asked:
     effects, labels = Rows(), Rows()
 
     def view(values):
         return lambda batch: (values(batch)[batch.numbers < FIRST], batch.numbers[batch.numbers < FIRST])
 
-    statistics = [(effects, view(lambda batch: batch.layers)), (labels, view(lambda batch: labels_and_groups(batch)[0]))]
+    labels_of = view(lambda batch: checked_labels(labels_and_groups(batch)[0], classifier))
+    statistics = [(effects, view(lambda batch: batch.layers)), (labels, labels_of)]
     return Asked(statistics, lambda: Layers(effects.rows, labels.rows))
 
 

@@ -65,6 +65,8 @@ def test_what_was_not_asked_for_is_none_and_other_runs_are_refused(tiny, task, t
         room.collect(tiny, task._replace(images=task.images[::-1]), POOL, path, ["ablations"])
     with pytest.raises(ValueError, match="statistics must be some of heads, ablations, layers, top, got neurons"):
         room.collect(tiny, task, POOL, path, ["neurons"])
+    with pytest.raises(ValueError, match="the images have no labels"):
+        room.collect(tiny, task._replace(images=[image for image, _ in task.images]), POOL)
     with pytest.raises(FileNotFoundError, match="no file"):
         iu.collected(tmp_path / "none.safetensors")
     (tmp_path / "none.1.safetensors").touch()
