@@ -1,23 +1,35 @@
-"""What chapter 2 wants from a set of images, from two passes that can be stopped and shared by several processes."""
+"""What chapters 2 and 3 want from a set of images, from two passes that can be stopped and shared by several processes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
+
 from .datasets import Task
 from .fingerprints import fingerprint
 from .heads import Answers, HeadMoments, TextSpan, ablations_of_tables, textspan
-from .heads.ablation import ask_answers
+from .heads.ablation import ask_answers, checked_labels, labels_and_groups
 from .heads.textspan import Head, ask_moments, ask_tops
 from .models import Clip
+from .moments import Rows
+from .neurons import Effects, Lines, RankOne, SecondOrder, curve_layers, fit, second_order
 from .processes import rank_and_count, wait
 from .runs import check_same, version
 from .saved import read, write
-from .stream import feed, in_pass
+from .stream import Asked, feed, in_pass
 from .texts import Pool
 
-STATISTICS = ("heads", "ablations", "top")
+STATISTICS = ("heads", "ablations", "layers", "top")
 LAST_LAYERS, SIZE = 4, 60  # whose heads get texts and top images, and how many texts
+FIRST = 1000  # images of which what each layer writes is kept
+
+
+class Layers(NamedTuple):
+    """What each term writes for the first images, [K, 2L+1, E], as `DirectEffects.layers` of unit images, and their labels [K]."""
+
+    effects: Tensor
+    labels: Tensor
 
 
 class Collected(NamedTuple):
@@ -25,6 +37,7 @@ class Collected(NamedTuple):
 
     moments: dict[Head, HeadMoments] | None  # as of `heads.head_moments`
     answers: Answers | None  # as of `heads.answers_under`, to `heads.ablations_of_tables`
+    layers: Layers | None  # as `heads.ablation_curve` takes them, of the first thousand images
     spans: dict[Head, TextSpan] | None  # of the heads of the last four layers
     tops: dict[Head, object] | None  # as of `heads.top_images`
     about: dict[str, str]
@@ -39,38 +52,45 @@ def collect(
     clip: Clip,
     task: Task,
     pool: Pool,
-    save_to: str | Path,
+    save_to: str | Path | None = None,
     statistics: Sequence[str] = STATISTICS,
     ln: str | None = None,
     k: int = 4,
     **options,
 ) -> Collected:
-    """Moments of all heads, answers under the ablations of the thesis's tables, and top images of late heads, in two passes.
+    """Moments of all heads, answers under the ablations of the thesis's tables, layers, and top images of late heads: two passes.
 
-    statistics: which of "heads", "ablations", "top"; pool: the texts that "top" chooses from; k: top images of a text; options:
-    those of `feed`. Under `torchrun` every process calls this; the first one writes. Each pass has a file beside `save_to`, from
-    which the same call goes on, and which is gone in the end.
-    Raises ValueError for other statistics, and for a file of another run; what `feed` raises.
+    statistics: which of "heads", "ablations", "layers", "top"; pool: the texts that "top" chooses from; k: top images of a text;
+    options: those of `feed`. save_to: a file for the result, which is read where it is there and has all that is asked for; None
+    for none. Each pass has a file beside it, from which the same call goes on, and which is gone in the end. Under `torchrun`
+    every process calls this; the first one writes.
+    Raises ValueError for other statistics, and, with what differs, for a file of another run; what `feed` raises.
     """
     unknown = set(statistics) - set(STATISTICS)
     if unknown or not statistics:
         raise ValueError(f"statistics must be some of {', '.join(STATISTICS)}, got {', '.join(statistics) or 'none'}")
-    about = {
-        "clip": clip.name, "weights": fingerprint(clip.model), "preprocessing": fingerprint(clip.preprocess),
-        "ln": clip.checked_ln(ln), "images": f"{len(task.images)}", "listing of the dataset": fingerprint(task.images),
+    about = _about(clip, task.images, ln, options) | {
         "classes": fingerprint([task.classes, task.templates]), "statistics": ",".join(sorted(statistics)),
-        "texts": fingerprint(pool.texts), "top images": f"{k}", "options": fingerprint({**options, "every": None}),
-        "version of interp_utils": version(),
+        "texts": fingerprint(pool.texts), "top images": f"{k}",
     }  # fmt: skip
-    path = Path(save_to)
-    if path.exists():
-        check_same(path, read(path)[1], about)
-        return collected(path)
+    path = save_to and Path(save_to)
+    if path and path.exists():
+        done = collected(path)
+        there = done.about
+        if set(statistics) <= set(there["statistics"].split(",")):  # it may have more
+            there = there | {"statistics": about["statistics"]}
+        parts = [part for part in about if "top" in statistics or part not in ("texts", "top images")]
+        check_same(path, *({part: each.get(part) for part in parts} for each in (there, about)))
+        return done
     asked = ask_moments(clip, ln=ln) if {"heads", "top"} & set(statistics) else None
     first, second, answers, spans, tops = list(asked.statistics) if asked else [], [], None, None, None
+    labelled = {"ablations", "layers"} & set(statistics)
+    classifier = clip.encode_text(task.classes, task.templates) if labelled else None
     if "ablations" in statistics:
-        means, answers = ask_answers(clip, clip.encode_text(task.classes, task.templates), ablations_of_tables(clip), ln=ln)
+        means, answers = ask_answers(clip, classifier, ablations_of_tables(clip), ln=ln)
         first, second = [*first, *means], [*answers.statistics]
+    layers = _ask_layers(classifier) if "layers" in statistics else None
+    first += layers.statistics if layers else []
     passes = [in_pass(number, {**options, "save_to": path}) for number in (1, 2)]
     feed(clip, task.images, first, ln=ln, **passes[0])
     moments = asked.found() if asked else None
@@ -84,15 +104,66 @@ def collect(
     found = {
         "moments": moments and {head: vars(each) for head, each in moments.items()},
         "answers": answers and answers.found()._asdict(),
+        "layers": layers and layers.found()._asdict(),
         "spans": spans and {head: vars(span) for head, span in spans.items()},
         "tops": tops and tops.found(),
     }
-    if rank_and_count()[0] == 0:
-        write(path, found, about)
-        for each in passes:
-            Path(each["save_to"]).unlink(missing_ok=True)
-    wait()
+    _finish(path, found, about)
     return _collected(found, about)
+
+
+def collect_neurons(
+    clip: Clip, images: Sequence, save_to: str | Path | None = None, ln: str | None = None, **options
+) -> list[SecondOrder]:
+    """Second-order effects in all layers of chapter 3's curves, fitted in two passes over the images: "large" are 2 percent.
+
+    In units of the length of an image's representation, as published. save_to, options and errors: as for `collect`.
+    """
+    orders = [second_order(clip, layer, ln, relative=True) for layer in curve_layers(clip.n_layers)]
+    about, path = _about(clip, images, ln, options) | {"statistics": "neurons"}, save_to and Path(save_to)
+    if path and path.exists():
+        found, there = read(path, clip.device)
+        check_same(path, there, about)
+        for order, (centre, directions, *rest) in zip(orders, found, strict=True):
+            centre = Effects(order, *centre)
+            order.fitted = RankOne(centre, centre.vectors()[0], directions, Lines(order, directions), *rest)
+        return orders
+    fit(orders, images, max(8, round(0.02 * len(images))), **options, save_to=path)
+    kept = []
+    for one in [order.rank_one for order in orders]:
+        centre = [one.centre.coefficients, one.centre.shares]
+        kept.append([centre, one.directions, one.thresholds, one.top_norms, one.top_images, one.top_share])
+    _finish(path, kept, about)
+    return orders
+
+
+def _about(clip: Clip, images: Sequence, ln: str | None, options: dict) -> dict[str, str]:
+    """What decides the numbers of a run, but for what it asks."""
+    return {
+        "clip": clip.name, "weights": fingerprint(clip.model), "preprocessing": fingerprint(clip.preprocess),
+        "ln": clip.checked_ln(ln), "images": f"{len(images)}", "listing of the dataset": fingerprint(images),
+        "choice of images": fingerprint(options.get("numbers")), "version of interp_utils": version(),
+    }  # fmt: skip
+
+
+def _finish(path: Path | None, found, about: dict[str, str]) -> None:
+    """The first process writes the result, where it has a file; those of the two passes are of no more use."""
+    if path and rank_and_count()[0] == 0:
+        write(path, found, about)
+        for number in (1, 2):
+            in_pass(number, {"save_to": path})["save_to"].unlink(missing_ok=True)
+    wait()
+
+
+def _ask_layers(classifier: Tensor) -> Asked:
+    effects, labels = Rows(), Rows()
+
+    def view(values):
+        return lambda batch: (values(batch)[batch.numbers < FIRST], batch.numbers[batch.numbers < FIRST])
+
+    labels_of = view(lambda batch: checked_labels(labels_and_groups(batch)[0], classifier))
+    statistics = [(effects, view(lambda batch: batch.layers)), (labels, labels_of)]
+    return Asked(statistics, lambda: Layers(effects.rows, labels.rows))
 
 
 def collected(path: str | Path) -> Collected:
@@ -106,15 +177,16 @@ def collected(path: str | Path) -> Collected:
         raise FileNotFoundError(f"no file {path}" + ("; its run has not come to its end: start it again" if begun else ""))
     found, about = read(path)
     if not isinstance(found, dict) or set(found) != {*Collected._fields} - {"about"}:
-        raise ValueError(f"{path} is no result of interp_utils.collect")
+        raise ValueError(f"{path} is no result of interp_utils.collect for chapter 2")
     return _collected(found, about)
 
 
 def _collected(found: dict, about: dict[str, str]) -> Collected:
-    moments, answers, spans, tops = (found[name] for name in Collected._fields[:-1])
+    moments, answers, layers, spans, tops = (found[name] for name in Collected._fields[:-1])
     return Collected(
         moments and {head: HeadMoments(**each) for head, each in moments.items()},
         answers and Answers(**answers),
+        layers and Layers(**layers),
         spans and {head: TextSpan(**each) for head, each in spans.items()},
         tops,
         about,

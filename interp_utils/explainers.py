@@ -11,6 +11,7 @@ read-out takes of it. Relevance (`lrp`, `partial_lrp`, `chefer` with "cvpr") has
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -41,8 +42,8 @@ def rollout(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
     ValueError as the module says. Source: Abnar & Zuidema 2020, arXiv 2005.00928.
     """
     pixels, _ = _checked(clip, pixels, text_features)
-    share, streams = _read_share(clip, pixels)
-    return _on_grid(clip, (share @ _rollout_matrix(clip, streams))[:, 0])
+    joint, final = _rollout_matrix(clip, pixels)
+    return _on_grid(clip, (_read_share(clip, final) @ joint)[:, 0])
 
 
 @torch.no_grad()
@@ -80,7 +81,7 @@ def partial_lrp(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
     Source: Voita et al. 2019, arXiv 1905.09418, as Chefer et al. 2021 compare with it.
     """
     pixels, text = _checked(clip, pixels, text_features)
-    *_, last = hooks.trace(clip, pixels)
+    last = hooks.trace_block(clip, clip.n_layers - 1, hooks.trace_streams(clip, pixels)[-2])
     attention, _ = _block_relevance(last, _score_relevance(clip, last.output, text))
     return _on_grid(clip, attention[:, :, 0].clamp(min=0).mean(1))
 
@@ -100,7 +101,8 @@ def chefer(clip: Clip, pixels: Tensor, text_features: Tensor, variant: str = "cv
     if not 0 <= start_layer < clip.n_layers:
         raise ValueError(f"start_layer must be from 0 to {clip.n_layers - 1}, got {start_layer}")
     pixels, text = _checked(clip, pixels, text_features)
-    row, streams = _read_share(clip, pixels)  # only this row of R is wanted, so the product is built from the last layer backwards
+    streams = hooks.trace_streams(clip, pixels)
+    row = _read_share(clip, streams[-1])  # only this row of R is wanted, so the product is built from the last layer backwards
     relevance = _score_relevance(clip, streams[-1], text) if variant == "cvpr" else None
     layers = reversed(range(start_layer, clip.n_layers))
     for _, (block, gradient) in zip(layers, _gradients(clip, streams, text)):
@@ -143,19 +145,27 @@ def _on_grid(clip: Clip, tokens: Tensor) -> Tensor:
     return tokens[:, clip.n_prefix :].unflatten(1, clip.grid)
 
 
-def _rollout_matrix(clip: Clip, streams: list[Tensor]) -> Tensor:
-    """How much each token's stream at the end is made of each token's after the first layer, [B, N, N]."""
-    eye = joint = torch.eye(streams[0].shape[1]).to(streams[0]).expand(len(streams[0]), -1, -1)
-    for layer in range(1, clip.n_layers):
-        joint = (hooks.trace_attention(clip, layer, streams[layer]).attention.mean(1) + eye) / 2 @ joint  # rows still sum to one
-    return joint
+def _rollout_matrix(clip: Clip, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """How much each token's stream at the end is made of each token's after the first layer, [B, N, N]; and that stream."""
+    blocks, found, joint = clip.tower.blocks, [], None
+
+    def attends(layer: int, x: Tensor) -> None:
+        nonlocal joint
+        pattern = hooks.attention_weights(clip, layer).pattern(x.to(hooks.compute_dtype(clip))).mean(1)
+        pattern.diagonal(dim1=1, dim2=2).add_(1)
+        joint = pattern / 2 if joint is None else pattern / 2 @ joint  # rows still sum to one
+
+    visits = [(hooks.attention_input(block), partial(attends, layer)) for layer, block in enumerate(blocks)][1:]
+    hooks.visit(clip, pixels, [*visits, ((blocks[-1].whole, False), found.append)])
+    (final,) = found
+    eye = torch.eye(final.shape[1]).to(final).expand(len(final), -1, -1)
+    return eye if joint is None else joint, final
 
 
-def _read_share(clip: Clip, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """How much the read-out takes of each token, [B, 1, N], as shares of 1, of a class token all; and the streams of all layers."""
-    streams = hooks.trace_streams(clip, pixels)
-    rho = clip.tower.read_out(streams[-1]).rho.sum(1, keepdim=True)
-    return rho / rho.sum(-1, keepdim=True), streams
+def _read_share(clip: Clip, final: Tensor) -> Tensor:
+    """How much the read-out takes of each token of the final stream, [B, 1, N], as shares of 1: of a class token all."""
+    rho = clip.tower.read_out(final.to(hooks.compute_dtype(clip))).rho.sum(1, keepdim=True)
+    return rho / rho.sum(-1, keepdim=True)
 
 
 def _gradients(clip: Clip, streams: list[Tensor], text: Tensor) -> Iterator[tuple[Block, Tensor]]:

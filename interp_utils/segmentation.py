@@ -1,6 +1,7 @@
 """How well heat maps find objects: pixel accuracy, mIoU and mAP against masks (thesis, tables 2.4 and 3.4)."""
 
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -210,15 +211,28 @@ def for_predicted_class(clip: Clip, explainer, classifier: Tensor) -> Heatmap:
     explainer: (clip, pixels [B, 3, H, W], text vectors [B, E]) -> maps [B, rows, columns]; classifier: [C, E], text vectors
     of the classes. Raises ValueError for a classifier of another width.
     """
-    classifier = clip.vectors(classifier, "a classifier")
+    predicted = _predicted(clip, classifier)
+    return lambda pixels: explainer(clip, pixels, predicted(pixels))
 
-    def heatmap_fn(pixels: Tensor) -> Tensor:
-        with torch.no_grad():
+
+def _predicted(clip: Clip, classifier: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function of pixels [B, 3, H, W] that gives the text vector of the class that each shows, [B, E].
+
+    It runs once where it is asked for the same batch again and again.
+    """
+    classifier = clip.vectors(classifier, "a classifier")
+    last = [lambda: None, None, None]  # a batch, unless nobody else has it any more, its version, and what was found
+
+    @torch.no_grad()
+    def vectors_of(pixels: Tensor) -> Tensor:
+        version = None if pixels.is_inference() else pixels._version
+        if last[0]() is not pixels or last[1] != version:
             vectors = classifier.to(clip.device, compute_dtype(clip))
             best = (clip.encode_image(pixels).to(vectors) @ vectors.T).argmax(1)
-        return explainer(clip, pixels, vectors[best])
+            last[:] = weakref.ref(pixels), version, vectors[best]
+        return last[2]
 
-    return heatmap_fn
+    return vectors_of
 
 
 def explainer_maps(clip: Clip, classifier: Tensor) -> dict[str, Heatmap]:
@@ -231,4 +245,5 @@ def explainer_maps(clip: Clip, classifier: Tensor) -> dict[str, Heatmap]:
         "GradCAM": explainers.grad_cam,
         "Chefer et al.": explainers.chefer,
     }
-    return {name: for_predicted_class(clip, method, classifier) for name, method in methods.items()}
+    predicted = _predicted(clip, classifier)  # one for all
+    return {name: lambda pixels, explainer=method: explainer(clip, pixels, predicted(pixels)) for name, method in methods.items()}

@@ -1,16 +1,18 @@
 """Jobs that are killed at random moments, again and again, and must end with the same bits: python tests/soak.py [kills]
 
 Three kinds of job on small random models: chapter 2 (moments, answers under ablations, top images, two passes), chapter 3 (the
-directions of a layer's neurons, two passes), chapter 4 (correlation of all units of two models). Then four processes under
-`torchrun`, of which one is killed. Minutes, not for `make test`.
+directions of a layer's neurons, two passes), chapter 4 (correlation of all units of two models). Then two and four processes under
+`torchrun`, of which one is killed. Minutes, not for `make test`. One that was stopped goes on from build/soak.json.
 """
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,6 +33,7 @@ from interp_utils.texts import Pool
 N = 240
 
 
+@cache
 def small_clip() -> iu.Clip:
     return iu.Clip(tiny_model(), tokenizer=open_clip.get_tokenizer("ViT-B-32"))
 
@@ -59,8 +62,8 @@ def chapter_4(path: Path | None, every: float) -> list:
     return [correlate(*models, images, batch_size=4, save_to=path, every=every).matrix]
 
 
-def soak(job, kills: int, folder: Path, luck: random.Random) -> tuple[int, int]:
-    """Kill a job so many times at random moments; how many of its runs ended, and were checked, beside how many were killed."""
+def soak(job, kills: int, folder: Path, luck: random.Random) -> int:
+    """Kill a job so many times at random moments; how many of its runs came to their end, and were checked."""
 
     def result(path: Path, every: float):
         saved.write(folder / "result", [fingerprint(job(path, every))])
@@ -68,6 +71,7 @@ def soak(job, kills: int, folder: Path, luck: random.Random) -> tuple[int, int]:
     def started(number: int, every: float) -> int:
         return forked(lambda: result(folder / f"run{number}.safetensors", every))
 
+    small_clip()  # in this process, once for all
     begun = time.monotonic()
     assert ended(started(0, 1e9)) == 0, "a job must end when nobody kills it"
     seconds, expected = time.monotonic() - begun, saved.read(folder / "result")[0]
@@ -85,11 +89,11 @@ def soak(job, kills: int, folder: Path, luck: random.Random) -> tuple[int, int]:
         assert saved.read(folder / "result")[0] == expected, f"{job.__name__}: other bits after {killed} kills"
         done, number = done + 1, number + 1
     assert ended(started(number, 1e9)) == 0 and saved.read(folder / "result")[0] == expected
-    return done + 1, killed
+    return done + 1
 
 
-def by_torchrun(folder: Path, count: int = 4) -> None:
-    """The command by several processes, one of which is killed, and again; beside what one process gives."""
+def by_torchrun(folder: Path, count: int) -> None:
+    """The command by several processes, the last of which is killed, and again; beside what one process gives."""
     command = ["--clip", "sandbox", "--images", "sandbox", "--n-images", "60", "--texts", "sandbox", "--every", "0.1"]
     command += ["--batch-size", "5", "--save-to", str(folder / "many.safetensors")]
     many = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
@@ -97,10 +101,10 @@ def by_torchrun(folder: Path, count: int = 4) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with subprocess.Popen(many, env=environment, stderr=subprocess.PIPE, text=True) as job:
         own = None
-        while own is None and job.poll() is None:  # until the third process has written what it has
+        while own is None and job.poll() is None:  # until the last process has written what it has
             time.sleep(0.05)
-            if list(folder.glob("many.1.3of*.safetensors")):
-                own = member(job.pid, "2")
+            if list(folder.glob(f"many.1.{count}of{count}.safetensors")):
+                own = member(job.pid, f"{count - 1}")
         assert own is not None, f"no process to kill: {job.communicate()[1][-2000:]}"
         os.kill(own, signal.SIGKILL)
         said = job.communicate(timeout=300)[1]
@@ -130,14 +134,31 @@ def member(parent: int, rank: str) -> int | None:
     return None
 
 
-if __name__ == "__main__":
-    kills, luck = int(sys.argv[1]) if len(sys.argv) > 1 else 200, random.Random(0)
-    torch.set_num_threads(1)
-    jobs = (chapter_2, chapter_3, chapter_4)
+def main(kills: int = 200, at_once: int = 10) -> None:
+    path, jobs = Path("build/soak.json"), (chapter_2, chapter_3, chapter_4)
+    behind = json.loads(path.read_text()) if path.exists() else {}
+
+    def note(name: str, **found) -> None:
+        behind[name] = found
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(behind))
+
     for k, job in enumerate(jobs):
-        with TemporaryDirectory() as folder:
-            share = kills // len(jobs) + (k < kills % len(jobs))
-            done, killed = soak(job, share, Path(folder), luck)
-            print(f"{job.__name__}: {killed} kills, {done} runs came to their end, all with the same bits", flush=True)
-    with TemporaryDirectory() as folder:
-        by_torchrun(Path(folder))
+        share, name = kills // len(jobs) + (k < kills % len(jobs)), job.__name__
+        while (killed := behind.get(name, {}).get("killed", 0)) < share:
+            with TemporaryDirectory() as folder:
+                done = soak(job, min(at_once, share - killed), Path(folder), random.Random(f"{name} {killed}"))
+            done += behind.get(name, {}).get("done", 0)
+            note(name, killed=min(killed + at_once, share), done=done)
+        print("{}: {killed} kills, {done} runs came to their end, all with the same bits".format(name, **behind[name]), flush=True)
+    for count in (2, 4):
+        if f"{count} processes" not in behind:
+            with TemporaryDirectory() as folder:
+                by_torchrun(Path(folder), count)
+            note(f"{count} processes")
+    path.unlink()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(*map(int, sys.argv[1:]))

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from conftest import noise
+from conftest import noise, tiny_model
 
 import interp_utils as iu
 from interp_utils import collecting as room
 from interp_utils.collect import main
-from interp_utils.datasets import Task
+from interp_utils.datasets import Task, load_task
 from interp_utils.fingerprints import fingerprint
-from interp_utils.texts import Pool
+from interp_utils.saved import read
+from interp_utils.texts import Pool, load_pool, understood
 
 POOL = Pool(["a dog", "a cat", "a red square", "a photo of the sea"], [""] * 4)
 
@@ -37,11 +38,21 @@ def test_it_is_what_the_functions_give_from_two_passes(tiny, task, tmp_path, mon
     assert fingerprint(answers) == fingerprint(found.answers) and list(found.accuracy) == list(ablations)
     plain = iu.heads.accuracy_under(tiny, task.images, classifier, ablations, batch_size=4)
     assert found.accuracy == pytest.approx({name: each.overall for name, each in plain.items()})
+    truth = [label for _, label in task.images]
+    assert found.layers.labels.tolist() == truth
+    layers = iu.stream.collect(tiny, task.images, lambda batch: batch.layers, batch_size=4)
+    assert torch.equal(found.layers.effects, layers)
     spans = {head: iu.heads.textspan(each, features, POOL.texts) for head, each in moments.items()}
     assert {head: span.texts for head, span in found.spans.items()} == {head: span.texts for head, span in spans.items()}
     tops = iu.heads.top_images(tiny, task.images, found.spans, features, batch_size=4)
     assert all(torch.equal(tops[head], each) for head, each in found.tops.items())
-    assert room.collect(tiny, task, POOL, path, batch_size=4).about == found.about and len(passes) == 24, "a finished file is read"
+    assert room.collect(tiny, task, POOL, path, batch_size=4).about == found.about and len(passes) == 27, "a finished file is read"
+    assert room.collect(tiny, task, POOL, path, ["heads"]).tops is not None and len(passes) == 27, "also for less, in other batches"
+    anew = room.collect(tiny, task, POOL, batch_size=4)
+    assert fingerprint(anew) == fingerprint(found), "with a file and without"
+    assert room.collect(tiny, task, POOL, batch_size=4, numbers=range(5)).layers.labels.tolist() == truth[:5]
+    with pytest.raises(ValueError, match="it differs in choice of images"):
+        room.collect(tiny, task, POOL, path, numbers=range(5))
 
 
 def test_what_was_not_asked_for_is_none_and_other_runs_are_refused(tiny, task, tmp_path):
@@ -52,8 +63,10 @@ def test_what_was_not_asked_for_is_none_and_other_runs_are_refused(tiny, task, t
         room.collect(tiny, task, POOL, path, ["heads"])
     with pytest.raises(ValueError, match="it differs in listing of the dataset"):
         room.collect(tiny, task._replace(images=task.images[::-1]), POOL, path, ["ablations"])
-    with pytest.raises(ValueError, match="statistics must be some of heads, ablations, top, got neurons"):
+    with pytest.raises(ValueError, match="statistics must be some of heads, ablations, layers, top, got neurons"):
         room.collect(tiny, task, POOL, path, ["neurons"])
+    with pytest.raises(ValueError, match="the images have no labels"):
+        room.collect(tiny, task._replace(images=[image for image, _ in task.images]), POOL)
     with pytest.raises(FileNotFoundError, match="no file"):
         iu.collected(tmp_path / "none.safetensors")
     (tmp_path / "none.1.safetensors").touch()
@@ -64,15 +77,41 @@ def test_what_was_not_asked_for_is_none_and_other_runs_are_refused(tiny, task, t
         iu.collected(tmp_path / "pass.safetensors")
 
 
-def test_the_command_writes_what_notebooks_read(tmp_path, capsys, monkeypatch):
+def test_neurons_are_what_fit_finds(tmp_path):
+    clip, path = iu.Clip(tiny_model(layers=4)), tmp_path / "run.safetensors"
+    images, nn = noise(clip, 9), iu.neurons
+    plain = [nn.second_order(clip, layer, relative=True) for layer in nn.curve_layers(4)]
+    nn.fit(plain, images, 8, batch_size=4)
+    for orders in (room.collect_neurons(clip, images, path, batch_size=4), room.collect_neurons(clip, images, path)):
+        assert [order.layer for order in orders] == [0, 1, 2]
+        assert [fingerprint(order.rank_one) for order in orders] == [fingerprint(order.rank_one) for order in plain]
+        assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    with pytest.raises(ValueError, match="belongs to another run: it differs in listing of the dataset"):
+        room.collect_neurons(clip, -images, path)
+    with pytest.raises(ValueError, match="is no result of interp_utils.collect for chapter 2"):
+        iu.collected(path)
+
+
+def test_the_command_takes_a_preset_and_what_is_told_besides(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(room, "curve_layers", lambda n_layers: [n_layers - 3, n_layers - 2])
+    path = tmp_path / "neurons.safetensors"
+    main(["--preset", "sandbox", "--statistics", "neurons", "--n-images", "4", "--save-to", str(path)])
+    assert capsys.readouterr().out.startswith(f"{path}: neurons of layers 7, 8")
+    assert read(path)[1]["images"] == "4"
+
+
+def test_the_command_writes_what_notebooks_read(sandbox, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(room, "LAST_LAYERS", 1)  # texts and top images of six heads
     path = tmp_path / "run.safetensors"
     (tmp_path / "texts.txt").write_text("a dog\na cat\na beach\nat night")
     told = ["--n-images", "6", "--texts", str(tmp_path / "texts.txt"), "--batch-size", "3", "--save-to", str(path)]
     main(told)
-    assert capsys.readouterr().out.startswith(f"{path}: moments, answers, spans, tops, about")
+    assert capsys.readouterr().out.startswith(f"{path}: moments, answers, layers, spans, tops, about")
     found = iu.collected(path)
     assert len(found.moments) == 60 and len(found.answers.groups) == 6 and len(found.tops) == 6
     assert found.about["clip"] == "sandbox" and found.about["images"] == "6"
+    monkeypatch.setattr(room, "feed", None)  # what a notebook asks for is read
+    task, pool = load_task("sandbox", sandbox.preprocess, 6), understood(sandbox, load_pool(tmp_path / "texts.txt"))
+    assert fingerprint(room.collect(sandbox, task, pool, path, ln="centered")) == fingerprint(found)
     with pytest.raises(ValueError, match="it differs in ln"):
         main([*told, "--ln", "split"])

@@ -8,6 +8,7 @@ from conftest import count_hooks, noise, real_clip, tiny_model
 
 import interp_utils as iu
 from interp_utils import explainers, hooks
+from interp_utils.towers import Attention
 
 CVPR = partial(explainers.chefer, variant="cvpr")
 ICCV = partial(explainers.chefer, variant="iccv")
@@ -161,7 +162,7 @@ def test_raw_attention_is_the_models_own(tower):
 def test_rollout():
     clip = double_clip(layers=3)
     pixels = noise(clip).double()
-    matrix = explainers._rollout_matrix(clip, hooks.trace_streams(clip, pixels))
+    matrix, _ = explainers._rollout_matrix(clip, pixels)
     torch.testing.assert_close(matrix.sum(-1), torch.ones(2, 17).double())
     by_hand = torch.eye(17).double()
     for pattern in attention_of_the_model(clip, pixels)[1:]:  # the first layer is left out
@@ -342,7 +343,14 @@ def test_the_model_is_left_as_it_was(name, monkeypatch):
     def fail(*args):
         raise RuntimeError("interrupted")
 
-    for module, function in ((hooks, "record"), (hooks, "trace_block"), (hooks.tracing, "trace_block")):
+    inside = (
+        (hooks, "record"),
+        (hooks, "trace_block"),
+        (hooks.tracing, "trace_block"),
+        (Attention, "pattern"),
+        (hooks, "final_norm"),
+    )
+    for module, function in inside:
         monkeypatch.setattr(module, function, fail)
     with pytest.raises(RuntimeError, match="interrupted"):
         ALL[name](clip, pixels, text)

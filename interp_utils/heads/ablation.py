@@ -53,7 +53,7 @@ def accuracy_under(
     """
     result, (first, right) = GroupMeans(n_groups), _judge(clip, classifier, ablations, mode, means, ln)
     _average(clip, images, first, means, ln, options)
-    statistics = [(result, lambda batch: (right(batch).float(), _labels_and_groups(batch)[1]))]
+    statistics = [(result, lambda batch: (right(batch).float(), labels_and_groups(batch)[1]))]
     feed(clip, images, statistics, ln=ln, **in_pass(2, options))
     groups, overall = result.mean.cpu(), result.overall.cpu()
     return {name: Accuracy(overall[k].item(), groups[:, k].tolist()) for k, name in enumerate(ablations)}
@@ -84,7 +84,7 @@ def ask_answers(
 
     def view(batch: Batch):
         answers = right(batch).int()  # half the bytes, for this is kept of every image
-        return torch.cat([answers, _labels_and_groups(batch)[1][:, None].to(answers)], 1), batch.numbers
+        return torch.cat([answers, labels_and_groups(batch)[1][:, None].to(answers)], 1), batch.numbers
 
     def found() -> Answers:
         *columns, groups = rows.rows.T
@@ -106,7 +106,7 @@ def _judge(
     first, scores = prepare(clip, list(ablations.values()), isinstance(means, str) and means == "zero")
 
     def right(batch: Batch) -> Tensor:
-        labels = checked_labels(_labels_and_groups(batch)[0], classifier)
+        labels = checked_labels(labels_and_groups(batch)[0], classifier)
         guesses = torch.stack([ablated @ classifier.to(ablated).T for ablated in scores(batch)]).argmax(-1)  # [K, B]
         return (guesses == labels.to(guesses.device)).T.long()
 
@@ -121,7 +121,8 @@ def _average(clip: Clip, images, first: list, means, ln: str | None, options: di
         feed(clip, images if own else means, first, ln=ln, **averaging)
 
 
-def _labels_and_groups(batch: Batch) -> tuple[Tensor, Tensor]:
+def labels_and_groups(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Of the images of a batch, [B] each; one group where the targets name none."""
     labels, groups = batch.targets if isinstance(batch.targets, list | tuple) else (batch.targets, None)
     if groups is None and labels is not None:
         groups = torch.zeros_like(labels)

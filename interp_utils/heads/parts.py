@@ -47,8 +47,8 @@ def ablate_class_token(clip: Clip) -> Ablation:
 def ablations_of_tables(clip: Clip) -> dict[str, Ablation]:
     """The parts that the thesis ablates in tables 2.1 and A.1 and figure 2.2, and controls, by name.
 
-    "nothing", all MLPs, the class token's own (where the model has one), attention but for the last layers, the last ones, and the
-    first k attention layers for each k.
+    "nothing", all MLPs, the class token's own (where the model has one), attention but for the last layers, the last ones, each of
+    the last four alone, and the first k attention layers for each k.
     """
     n, found = clip.n_layers, {"nothing": Ablation(), "MLPs": ablate_mlps(clip)}
     if clip.tower.final is not None:
@@ -59,4 +59,5 @@ def ablations_of_tables(clip: Clip) -> dict[str, Ablation]:
     found["last four attention layers"] = late
     found["last five attention layers"] = ablate_attention(clip, range(max(n - 5, 0), n))
     found["last four attention layers, and their MLPs"] = late | Ablation(mlps=frozenset(range(max(n - 4, 0), n)))
+    found |= {f"attention layer {k}": ablate_attention(clip, [k]) for k in range(max(n - 4, 0), n)}
     return found | {f"first {k} attention layers": ablate_attention(clip, range(k)) for k in range(1, n + 1)}

@@ -8,6 +8,7 @@ from scipy.stats import hypergeom
 from torch import Tensor
 
 from ..checks import checked_count
+from ..datasets import GroupTask
 from ..models import Clip
 from ..texts import Pool
 from .ablation import Accuracy, accuracy_under
@@ -26,6 +27,16 @@ AUTHOR_HEADS: dict[str, list[Head]] = {
     ],
     "ViT-H-14/laion2b_s32b_b79k": [(31, 12), (30, 11), (29, 4), (31, 8), (30, 15), (30, 12), (30, 6), (29, 14), (29, 8)],
 }  # fmt: skip
+
+
+class CueRow(NamedTuple):
+    """A row of table 2.3, in percent: what a model's answers lose or gain when heads are ablated."""
+
+    heads: int  # how many
+    worst: list[float]  # group: intact, the best of five draws of as many random heads, without the heads
+    overall: list[float]  # intact, without
+    before: list[float]  # each group, intact
+    after: list[float]
 
 
 class Agreement(NamedTuple):
@@ -111,3 +122,12 @@ def remove_cue(
     for kind in ("random", "random full"):
         scores[kind] = max((scores.pop(f"{kind} {trial}") for trial in range(TRIALS)), key=lambda score: score.worst_group)
     return scores
+
+
+def cue_row(clip: Clip, task: GroupTask, heads: Sequence[Head], means: Sequence, ln: str | None = None) -> CueRow:
+    """A row of table 2.3: `remove_cue` on a task as `datasets.load_groups` gives it; arguments and errors are those."""
+    classifier, n = clip.encode_text(task.classes, task.templates), len(task.groups)
+    found = remove_cue(clip, task.images, classifier, heads, n, means=means, random_heads=len(heads), ln=ln)
+    worst = [100 * found[kind].worst_group for kind in ("base", "random", "heads")]
+    overall = [100 * found[kind].overall for kind in ("base", "heads")]
+    return CueRow(len(heads), worst, overall, *([100 * share for share in found[kind].groups] for kind in ("base", "heads")))

@@ -207,22 +207,26 @@ def reconstruction_accuracy(
     sizes: Sequence[int],
     keep_mlps: bool = False,
     ln: str | None = None,
+    mean: Tensor | None = None,
     **options,
 ) -> dict[str, list[float]]:
     """Zero-shot accuracy when heads are replaced by their projection on their texts (thesis, figures 2.3 and A.1).
 
     images: items (pixels, label); classifier: [C, E]; spans: for each pool, the spans of the same heads; sizes: rising. All
     other terms of the representation are replaced by their means; keep_mlps leaves embedding and MLPs as they are, as the
-    published code does. Returns, for each pool, the accuracy at each size.
-    Raises ValueError for pools of different heads, sizes that do not rise, and labels that are no class.
+    published code does. mean: [E], the mean representation of the images that the spans come from, each of unit length; where it
+    is given, the other terms' mean is what it leaves over, and one pass does. Returns, for each pool, the accuracy at each size.
+    Raises ValueError for pools of different heads, sizes that do not rise, labels that are no class, and a mean with keep_mlps.
     """
     if list(sizes) != sorted(set(sizes)) or min(sizes, default=0) < 1:
         raise ValueError(f"sizes must rise from at least 1, got {list(sizes)}")
     heads = sorted(next(iter(spans.values())))
     if any(sorted(pool) != heads for pool in spans.values()):
         raise ValueError("all pools need spans of the same heads")
+    if keep_mlps and mean is not None:
+        raise ValueError("with keep_mlps the mean of the other terms takes a pass of its own; leave mean out")
     layers, numbers = torch.tensor(heads).T
-    rest, scores = Moments(), Moments()
+    scores = Moments()
 
     def others(batch):  # what is not replaced by texts
         chosen = batch.heads[:, layers, numbers].sum(1)
@@ -231,7 +235,13 @@ def reconstruction_accuracy(
             return batch.representation - kept - chosen, kept
         return batch.representation - chosen, torch.zeros_like(chosen)
 
-    feed(clip, images, [(rest, lambda batch: others(batch)[0])], ln=ln, **in_pass(1, options))
+    if mean is None:
+        rest = Moments()
+        feed(clip, images, [(rest, lambda batch: others(batch)[0])], ln=ln, **in_pass(1, options))
+        mean_of_rest = rest.mean
+    else:
+        first = next(iter(spans.values()))
+        mean_of_rest = mean.cpu().double() - sum(first[head].mean for head in heads)
     text, tables = clip.vectors(classifier, "a classifier").to(compute_dtype(clip)), []
     for by_head in spans.values():
         mean = torch.stack([by_head[head].mean for head in heads]).to(text)
@@ -243,7 +253,7 @@ def reconstruction_accuracy(
 
     def correct(batch):
         labels = checked_labels(batch.targets, text)
-        constant = (rest.mean.to(text) + others(batch)[1]) @ text.T
+        constant = (mean_of_rest.to(text) + others(batch)[1]) @ text.T
         rows = []
         for mean, basis, says in tables:
             along = torch.einsum("bhE,hmE->bhm", batch.heads[:, layers, numbers] - mean, basis)

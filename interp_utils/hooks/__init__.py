@@ -38,6 +38,6 @@ __all__ = [
     "AttentionTrace", "BlockTrace", "EmbeddingTrace", "NeuronFlow", "Stream", "attention_input", "attention_norm",
     "attention_weights", "class_written", "close", "compute_dtype", "edited_blocks", "edited_neurons", "final_norm",
     "forward_hooks", "head_outputs", "mixed_values", "neuron_weights", "neurons_recorded", "project", "read", "record",
-    "record_neurons", "run_from", "stream_after", "streams_before", "trace", "trace_attention", "trace_block",
-    "trace_embedding", "trace_streams", "visit", "visit_attention_inputs", "visit_neurons",
+    "record_neurons", "run_from", "stream_after", "streams_before", "trace", "trace_attention", "trace_block", "trace_embedding",
+    "trace_streams", "visit", "visit_attention_inputs", "visit_neurons",
 ]  # fmt: skip

@@ -127,7 +127,9 @@ def trace_attention(clip: Clip, layer: int, stream: Tensor) -> AttentionTrace | 
 
 
 def trace_streams(clip: Clip, pixels: Tensor) -> list[Tensor]:
-    """The residual stream before each block and after the last, L+1 times [B, N, D]."""
+    """The residual stream before each block and after the last, L+1 times [B, N, D]: the model's own where it is precise enough."""
+    if clip.dtype == compute_dtype(clip):
+        return list(streams_before(clip, pixels, range(clip.n_layers + 1)).values())
     streams = [_first_stream(clip, pixels)]
     for layer in range(clip.n_layers):
         streams.append(trace_attention(clip, layer, streams[-1]).output)

@@ -13,7 +13,7 @@ from ..hooks import compute_dtype, edited_neurons, neuron_weights, record_neuron
 from ..models import Clip
 from ..moments import Moments, Rows
 from ..rounding import negligible
-from ..stream import feed
+from ..stream import feed, in_pass
 from .rank_one import concentration, first_direction
 
 PORTION = 64  # neurons whose effects on all images exist at the same time
@@ -89,9 +89,12 @@ class IndirectRankOne:
 def fit_indirect(
     clip: Clip, images, layer: int, means: Tensor, neurons: Sequence[int], top: int = 100, relative: bool = False, **options
 ) -> IndirectRankOne:
-    """First directions of indirect effects, by the rules of `fit`. relative: see `second_order`; options: those of `feed`."""
+    """First directions of indirect effects, by the rules of `fit`. relative: see `second_order`; options: those of `feed`.
+
+    Every 64 neurons take a pass of their own, which with save_to has a file of its own, run.1.safetensors and so on.
+    """
     parts = []
-    for start in range(0, len(neurons), PORTION):
+    for k, start in enumerate(range(0, len(neurons), PORTION), 1):
         few, rows, lengths = list(neurons[start : start + PORTION]), Rows(), Moments()
 
         def length(batch):
@@ -101,7 +104,7 @@ def fit_indirect(
             effects = indirect_effects(clip, batch.pixels, layer, means, few)
             return effects / length(batch)[:, None, None] if relative else effects, batch.numbers
 
-        feed(clip, images, [(rows, view), (lengths, length)], **options)
+        feed(clip, images, [(rows, view), (lengths, length)], **in_pass(k, options))
         effects = rows.rows
         mean = effects.double().mean(0).to(effects)
         centred = (effects - mean).movedim(0, 1)  # [n, images, E]

@@ -6,6 +6,7 @@ The three trainings differ in their random numbers alone; the fourth model of th
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,15 +27,18 @@ def untrained_copy() -> Clip:
         return Clip(sandbox.clip.build().requires_grad_(False), clip.preprocess, clip.tokenizer)
 
 
-def name_heads(clip: Clip, pool: texts.Pool, n_shares: int = 1000, n_names: int = 600) -> tuple[list[str], Tensor]:
+def name_heads(
+    clip: Clip, pool: texts.Pool, n_shares: int = 1000, n_names: int = 600, moments: dict | None = None
+) -> tuple[list[str], Tensor]:
     """Of each head of a sandbox CLIP, layer by layer: its name, and the share of every factor [factors, L * H].
 
     The name is the kind of text that explains most among the head's first ten; categories and families of objects count as
-    objects. n_shares: balanced images for the shares; n_names: other images that TextSpan sees.
+    objects. n_shares: balanced images for the shares; n_names: other images that TextSpan sees;
+    moments: of all heads, where they are known already.
     """
     kinds = ["object" if kind in ("category", "family") else kind for kind in pool.kinds]
     vectors, shares = clip.encode_text(pool.texts), heads.factor_shares(clip, n_shares)
-    moments = heads.head_moments(clip, sandbox.factor_images("object", n_names, seed=2))
+    moments = moments or heads.head_moments(clip, sandbox.factor_images("object", n_names, seed=2))
     spans = [heads.textspan(each, vectors, pool.texts, 10) for each in moments.values()]
     return [next(iter(heads.kind_shares(span, kinds))) for span in spans], torch.stack(list(shares.values())).flatten(1)
 
@@ -64,6 +68,31 @@ def neuron_findings(clip: Clip, n_fit: int = 500, n_asked: int = 500, n_driven: 
     return found
 
 
+def ablation_losses(clip: Clip, n: int = 500) -> dict[str, float]:
+    """Points of object accuracy lost under each of `heads.ablations_of_tables`, on so many images."""
+    task = datasets.load_task("sandbox", clip.preprocess, n)
+    classifier, parts = clip.encode_text(task.classes, task.templates), heads.ablations_of_tables(clip)
+    found = heads.accuracy_under(clip, task.images, classifier, parts)
+    return {name: 100 * (found["nothing"].overall - each.overall) for name, each in found.items()}
+
+
+def cue_without_heads(clip: Clip, pool: texts.Pool, n_fit: int = 300, n_test: int = 800) -> heads.CueRow:
+    """Table 2.3 for the sandbox's spurious animals: the heads about scenes by our rule, found on so many images of training."""
+    load = partial(datasets.load_groups, "sandbox", clip.preprocess)
+    fit = load("train", n_fit).images
+    return heads.cue_row(clip, load("test", n_test), heads.late_heads_about(clip, fit, pool, ("scene",)), fit)
+
+
+def saved_losses() -> dict[str, dict[str, float]]:
+    """`ablation_losses` of the other two trainings."""
+    return {name: each["losses"] for name, each in _read().items() if "losses" in each}
+
+
+def saved_cues() -> dict[str, heads.CueRow]:
+    """`cue_without_heads` of the other two trainings."""
+    return {name: heads.CueRow(*each["cue"]) for name, each in _read().items() if "cue" in each}
+
+
 def saved_names() -> dict[str, tuple[list[str], Tensor]]:
     """`name_heads` of the other two trainings and of the untrained copy."""
     return {name: (each["names"], torch.tensor(each["shares"])) for name, each in _read().items() if "names" in each}
@@ -90,6 +119,7 @@ def main():
         whole[name] = {"names": names, "shares": [[round(share, 4) for share in row] for row in shares.tolist()]}
         if name != UNTRAINED:
             whole[name]["neurons"] = neuron_findings(clip)
+            whole[name]["losses"], whole[name]["cue"] = ablation_losses(clip), cue_without_heads(clip, pool)
         print(name, whole[name].get("neurons", ""), flush=True)
     PATH.write_text(json.dumps(whole) + "\n", encoding="utf-8")
 

@@ -156,6 +156,9 @@ def test_reconstruction_accuracy_by_hand(small, keep_mlps):
     names = [str(k) for k in range(25)]
     spans = {h: textspan(m, texts, names, 6) for h, m in head_moments(clip, images, [1]).items()}
     found = reconstruction_accuracy(clip, images, classifier, {"pool": spans}, [2, 6], keep_mlps)["pool"]
+    if not keep_mlps:  # the mean of the rest is what the mean representation leaves over
+        mean = iu.stream.collect(clip, images, lambda batch: batch.representation).mean(0)
+        assert reconstruction_accuracy(clip, images, classifier, {"pool": spans}, [2, 6], mean=mean)["pool"] == found
     fx = iu.heads.direct_effects(clip, torch.stack([image for image, _ in images]))
     length = fx.total().norm(dim=1)
     heads, layers = fx.heads([1])[:, 0] / length[:, None, None], fx.layers() / length[:, None, None]
@@ -173,6 +176,8 @@ def test_reconstruction_refuses_what_it_cannot_score(small):
     for sizes in ([], [6, 2], [0, 1]):
         with pytest.raises(ValueError, match="sizes must rise"):
             reconstruction_accuracy(clip, images, classifier, spans, sizes)
+    with pytest.raises(ValueError, match="leave mean out"):
+        reconstruction_accuracy(clip, images, classifier, spans, [2], keep_mlps=True, mean=torch.zeros(24))
     with pytest.raises(ValueError, match="label 4, but the classifier has 3"):
         reconstruction_accuracy(clip, images, classifier[:3], spans, [2])
     with pytest.raises(ValueError, match="same heads"):

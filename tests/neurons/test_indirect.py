@@ -4,6 +4,7 @@ from conftest import count_hooks, noise, real_clip, tiny_model
 from torch.utils.data import TensorDataset
 
 import interp_utils as iu
+from interp_utils.fingerprints import fingerprint
 from interp_utils.heads import direct_effects
 from interp_utils.hooks import edited_neurons, final_norm, neuron_weights, run_from, stream_after
 from interp_utils.neurons import encode_without, first_order, fit_indirect, indirect_ablation, indirect_effects, token_means
@@ -143,6 +144,19 @@ def test_fit_indirect_equals_the_plain_recipe(clip, images, relative, monkeypatc
             variances = torch.linalg.svdvals(centred).square()
             torch.testing.assert_close(fitted.share[k], (variances[0] / variances.sum()).float())
             torch.testing.assert_close(fitted.participation[k], (variances.sum() ** 2 / variances.square().sum()).float())
+
+
+def test_fit_indirect_goes_on_in_each_portion(clip, images, monkeypatch, tmp_path):
+    monkeypatch.setattr(iu.neurons.indirect, "PORTION", 2)
+    means, passes, encode = token_means(clip, images, 1), [], clip.encode_image
+    plain = fit_indirect(clip, images, 1, means, [3, 77, 126], 7)
+    saved = fit_indirect(clip, images, 1, means, [3, 77, 126], 7, save_to=tmp_path / "run.safetensors")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["run.1.safetensors", "run.2.safetensors"]
+    monkeypatch.setattr(clip, "encode_image", lambda pixels: passes.append(1) or encode(pixels))
+    again = fit_indirect(clip, images, 1, means, [3, 77, 126], 7, save_to=tmp_path / "run.safetensors")
+    assert not passes, "finished files are read"
+    for found in (saved, again):
+        assert fingerprint(found) == fingerprint(plain)
 
 
 def test_a_whole_layer_at_its_means(clip, images):

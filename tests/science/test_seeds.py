@@ -34,6 +34,24 @@ def test_neurons_have_the_saved_numbers(other):
     assert found["right"] > found["by chance"]
 
 
+def test_answers_without_parts_are_lost_as_saved(other):
+    found, saved = seeds.ablation_losses(other, 100), seeds.saved_losses()["sandbox-1"]
+    assert found.keys() == saved.keys() == iu.heads.ablations_of_tables(other).keys()
+    both = torch.tensor([[found[name], saved[name]] for name in found]).T
+    assert both.corrcoef()[0, 1] > 0.95 and (both[0] - both[1]).abs().max() < 15  # five standard errors of a share of 100
+
+
+def test_the_cue_goes_as_saved(other):
+    pool = iu.texts.understood(iu.load_clip("sandbox"), iu.texts.load_pool("sandbox"))
+    found, saved = seeds.cue_without_heads(other, pool, 150, 120), seeds.saved_cues()["sandbox-1"]
+    for row in (found, saved):
+        at_home, away, away_too, home = row.before
+        assert at_home - away - away_too + home > 20, "intact it looks at the scene"
+        at_home, away, away_too, home = row.after
+        assert abs(at_home - away - away_too + home) < 12, "without the heads it does not"
+    assert abs(found.heads - saved.heads) <= 1 and abs(found.overall[0] - saved.overall[0]) < 12
+
+
 def test_an_untrained_copy_is_always_the_same_and_leaves_later_draws_alone():
     weights = []
     for seed in (1, 2):
