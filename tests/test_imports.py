@@ -1,8 +1,11 @@
 """Imports point one way: from a room to those below it."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
+
+import nbformat
 
 import interp_utils
 
@@ -90,9 +93,9 @@ OWN_LOOPS = {
 }
 
 
-def loops_over_data(path: Path):
-    """Lines of a file that load batches, or loop over parts of a tensor of images."""
-    for node in ast.walk(parsed(path)):
+def loops_over_data(code: ast.Module):
+    """Lines that load batches, or loop over parts of a tensor of images."""
+    for node in ast.walk(code):
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "DataLoader":
             yield node.lineno
         for loop in [node] if isinstance(node, ast.For) else getattr(node, "generators", []):
@@ -105,6 +108,16 @@ def loops_over_data(path: Path):
 
 
 def test_no_second_loop_over_a_dataset():
-    found = {str(path.relative_to(ROOT)): list(loops_over_data(path)) for path in ROOT.rglob("*.py")}
+    found = {str(path.relative_to(ROOT)): list(loops_over_data(parsed(path))) for path in ROOT.rglob("*.py")}
     looping = {name for name, lines in found.items() if lines}
     assert looping == set(OWN_LOOPS), "use stream.feed or stream.collect, or say here why not"
+
+
+def test_no_notebook_loops_over_a_dataset():
+    paths, found = sorted((ROOT.parent / "notebooks").glob("*.ipynb")), []
+    for path in paths:
+        for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+            if cell.cell_type == "code":
+                code = re.sub(r"^( *)%.*", r"\1pass", cell.source, flags=re.M)
+                found += [f"{path.name}, cell {number}, line {line}" for line in loops_over_data(ast.parse(code))]
+    assert len(paths) == 7 and not found, f"use stream.feed or stream.collect in {found}"

@@ -1,6 +1,6 @@
 """Chapter 5: from describing units to a science of them: hypotheses that are tested, circuits that are cut out."""
 
-from . import seeds
+from . import defence, seeds
 from .aligned import RidgeMap, align, alignment_r2, from_timm, ridge_map
 from .attention_effects import AttentionEffects, attention_effects
 from .benchmark import NameScore, saved_scores, score_names
@@ -18,6 +18,7 @@ from .circuits import (
     run_circuits,
     top_masks,
 )
+from .counted import saved_counts
 from .hypotheses import (
     Finding,
     Trial,
@@ -46,11 +47,11 @@ from .weights import weight_moments
 __all__ = [
     "AttentionEffects", "ClaimScore", "Entry", "Evidence", "Faithfulness", "Finding", "METHODS", "NameScore", "NodeMeans",
     "Propose", "RidgeMap", "Seen", "Task", "Trial", "Units", "activation_units", "align", "alignment_r2",
-    "attention_effects", "attributions", "claimed_facts", "effect_scores", "effects", "fact_differences", "facts_named",
+    "attention_effects", "attributions", "claimed_facts", "defence", "effect_scores", "effects", "fact_differences", "facts_named",
     "faithfulness", "from_language_model", "from_lists", "from_timm", "head_units", "interaction_row", "investigate",
     "investigate_rounds", "measure", "n_nodes", "neuron_units", "node_means", "node_name", "one_or_two_things",
     "painted_pairs", "pair_interaction", "paired_statistics", "parts_named", "patching_scores", "photo_task", "phrases",
     "plant_outliers", "prune", "register_neurons", "register_token", "retrieved_pairs", "ridge_map", "run_circuits",
-    "sandbox_task", "saved_scores", "score_claims", "score_names", "seeds", "single_things", "spread", "token_norms",
-    "top_masks", "weight_moments",
+    "sandbox_task", "saved_counts", "saved_scores", "score_claims", "score_names", "seeds", "single_things", "spread",
+    "token_norms", "top_masks", "weight_moments",
 ]  # fmt: skip
