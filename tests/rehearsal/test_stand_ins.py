@@ -129,4 +129,6 @@ def test_every_preset_rehearses_every_notebook_and_some_at_full_depth():
     names = {path.name.split("_")[0] for path in (rehearse.ROOT / "notebooks").glob("*.ipynb")}
     for preset, plan in rehearse.PLAN.items():
         assert set(plan) == names, preset
-        assert {size for size, _ in plan.values()} <= set(sizes.SIZES) and any(size != "shallow" for size, _ in plan.values())
+        assert {size for size, _ in plan.values()} <= {*sizes.SIZES, rehearse.DRAWN} and any(
+            size != "shallow" for size, _ in plan.values()
+        )
