@@ -20,7 +20,7 @@ SIZES = {  # how the image towers differ from the real ones; tokens, number of h
     "shallow": "the same, and 8 layers",
 }
 VITS = ("vit_base_patch16_224",)  # of timm
-MOST_TEXTS = 16  # that name a neuron: 128 of random weights say no more
+MOST_TEXTS = 32  # that name a neuron: 128 of random weights say no more
 STEPS = 2  # that an inversion takes: hundreds would only turn noise into other noise
 
 
