@@ -40,7 +40,7 @@ PLAN = {  # of each notebook: size of the image towers, images of a set; at most
         "05a": ("shallow", 72), "05b": ("shallow", 40), "05c": ("shallow", 24),
     },
     "paper": {
-        "01": ("shallow", 16), "02": ("narrow", 16), "03": ("narrow", 24), "04": ("narrow", 3),
+        "01": ("shallow", 16), "02": ("shallow", 16), "03": ("narrow", 24), "04": ("narrow", 3),
         "05a": ("shallow", 72), "05b": ("shallow", 40), "05c": ("shallow", 24),
     },
     "sandbox": {name: ("drawn", 0) for name in ("01", "02", "03", "04", "05a", "05b", "05c")},
