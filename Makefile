@@ -33,6 +33,7 @@ test-browser: .venv/.browser check-views
 BIOME :=
 check-views:
 	@command -v npx >/dev/null || echo "no npm here: the JavaScript of the views is not checked"
+	mkdir -p build/browser
 	! command -v npx >/dev/null || npx --yes --prefix build/browser @biomejs/biome@2.6.8 check --indent-style=space --line-width=132 $(BIOME) interp_utils/widgets/views/*.js
 
 rehearse: .venv/.test

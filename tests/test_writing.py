@@ -1,9 +1,11 @@
 """Characters that the figures' own font lacks, on a machine with other fonts and on one without."""
 
 import warnings
+from pathlib import Path
 
+import matplotlib
 import pytest
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from interp_utils import plots
 from interp_utils.plots import writing
@@ -39,8 +41,10 @@ def test_without_a_font_a_character_is_named(fonts):
 
 
 def test_a_font_of_the_machine_that_has_it_draws_it(fonts):
-    fonts("STIXGeneral")  # comes with matplotlib, as the figures' own
-    own, other = (set(get_font(findfont(each)).get_charmap()) for each in (FontProperties(), "STIXGeneral"))
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "STIXGeneral.ttf"  # comes with matplotlib, as the figures' own
+    fontManager.addfont(file)  # its list may be another installation's
+    fonts("STIXGeneral")
+    own, other = (set(get_font(each).get_charmap()) for each in (findfont(FontProperties()), file))
     character = chr(max(other - own))
     figure = drawn(f"α {character} 猫")
     text = figure.axes[0].title

@@ -22,9 +22,9 @@ from torch import Tensor
 from .. import neurons, sandbox, texts
 from ..datasets import load_task
 from ..models import DATA, Clip, load_clip
-from ..sandbox import training
+from ..sandbox import last_blocks, training
 from ..sandbox.world import OBJECTS
-from ..stream import Batch, collect
+from ..stream import collect
 
 TABLE = DATA / "sandbox" / "defence.json"
 CLIPS, ARMS = ("sandbox", "sandbox-1", "sandbox-2"), ("none", "ordinary", "random things", "adversarial")
@@ -102,22 +102,12 @@ def shown_in(images: Sequence[sandbox.Rendered], kinds: Sequence[str]) -> Tensor
 
 def lower(clip: Clip, pixels: Tensor) -> Tensor:
     """The tokens of images [B, 3, H, W] that enter the last two blocks, [B, N+1, D]."""
-    visual = clip.visual
-
-    def view(batch: Batch) -> Tensor:
-        x = visual._embeds(batch.pixels)
-        for block in visual.transformer.resblocks[:-BLOCKS]:
-            x = block(x)
-        return x
-
-    return collect(clip, pixels, view)
+    return collect(clip, pixels, lambda batch: last_blocks.entering(clip.visual, batch.pixels, BLOCKS))
 
 
 def upper(visual, tokens: Tensor) -> Tensor:
     """The unit representation [B, E] that the part which learns makes of these tokens."""
-    for block in visual.transformer.resblocks[-BLOCKS:]:
-        tokens = block(tokens)
-    return F.normalize(visual.ln_post(tokens[:, 0]) @ visual.proj, dim=-1)
+    return last_blocks.leaving(visual, tokens, BLOCKS)
 
 
 def tune(clip: Clip, tokens: Tensor, shown: Tensor, labels: Tensor, classifier: Tensor, path: Path, steps: int = STEPS) -> Clip:
@@ -128,8 +118,7 @@ def tune(clip: Clip, tokens: Tensor, shown: Tensor, labels: Tensor, classifier: 
     entropy at the temperature of the model's own training. path: a checkpoint, from which the same call goes on.
     """
     model = copy.deepcopy(clip.model).requires_grad_(False)
-    parts = torch.nn.ModuleList([*model.visual.transformer.resblocks[-BLOCKS:], model.visual.ln_post]).requires_grad_(True)
-    optimizer = torch.optim.AdamW([*parts.parameters(), model.visual.proj.requires_grad_(True)], lr=RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(last_blocks.learning(model.visual, BLOCKS), lr=RATE, weight_decay=0.01)
     scale = model.logit_scale.exp().clamp(max=100)
     others = shown & ~F.one_hot(labels, len(classifier)).bool()
 

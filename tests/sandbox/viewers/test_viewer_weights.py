@@ -26,7 +26,7 @@ def test_clip_resnet_names_objects_from_text():
 
 @pytest.fixture(scope="module")
 def of_ten_kinds():
-    return balanced_images(800, 11, KINDS)
+    return balanced_images(1200, 11, KINDS)
 
 
 @pytest.mark.parametrize("name,floor", [("dino_resnet", 0.7), ("dino_vit", 0.6), ("mae_vit", 0.35)])
@@ -34,7 +34,7 @@ def test_models_without_labels_tell_the_drawn_kinds_apart(of_ten_kinds, name, fl
     images, labels = of_ten_kinds
     torch.manual_seed(0)
     trained, untrained = (
-        probes.linear_probe(probes.features(model.eval(), images), labels["object"], 600)
+        probes.linear_probe(probes.features(model.eval(), images), labels["object"], 900)
         for model in (load(name), BUILDERS[name]())
     )
     assert trained > floor > untrained + 0.1
