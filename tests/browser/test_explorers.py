@@ -213,15 +213,24 @@ def explorer(page, request):
     assert errors.count() == 0, errors.first.inner_text()
 
 
+def put_on(page, theme: str) -> None:
+    """Change JupyterLab's theme, and wait for its splash to be gone: it would be removed twice by two changes at once."""
+    page.evaluate(THEME, theme)
+    light = str(theme == "Light").lower()
+    page.wait_for_function(
+        f"() => document.body.dataset.jpThemeLight === '{light}' && !document.getElementById('jupyterlab-splash')"
+    )
+
+
 def show(page, box, name: str) -> None:
     """Pictures of an explorer in light and dark, wide and narrow, to be looked at."""
     for theme in ("Light", "Dark"):
-        page.evaluate(THEME, theme)
+        put_on(page, theme)
         for width in (1280, 700):
             page.set_viewport_size({"width": width, "height": 1000})
             box.scroll_into_view_if_needed()
             box.screenshot(path=OUT / f"{name}_{theme.lower()}_{width}.png")
-    page.evaluate(THEME, "Light")
+    put_on(page, "Light")
     page.set_viewport_size({"width": 1280, "height": 1000})
 
 
@@ -245,8 +254,7 @@ def test_every_control_to_its_ends(page, explorer, request):
 
 @pytest.mark.parametrize("theme", ["Dark", "Light"])
 def test_accessibility(page, theme):
-    page.evaluate(THEME, theme)
-    page.wait_for_function(f"() => document.body.dataset.jpThemeLight === '{str(theme == 'Light').lower()}'")
+    put_on(page, theme)
     assert not (faults := serious_faults(page, ".iu-explorer")), faults
 
 
