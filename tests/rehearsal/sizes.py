@@ -8,7 +8,6 @@ from pathlib import Path
 import open_clip
 from timm.models import _registry
 
-from interp_utils import neurons
 from interp_utils.datasets.common import most_images
 from interp_utils.rosetta.editing import inversion
 from interp_utils.rosetta.generators import big_gan, registry, style_gan2, style_gan_xl
@@ -20,7 +19,6 @@ SIZES = {  # how the image towers differ from the real ones; tokens, number of h
     "shallow": "the same, and 8 layers",
 }
 VITS = ("vit_base_patch16_224",)  # of timm
-MOST_TEXTS = 32  # that name a neuron: 128 of random weights say no more
 STEPS = 2  # that an inversion takes: hundreds would only turn noise into other noise
 
 
@@ -34,10 +32,6 @@ def use(size: str, folder: Path) -> None:
         registry.BigGAN = partial(big_gan.BigGAN, big_gan.BigGANConfig(width=16))
         registry.StyleGAN2 = partial(style_gan2.StyleGAN2, style_gan2.StyleGAN2Config((64, 64, 64, 64, 64, 32, 16)))
         registry.StyleGANXL = partial(style_gan_xl.StyleGANXL, style_gan_xl.StyleGANXLConfig(most_channels=16, base=1024))
-    sparse_texts = neurons.sparse_texts
-    neurons.sparse_texts = lambda r, vectors, texts, size, **options: sparse_texts(
-        r, vectors, texts, min(size, MOST_TEXTS), **options
-    )
     if "REHEARSED_BIGGAN" in os.environ:  # its file has a published hash, which no stand-in has
         registry.BIG_GAN_SHA256 = os.environ["REHEARSED_BIGGAN"]
     if os.environ.get("INTERP_PRESET") != "laptop":  # under which chapter 4 asserts what was measured in the sandbox
