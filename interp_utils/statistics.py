@@ -80,8 +80,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def _numbers(values: ArrayLike) -> np.ndarray:
-    """An array of floats, also of a tensor on a GPU."""
-    return np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values, float)
+    """An array of floats, also of a tensor on a GPU or with a gradient."""
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, float)
 
 
 def _signed_sums(values: np.ndarray) -> np.ndarray:
