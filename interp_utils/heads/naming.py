@@ -44,9 +44,9 @@ def heads_about(
 def factor_shares(clip: Clip, n_images: int = 4000, seed: int = 0, layers: list[int] | None = None, **options) -> dict[str, Tensor]:
     """Share of the variance of each head's output that each sandbox factor explains, on balanced images: [L, H] by factor.
 
-    On the CPU. One-way analysis of variance over all dimensions of the output, corrected for chance. Factors are drawn independently,
-    so the shares add up to at most 1, but for sampling error; the rest is interaction, jitter and noise. A factor that only some
-    images show counts as a share of the variance among those: colour in photos, place and size of a single object.
+    On the CPU. One-way analysis of variance over all dimensions of the output, corrected for chance. Factors are drawn
+    independently, so the shares add up to at most 1, but for sampling error; the rest is interaction, jitter and noise. A factor
+    that only some images show counts as a share of the variance among those: colour in photos, place and size of a single object.
     """
     layers = list(range(clip.n_layers)) if layers is None else layers
     specs = [sandbox.balanced(10**9 + seed * 10**7 + k) for k in range(n_images)]
