@@ -32,7 +32,7 @@ STARTUP = "import sizes\nfrom pathlib import Path\nsizes.use({size!r}, Path({fol
 ELSEWHERE = "import other_device\nother_device.use()\ndel other_device\n"
 PLAN = {  # of each notebook: size of the image towers, images of a set; at most 25 minutes in all on two cores
     "laptop": {
-        "01": ("real", 16), "02": ("narrow", 24), "03": ("narrow", 24), "04": ("real", 24),
+        "01": ("real", 12), "02": ("narrow", 24), "03": ("narrow", 24), "04": ("real", 24),
         "05a": ("narrow", 72), "05b": ("narrow", 72), "05c": ("narrow", 24),
     },
     "colab": {
@@ -40,7 +40,7 @@ PLAN = {  # of each notebook: size of the image towers, images of a set; at most
         "05a": ("shallow", 72), "05b": ("shallow", 40), "05c": ("shallow", 24),
     },
     "paper": {
-        "01": ("shallow", 16), "02": ("shallow", 16), "03": ("narrow", 24), "04": ("narrow", 3),
+        "01": ("shallow", 16), "02": ("narrow", 16), "03": ("narrow", 24), "04": ("narrow", 3),
         "05a": ("shallow", 72), "05b": ("shallow", 40), "05c": ("shallow", 24),
     },
     "sandbox": {name: ("drawn", 0) for name in ("01", "02", "03", "04", "05a", "05b", "05c")},
