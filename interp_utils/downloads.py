@@ -18,12 +18,12 @@ from .rosetta.matching.zoo import DINO_URL
 
 _TIMM = {"resnet50": "resnet50.tv_in1k", "dino_vitb16": "vit_base_patch16_224.dino", "mae_vitb16": "vit_base_patch16_224.mae"}
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
-_MATCHED = ("resnet50", "dino_resnet50", "clip_rn50", "dino_vitb16", "mae_vitb16")  # all that the thesis matches
+MATCHED = ("resnet50", "dino_resnet50", "clip_rn50", "dino_vitb16", "mae_vitb16")  # all that the thesis matches
 _ANIMALS = ("stylegan2_cat", "stylegan2_horse")
 _UNITS = {
     "laptop": ("resnet50", "clip_rn50"),  # for chapter 1; chapter 4 takes the sandbox's
-    "colab": ("biggan_deep256", *_ANIMALS, *_MATCHED),
-    "paper": ("biggan_deep256", *_ANIMALS, "stylegan_xl", *_MATCHED),
+    "colab": ("biggan_deep256", *_ANIMALS, *MATCHED),
+    "paper": ("biggan_deep256", *_ANIMALS, "stylegan_xl", *MATCHED),
 }  # fmt: skip
 _ALIGNED = ("dino_vitb16", "mae_vitb16")  # of chapter 5, which never saw a text
 IMAGE_SETS = {

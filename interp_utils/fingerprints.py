@@ -35,7 +35,8 @@ class Hasher:
             return f"{type(value).__name__} {value!r}"
         if id(value) not in self.known:
             self.known[id(value)] = value, "itself"
-            hashed = hashlib.sha256(type(value).__qualname__.encode())
+            kind = Tensor if isinstance(value, Tensor) else type(value)  # parameters and other kinds of tensors hold the same
+            hashed = hashlib.sha256(kind.__qualname__.encode())
             for part in self._parts(value):
                 hashed.update(part if isinstance(part, memoryview) else f"\0{part}".encode())
             self.known[id(value)] = value, hashed.hexdigest()

@@ -1,8 +1,8 @@
 """How well heat maps find objects: pixel accuracy, mIoU and mAP against masks (thesis, tables 2.4 and 3.4)."""
 
 import warnings
-import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -86,10 +86,16 @@ def score_all(
     if not scores:
         raise ValueError("need at least one heat map and one threshold")
 
+    def found(name, batch):
+        heat, pixels = maps[name], batch.pixels.to(clip.device)
+        if isinstance(heat, ForPredictedClass):  # those of one classifier share the pass that predicts
+            return heat(pixels, batch.once(id(heat.classifier), lambda: heat.vectors(pixels))).detach()
+        return heat(pixels).detach()
+
     def view(name):
         def heat(batch):
             with torch.enable_grad():  # some explainers need gradients
-                return batch.once(name, lambda: maps[name](batch.pixels.to(clip.device)).detach()), batch.targets
+                return batch.once(name, lambda: found(name, batch)), batch.targets
 
         return heat
 
@@ -205,37 +211,35 @@ def token_decomposition(clip: Clip, classifier: Tensor, ln: str | None = None) -
     return heatmap_fn
 
 
-def for_predicted_class(clip: Clip, explainer, classifier: Tensor) -> Heatmap:
+@dataclass(frozen=True)
+class ForPredictedClass:
+    """Heat maps of an explainer for the class that each image is predicted to show, see `for_predicted_class`."""
+
+    clip: Clip
+    explainer: Callable
+    classifier: Tensor  # [C, E]
+
+    @torch.no_grad()
+    def vectors(self, pixels: Tensor) -> Tensor:
+        """The text vector of the class that each image shows, [B, E]."""
+        vectors = self.classifier.to(self.clip.device, compute_dtype(self.clip))
+        return vectors[(self.clip.encode_image(pixels).to(vectors) @ vectors.T).argmax(1)]
+
+    def __call__(self, pixels: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """Maps [B, rows, columns]; vectors: those of the classes, where they are known already."""
+        return self.explainer(self.clip, pixels, self.vectors(pixels) if vectors is None else vectors)
+
+
+def for_predicted_class(clip: Clip, explainer, classifier: Tensor) -> ForPredictedClass:
     """Heat maps of an explainer for the class that each image is predicted to show.
 
     explainer: (clip, pixels [B, 3, H, W], text vectors [B, E]) -> maps [B, rows, columns]; classifier: [C, E], text vectors
     of the classes. Raises ValueError for a classifier of another width.
     """
-    predicted = _predicted(clip, classifier)
-    return lambda pixels: explainer(clip, pixels, predicted(pixels))
+    return ForPredictedClass(clip, explainer, clip.vectors(classifier, "a classifier"))
 
 
-def _predicted(clip: Clip, classifier: Tensor) -> Callable[[Tensor], Tensor]:
-    """A function of pixels [B, 3, H, W] that gives the text vector of the class that each shows, [B, E].
-
-    It runs once where it is asked for the same batch again and again.
-    """
-    classifier = clip.vectors(classifier, "a classifier")
-    last = [lambda: None, None, None]  # a batch, unless nobody else has it any more, its version, and what was found
-
-    @torch.no_grad()
-    def vectors_of(pixels: Tensor) -> Tensor:
-        version = None if pixels.is_inference() else pixels._version
-        if last[0]() is not pixels or last[1] != version:
-            vectors = classifier.to(clip.device, compute_dtype(clip))
-            best = (clip.encode_image(pixels).to(vectors) @ vectors.T).argmax(1)
-            last[:] = weakref.ref(pixels), version, vectors[best]
-        return last[2]
-
-    return vectors_of
-
-
-def explainer_maps(clip: Clip, classifier: Tensor) -> dict[str, Heatmap]:
+def explainer_maps(clip: Clip, classifier: Tensor) -> dict[str, ForPredictedClass]:
     """The baselines of tables 2.4 and 3.4 by the names they have there, each `for_predicted_class`; errors are those."""
     methods = {
         "LRP": explainers.lrp,
@@ -245,5 +249,5 @@ def explainer_maps(clip: Clip, classifier: Tensor) -> dict[str, Heatmap]:
         "GradCAM": explainers.grad_cam,
         "Chefer et al.": explainers.chefer,
     }
-    predicted = _predicted(clip, classifier)  # one for all
-    return {name: lambda pixels, explainer=method: explainer(clip, pixels, predicted(pixels)) for name, method in methods.items()}
+    classifier = clip.vectors(classifier, "a classifier")  # one for all
+    return {name: ForPredictedClass(clip, explainer, classifier) for name, explainer in methods.items()}

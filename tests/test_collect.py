@@ -1,14 +1,21 @@
-"""One command collects what chapter 2 wants, and what it wrote is what chapter 2's functions give."""
+"""One command collects what chapters 2 to 5 want, and what it wrote is what their functions give."""
+
+import re
 
 import pytest
 import torch
 from conftest import noise, tiny_model
 
 import interp_utils as iu
+from interp_utils import collect as command
 from interp_utils import collecting as room
+from interp_utils import downloads, rosetta
 from interp_utils.collect import main
 from interp_utils.datasets import Task, load_task
 from interp_utils.fingerprints import fingerprint
+from interp_utils.presets import PRESETS
+from interp_utils.sandbox import known
+from interp_utils.sandbox.known import mining
 from interp_utils.saved import read
 from interp_utils.texts import Pool, load_pool, understood
 
@@ -115,3 +122,110 @@ def test_the_command_writes_what_notebooks_read(sandbox, tmp_path, capsys, monke
     assert fingerprint(room.collect(sandbox, task, pool, path, ln="centered")) == fingerprint(found)
     with pytest.raises(ValueError, match="it differs in ln"):
         main([*told, "--ln", "split"])
+
+
+def test_units_are_what_chapter_5_computes_and_one_file_serves_any_layers(tmp_path, monkeypatch):
+    clip, path = iu.Clip(tiny_model(layers=4)), tmp_path / "units.safetensors"
+    images, nn = noise(clip, 9), iu.neurons
+    moments = iu.heads.head_moments(clip, images, [2, 3], batch_size=4)
+    lens = nn.second_order(clip, 1, relative=True)
+    nn.fit([lens], images, 30, batch_size=4)
+    without = room.collect_units(clip, images, heads=[2, 3], neurons=[1], batch_size=4)
+    written = room.collect_units(clip, images, path, heads=[2, 3], neurons=[1], batch_size=4)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    monkeypatch.setattr(room, "head_moments", None)  # from here on the file is read
+    read_again = room.collect_units(clip, images, path, heads=[2, 3], neurons=[1])
+    for found in (without, written, read_again):
+        assert found.moments.keys() == moments.keys() and [order.layer for order in found.orders] == [1]
+        assert all(fingerprint(vars(each)) == fingerprint(vars(moments[head])) for head, each in found.moments.items())
+        assert fingerprint(found.orders[0].rank_one) == fingerprint(lens.rank_one)
+    whole = room.collect_units(clip, images, path)
+    assert len(whole.moments) == 4 * clip.n_heads and [order.layer for order in whole.orders] == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"belongs to another run: it differs in statistics \(units there, neurons here\)"):
+        room.collect_neurons(clip, images, path)
+    clip.model.visual.proj.data.mul_(2)
+    with pytest.raises(ValueError, match="belongs to another run: it differs in weights"):
+        room.collect_units(clip, images, path)
+
+
+@pytest.fixture
+def matched():
+    """What `collect_matches` takes: a generator and two models that see, of few units, and samples."""
+    generator = rosetta.load_unit_model("sandbox/big_gan", device="cpu")
+    seeing = [rosetta.load_unit_model(f"sandbox/viewers/{name}", device="cpu") for name in ("resnet", "clip_resnet")]
+    for model in (generator, *seeing):
+        model.layers = model.layers[:2]
+    return generator, seeing, {"any": generator.sample(6), "others": generator.sample(4, seed=1)}
+
+
+def test_matches_are_those_of_match_and_go_on_after_the_pairs_that_are_done(matched, tmp_path, monkeypatch):
+    generator, seeing, samples = matched
+    plain = {name: rosetta.match(generator, [*seeing, generator], sample, 32) for name, sample in samples.items()}
+    path, ran, match = tmp_path / "matches.safetensors", [], room.match
+
+    def counted(reference, others, *rest):
+        if len(ran) == 4:
+            raise KeyboardInterrupt
+        ran.append(others[0].name)
+        return match(reference, others, *rest)
+
+    monkeypatch.setattr(room, "match", counted)
+    with pytest.raises(KeyboardInterrupt):
+        room.collect_matches(generator, seeing, samples, path)
+    assert not path.exists() and len(ran) == 4
+    with pytest.raises(ValueError, match="belongs to another run: it differs in sample 'others'"):
+        room.collect_matches(generator, seeing, samples | {"others": generator.sample(5)}, path)
+    ran[:] = ran[:2]  # two more are allowed, which is what is left
+    found = [room.collect_matches(generator, seeing, samples, path)]
+    assert ran[2:] == [seeing[1].name, generator.name] and [each.name for each in tmp_path.iterdir()] == [path.name]
+    found.append(room.collect_matches(generator, seeing, samples, path))
+    monkeypatch.setattr(room, "match", match)
+    found.append(room.collect_matches(generator, seeing, samples))
+    for each in found:
+        assert fingerprint(each) == fingerprint(plain), "to the last bit"
+        rosetta.build_dictionary(each["any"][:-1], each["any"][-1])
+    with pytest.raises(ValueError, match=r"it differs in model sandbox/viewers/clip_resnet \(.* there, nothing here\)"):
+        room.collect_matches(generator, seeing[:1], samples, path)
+    blank = rosetta.load_unit_model(seeing[1].name, device="cpu", pretrained=False)
+    with pytest.raises(ValueError, match=r"belongs to another run: it differs in model sandbox/viewers/clip_resnet"):
+        room.collect_matches(generator, [seeing[0], blank], samples, path)
+
+
+def test_the_command_matches_the_models_of_a_preset(tmp_path, capsys, monkeypatch, matched):
+    asked = []
+    monkeypatch.setattr(command, "zoo", lambda preset: asked.append(preset.name) or room.Zoo(None, *three(matched)))
+    path = tmp_path / "matches.safetensors"
+    main(["--preset", "laptop", "--statistics", "matches", "--save-to", str(path)])
+    assert asked == ["laptop"] and read(path)[1]["statistics"] == "matches"
+    assert capsys.readouterr().out.startswith(f"{path}: matches of sandbox/big_gan with sandbox/viewers/resnet, ")
+
+
+def three(matched):
+    generator, seeing, samples = matched
+    return generator, {model.name: model for model in seeing}, None, samples
+
+
+@pytest.mark.parametrize(
+    "told, said",
+    [
+        ("heads,neurons", r"neurons are asked for alone, .* which chapter 3 reads. Run twice: --statistics neurons --save-to "
+         r"neurons.safetensors, and --statistics heads --save-to run.safetensors$"),
+        ("matches,heads,top", r"matches are asked for alone.* --statistics heads,top --save-to run.safetensors$"),
+        ("matches", "say --preset sandbox or another$"),
+        ("matches --preset colab --n-images 4", "say --preset sandbox or another, without --n-images$"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_said_with_what_to_type(told, said, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--statistics", *told.split(), "--save-to", str(tmp_path / "run.safetensors")])
+    assert re.search(said, capsys.readouterr().err.strip())
+
+
+def test_the_zoo_is_what_the_presets_download():
+    zoo = room.zoo(PRESETS["laptop"])
+    assert zoo.kind is None and list(zoo.models) == list(mining.SEEING) and len(zoo.samples["one class"][0]) == 96
+    one, any_ = (zoo.samples[name][1].argmax(1).unique() for name in ("one class", "any"))
+    assert len(any_) > 5 and one.tolist() == [known.KINDS.index("cat")]
+    for name in ("colab", "paper"):
+        needed = {download.name for download in downloads.needs(PRESETS[name]) if download.kind == "units"}
+        assert {"biggan_deep256", *downloads.MATCHED} <= needed

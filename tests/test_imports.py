@@ -26,8 +26,9 @@ LAYERS = [
     {"heads"},
     {"neurons", "rosetta", "segmentation"},
     {"sandbox.adversarial", "science", "downloads"},
-    {"sandbox.known", "doctor", "verify", "widgets", "collecting"},
-    {"sandbox.viewers", "atlas", "collect", "book"},
+    {"sandbox.known", "doctor", "verify", "widgets"},
+    {"sandbox.viewers", "atlas", "collecting", "book"},
+    {"collect"},
 ]
 ENTRIES = {"doctor"}  # what must run where little is installed, and imports late so as to say what is missing
 

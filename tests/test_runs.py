@@ -268,3 +268,12 @@ def test_an_interrupted_run_keeps_what_it_has_and_is_not_shared(tiny, tmp_path, 
     monkeypatch.setattr(iu.runs, "rank_and_count", lambda: (0, 2))
     with pytest.raises(ValueError, match="was begun by one process and has no end yet"):
         Job(tiny, path).run()
+
+
+def test_tensors_of_another_class_are_known_by_their_numbers():
+    class There(torch.Tensor):
+        pass
+
+    weight = torch.randn(2, 3)
+    kinds = (torch.nn.Parameter(weight), weight.as_subclass(There))
+    assert {fingerprint(each) for each in kinds} == {fingerprint(weight)} != {fingerprint(weight + 1)}

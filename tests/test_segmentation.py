@@ -461,6 +461,23 @@ def test_many_maps_are_scored_in_one_pass_as_one_by_one(sandbox):
         assert found[name, 0.5].result() == pytest.approx(evaluate(heat, masks, sandbox, "aligned", 0.5, False), abs=0.05)
 
 
+def test_maps_of_one_classifier_share_the_pass_that_predicts_the_class(clip, monkeypatch):
+    passes, encode = [], clip.encode_image
+    monkeypatch.setattr(clip, "encode_image", lambda pixels: passes.append(len(pixels)) or encode(pixels))
+    classifier = F.normalize(torch.randn(6, clip.d_embed, generator=torch.Generator().manual_seed(0)), dim=1)
+    seen = {"one": [], "other": [], "flipped": []}
+
+    def explainer(name):
+        return lambda clip, pixels, vectors: seen[name].append(vectors) or pixels.mean(1)
+
+    maps = {name: for_predicted_class(clip, explainer(name), classifier) for name in ("one", "other")}
+    maps["flipped"] = for_predicted_class(clip, explainer("flipped"), -classifier)
+    score_all(maps, drawn_masks([(32, 32)] * 3), clip, batch_size=2)
+    assert passes == [2, 2, 1, 1], "of each batch one for each classifier"
+    one, other, flipped = (torch.cat(each) for each in seen.values())
+    assert torch.equal(one, other) and not torch.equal(one, flipped)
+
+
 def test_scores_are_said_with_their_intervals():
     masks = torch.zeros(4, 8, 8, dtype=torch.bool)
     masks[:, 2:6, 2:6] = True

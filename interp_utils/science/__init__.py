@@ -1,7 +1,7 @@
 """Chapter 5: from describing units to a science of them: hypotheses that are tested, circuits that are cut out."""
 
 from . import defence, seeds
-from .aligned import RidgeMap, align, alignment_r2, from_timm, ridge_map
+from .aligned import RidgeMap, align, from_timm, ridge_map
 from .attention_effects import AttentionEffects, attention_effects
 from .benchmark import NameScore, saved_scores, score_names
 from .circuits import (
@@ -46,7 +46,7 @@ from .weights import weight_moments
 
 __all__ = [
     "AttentionEffects", "ClaimScore", "Entry", "Evidence", "Faithfulness", "Finding", "METHODS", "NameScore", "NodeMeans",
-    "Propose", "RidgeMap", "Seen", "Task", "Trial", "Units", "activation_units", "align", "alignment_r2",
+    "Propose", "RidgeMap", "Seen", "Task", "Trial", "Units", "activation_units", "align",
     "attention_effects", "attributions", "claimed_facts", "defence", "effect_scores", "effects", "fact_differences", "facts_named",
     "faithfulness", "from_language_model", "from_lists", "from_timm", "head_units", "interaction_row", "investigate",
     "investigate_rounds", "measure", "n_nodes", "neuron_units", "node_means", "node_name", "one_or_two_things",

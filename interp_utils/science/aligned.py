@@ -7,13 +7,11 @@ its own read-out: each component of the ViT writes into the joint space of image
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
-from torchmetrics.regression import R2Score
 from torchvision.transforms import Normalize
 
 from .. import towers
@@ -92,20 +90,6 @@ def align(models: Sequence[Clip], clip: Clip, images, **options) -> list[Clip]:
     views = [(rows, lambda batch, own=own: (own.encode_image(batch.pixels), batch.numbers)) for rows, own in zip(features, models)]
     feed(clip, images, [*views, (targets, lambda batch: (_unit(clip, batch.pixels), batch.numbers))], **options)
     return [_read_out(own, clip, ridge_map(rows.rows, targets.rows)) for own, rows in zip(models, features)]
-
-
-def alignment_r2(models: Sequence[Clip], clip: Clip, images, **options) -> list[float]:
-    """Share of the variance of CLIP's unit representations that each aligned model predicts (coefficient of determination).
-
-    Over all dimensions together; images: others than those of `align`.
-    """
-    scores = [R2Score(multioutput="variance_weighted").to(clip.device) for _ in models]
-
-    def views(batch, own):
-        return own.encode_image(batch.pixels).float(), batch.once("unit", lambda: _unit(clip, batch.pixels))
-
-    feed(clip, images, [(score, partial(views, own=own)) for score, own in zip(scores, models)], **options)
-    return [score.compute().item() for score in scores]
 
 
 class _Model(nn.Module):

@@ -39,6 +39,28 @@ def head_effects_pooled(tower, images):
     return Case(heads, lambda: clip.encode_image(pixels), close, clip, pixels)
 
 
+@entry("One layer's fused attention, and the class token's row beside it", "attention with its whole pattern",
+       grows=("images", "tokens"), images=(16, 2), tokens=(197, 17))  # fmt: skip
+def attention_with_row(tower, images, tokens):
+    clip = tower("ViT-B-16")
+    block, weights = clip.visual.transformer.resblocks[0], clip.tower.blocks[0].attention()
+    attn, x = block.attn, draw(images, tokens, clip.d_model)
+
+    @torch.no_grad()
+    def ours():
+        return torch.cat([block.attention(x).flatten(1), weights.pattern(x, [0]).flatten(1)], 1)
+
+    @torch.no_grad()
+    def theirs():
+        together = torch.nn.functional.linear(x, attn.in_proj_weight, attn.in_proj_bias)
+        query, key, value = together.unflatten(-1, (3, clip.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        pattern = (query @ key.mT * clip.d_head**-0.5).softmax(-1)
+        written = attn.out_proj((pattern @ value).transpose(1, 2).flatten(2))
+        return torch.cat([written.flatten(1), pattern[:, :, 0].flatten(1)], 1)
+
+    return Case(ours, theirs, close)
+
+
 @entry("Maps of texts through every head", grows=("images", "texts"), images=(4, 1), texts=(16, 2))
 def head_token_maps(tower, images, texts):
     clip = tower("ViT-B-16")

@@ -168,8 +168,6 @@ def test_an_aligned_model_is_its_ridge_map_and_still_a_sum(tiny):
     torch.testing.assert_close(aligned.encode_image(images), expected, atol=1e-4, rtol=1e-3)
     effects = iu.heads.direct_effects(aligned, images[:4])
     torch.testing.assert_close(effects.total(), aligned.encode_image(images[:4]), atol=1e-5, rtol=1e-3)
-    (r2,) = science.alignment_r2([aligned], tiny, images, batch_size=7)
-    assert abs(r2 - r2_score(unit.numpy(), aligned.encode_image(images).numpy(), multioutput="variance_weighted")) < 1e-4
     assert own.d_embed == 24 == own.encode_image(images).shape[1], "the model that was aligned stays as it is"
 
 
@@ -188,8 +186,8 @@ def test_a_rotated_clip_is_aligned_to_itself(tiny):
         model.visual.proj.copy_(model.visual.proj @ rotation)
     images, held = noise(600), noise(640)[600:]
     (aligned,) = science.align([iu.Clip(model)], tiny, images)
-    (r2,) = science.alignment_r2([aligned], tiny, held)
-    assert r2 > 0.97
+    unit = torch.nn.functional.normalize(tiny.encode_image(held), dim=-1)
+    assert r2_score(unit.numpy(), aligned.encode_image(held).numpy(), multioutput="variance_weighted") > 0.97
     theirs, ours = (iu.heads.direct_effects(each, held).heads().flatten(1) for each in (aligned, tiny))
     assert torch.nn.functional.cosine_similarity(theirs - theirs.mean(0), ours - ours.mean(0)).mean() > 0.95
 
