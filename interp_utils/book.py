@@ -21,6 +21,7 @@ from .widgets.base import RUN
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"docs/glossary.md": "glossary.html", "data/README.md": "data.html"}  # besides the notebooks
+SECTIONS = "All sections"
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$<>\n]+)\$", re.S)
 _CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>)", re.S)
 _BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\s*")
@@ -51,14 +52,14 @@ def write(out: str | Path, root: Path = ROOT) -> list[Path]:
             shutil.copyfile(root / posixpath.dirname(page) / picture, out / picture)
     bodies = {source: _ANCHOR.sub("", body) for source, body in bodies.items()}
     titles = {source: _words(re.search(r"<h1[^>]*>(.*?)</h1>", body, re.S)[1]) for source, body in bodies.items()}
-    nav = [("index.html", "all sections"), *((names[source], titles[source]) for source in bodies)]
+    nav = [("index.html", SECTIONS), *((names[source], titles[source]) for source in bodies)]
     nav += [("atlas/index.html", "atlas")] if (out / "atlas" / "index.html").exists() else []
     written = [out / "index.html"]
     for source, body in bodies.items():
         written.append(out / names[source])
         written[-1].write_text(_page(titles[source], _to_atlas(_linked(mathml(body), source, names), out), nav), encoding="utf-8")
     (out / "book.css").write_text(_css(), encoding="utf-8")
-    written[0].write_text(_page("Sections", _index(bodies, names, titles), nav), encoding="utf-8")
+    written[0].write_text(_page(SECTIONS, _index(bodies, names, titles), nav), encoding="utf-8")
     return written
 
 
@@ -107,7 +108,7 @@ def _index(bodies: dict[str, str], names: dict[str, str], titles: dict[str, str]
             for _, place, title, text in _SECTION.findall(body)
         )
         lists.append(f'<h2><a href="{names[source]}">{html.escape(titles[source])}</a></h2><ul>{items}</ul>')
-    return f"<h1>All sections</h1>{_SEARCH}{''.join(lists)}"
+    return f"<h1>{SECTIONS}</h1>{_SEARCH}{''.join(lists)}"
 
 
 def _words(markup: str) -> str:
@@ -115,7 +116,8 @@ def _words(markup: str) -> str:
 
 
 def _page(title: str, body: str, nav: list[tuple[str, str]]) -> str:
-    links = "".join(f'<li><a href="{address}">{html.escape(words)}</a></li>' for address, words in nav)
+    here = {title: ' aria-current="page"'}
+    links = "".join(f'<li><a href="{address}"{here.get(words, "")}>{html.escape(words)}</a></li>' for address, words in nav)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
@@ -139,13 +141,15 @@ document.getElementById("search").addEventListener("input", (event) => {
 });</script>"""
 _CSS = """html { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5; background: #fff; color: #1b1b1b; }
 a { color: #0b57d0; }
-body { display: grid; grid-template-columns: 13rem minmax(0, 54rem); gap: 1.5rem; margin: 1rem; }
+body { display: grid; grid-template-columns: 13rem minmax(0, 54rem); justify-content: center; gap: 2rem; margin: 1rem; }
 nav ul { list-style: none; padding: 0; position: sticky; top: 1rem; }
 nav li { margin: 0.4rem 0; }
+nav a[aria-current] { color: inherit; font-weight: 600; text-decoration: none; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: 0.5rem; border-left: 3px solid #8886; margin: 0.4rem 0; }
-img { max-width: 100%; height: auto; background: #fff; }
-table { border-collapse: collapse; }
-td, th { padding: 0.1rem 0.6rem; text-align: left; overflow-wrap: anywhere; }
+.highlight pre { border-left: 0; background: #8881; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+table { display: block; max-width: 100%; overflow-x: auto; border-collapse: collapse; }
+td, th { padding: 0.1rem 0.6rem; text-align: left; overflow-wrap: break-word; }
 math[display="block"] { overflow-x: auto; max-width: 100%; }
 .prompt { display: none; }
 @media (max-width: 800px) { body { display: block; } nav ul { position: static; columns: 2; } }

@@ -140,8 +140,8 @@ def _unit(entry: dict, kind: str, near: tuple, text_pages: dict[str, str], capti
     summed = f" The texts here explain {entry['explained']:.0%} of its variance." if percent else ""
     what = f"{'Head' if percent else 'Neuron'} {name}"
     body = f"<h1>{what}</h1><p>{_MAPS[kind]}{summed}</p><ul>{said}</ul>{_view('unit_card', model, _plain(texts, images, percent))}"
-    steps = " · ".join(_link(f"{word} {other}", f"{other}.html") for word, other in zip(("before:", "next:"), near) if other)
-    return _page(what, body, above, f"{steps} {_explained([kind], notebooks, above)}")
+    steps = [_link(f"{word} {other}", f"{other}.html") for word, other in zip(("before:", "next:"), near) if other]
+    return _page(what, body, above, steps + _explained([kind], notebooks, above))
 
 
 def _text(entry: dict, captions: dict[int, str]) -> str:
@@ -164,7 +164,7 @@ def _text(entry: dict, captions: dict[int, str]) -> str:
         f"<h1>“{html.escape(entry['text'])}”</h1><p>The heads and neurons that it names, and the images closest to it, with what "
         f"each patch writes toward it through all heads.{true}</p>{_view('unit_card', model, _plain(named, images, False))}"
     )
-    return _page(entry["text"], body, "../", "")
+    return _page(entry["text"], body, "../", [])
 
 
 def _concept(entry: dict, near: tuple, captions: dict, notebooks: str | None) -> str:
@@ -188,12 +188,12 @@ def _concept(entry: dict, near: tuple, captions: dict, notebooks: str | None) ->
         f"<h1>{entry['name'].capitalize()}</h1><p>{_SHARED}{_object(entry)}.</p>{_view('concept_board', model, plain)}"
         f"<p>Units of this concept, with the mean correlation with their partners: {members}.</p>"
     )
-    steps = " · ".join(_link(f"{word} concept {k}", f"{k}.html") for word, k in zip(("before:", "next:"), near) if k)
-    return _page(entry["name"], body, above, f"{steps} {_explained(['concepts'], notebooks, above)}")
+    steps = [_link(f"{word} concept {k}", f"{k}.html") for word, k in zip(("before:", "next:"), near) if k]
+    return _page(entry["name"], body, above, steps + _explained(["concepts"], notebooks, above))
 
 
 def _object(entry: dict) -> str:
-    return f"; correlation with the true object {entry['object']:.2f}" if "object" in entry else ""
+    return f"; correlation with the true object {entry['object']:.2f}".replace("-", "−") if "object" in entry else ""
 
 
 def _images(shown: list[dict], captions: dict[int, str]) -> list[dict]:
@@ -234,18 +234,18 @@ def _view(name: str, model: dict, instead: str) -> str:
     return f'<div data-view="{name}"><script type="application/json">{data}</script>{instead}</div>'
 
 
-def _explained(kinds: list[str], notebooks: str | None, above: str) -> str:
+def _explained(kinds: list[str], notebooks: str | None, above: str) -> list[str]:
     if notebooks is None:
-        return ""
-    return " · ".join(_link(f"about {kind}", f"{above}{notebooks}/{NOTEBOOKS[kind]}.html") for kind in kinds)
+        return []
+    return [_link(f"about {kind}", f"{above}{notebooks}/{NOTEBOOKS[kind]}.html") for kind in kinds]
 
 
-def _page(title: str, body: str, above: str, links: str) -> str:
-    home = _link("atlas", f"{above}index.html") if above else ""
+def _page(title: str, body: str, above: str, links: list[str]) -> str:
+    steps = " · ".join([_link("atlas", f"{above}index.html"), *links] if above else links)
     return (
         f'<!doctype html><html lang="en" class="iu-page"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f'<link rel="icon" href="data:,"><link rel="stylesheet" href="{above}atlas.css"></head><body><nav>{home} {links}</nav>'
+        f'<link rel="icon" href="data:,"><link rel="stylesheet" href="{above}atlas.css"></head><body><nav>{steps}</nav>'
         f'<main>{body}</main><script src="{above}atlas.js"></script></body></html>'
     )
 
@@ -272,6 +272,6 @@ body { margin: 0 auto; max-width: 60rem; padding: 0.5rem 1rem 3rem; overflow-wra
 nav { padding: 0.4rem 0; }
 h1 { font-size: 1.6rem; }
 h2 { font-size: 1.2rem; }
-td, th { text-align: left; padding: 0.1rem 0.8rem 0.1rem 0; vertical-align: top; }
+td, th { text-align: left; padding: 0.1rem 0.8rem 0.1rem 0; vertical-align: top; overflow-wrap: break-word; }
 #texts { columns: 18rem; }
 """
