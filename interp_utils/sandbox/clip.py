@@ -1,6 +1,6 @@
 """The CLIP of the sandbox: an ordinary `open_clip.model.CLIP` with a small config, and its weight file."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import open_clip
@@ -29,6 +29,7 @@ def tokenizer() -> open_clip.SimpleTokenizer:
     return open_clip.SimpleTokenizer(context_length=CONTEXT)
 
 
+@cache
 def preprocess() -> transforms.Compose:
     """Image of any size and kind (see `images.read_image`) -> float tensor [3, 64, 64], normalised."""
     return transforms.Compose(

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checks import checked_count
 from .captions import prompts, values
 from .clip import MEAN, STD
+from .clip import preprocess as of_clip
 from .render import UNSEEN_STYLES, Rendered, rendered, restyle
 from .world import CATEGORIES, FACTORS, LAND_SCENES, WATER_SCENES, Spec, balanced, natural
 
@@ -48,7 +49,7 @@ class SandboxImages(torch.utils.data.Dataset):
     def __getitems__(self, numbers: Sequence[int]) -> list:  # what a DataLoader calls: a batch is drawn at once
         images = rendered([self.specs[k] for k in numbers])
         shown = [restyle(image.pixels, self.style) if self.style else image.pixels for image in images]
-        if self.preprocess is None:
+        if self.preprocess in (None, of_clip()):  # which changes neither size nor colours
             pixels = to_pixels(np.stack(shown))
         else:
             pixels = [self.preprocess(Image.fromarray(image)) for image in shown]
