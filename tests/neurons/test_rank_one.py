@@ -81,7 +81,9 @@ def test_batches_loaders_company_and_room_do_not_matter(clip, images, ln, room, 
         fit(together, images, top=9, batch_size=5)
     finally:
         del clip.encode_image
-    assert passes == [5, 5, 5, 5, 1] * runs, "the model runs once a batch for all layers; twice where its effects are too many to keep"
+    assert passes == [5, 5, 5, 5, 1] * runs, (
+        "the model runs once a batch for all layers; twice where its effects are too many to keep"
+    )
     loaded = second_order(clip, 0, ln).fit(DataLoader(images, batch_size=4), top=9)
     for found, expected in [*zip((order.fitted for order in together), alone), (loaded.fitted, alone[0])]:
         fields = (expected.mean, expected.directions, expected.top_norms, expected.top_images, expected.top_share)
