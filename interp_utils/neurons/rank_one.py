@@ -1,6 +1,7 @@
 """One direction for each neuron (thesis, section 3.3): fitted from its largest effects, while images stream by."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -175,7 +176,7 @@ def batch_flow(batch: Batch, orders: Sequence[SecondOrder]) -> NeuronFlow:
 
 def share_run(batch: Batch, layers: Sequence[int]) -> None:
     """Take the direct effects of a batch and the flow of single layers' neurons from one run of the model, not one each."""
-    with neurons_recorded(batch.model, sorted(set(layers))) as flow:
+    with neurons_recorded(batch.model, sorted(set(layers))) if layers else nullcontext() as flow:
         batch.effects  # noqa: B018  computed when first asked for
     for layer in layers:
         batch.once(("neurons", layer), flow)

@@ -133,8 +133,9 @@ def _is_kind(image: Rendered, kind: str) -> int:
 
 def zero_shot_classifier(clip, factor: str, among: Sequence | None = None) -> Tensor:
     """Unit text vectors of all or some values of a factor, "category" or "family", [V, E]: the normalised mean over its prompts."""
-    wanted = values(factor) if among is None else among
-    return torch.stack([F.normalize(clip.encode_text(prompts(factor, value)).mean(0), dim=0) for value in wanted])
+    texts = [prompts(factor, value) for value in (values(factor) if among is None else among)]
+    vectors = clip.encode_text(sum(texts, [])).split([len(each) for each in texts])
+    return torch.stack([F.normalize(each.mean(0), dim=0) for each in vectors])
 
 
 def evaluation_specs(n: int, seed: int = 0, biased: bool = False, **fixed) -> list[Spec]:
