@@ -24,6 +24,7 @@ def build() -> open_clip.model.CLIP:
     return open_clip.model.CLIP(embed_dim=EMBED, vision_cfg=vision, text_cfg=text).eval()
 
 
+@cache
 def tokenizer() -> open_clip.SimpleTokenizer:
     """OpenCLIP's own tokenizer, cut to the sandbox's short captions."""
     return open_clip.SimpleTokenizer(context_length=CONTEXT)
