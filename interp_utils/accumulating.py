@@ -4,6 +4,7 @@ import copy
 
 from torch import Tensor
 
+from .checks import finite
 from .rounding import epsilon
 
 
@@ -49,7 +50,7 @@ class Statistic:
         lengths = [len(tensor) if tensor.ndim else None for tensor in tensors]
         if len(set(lengths)) != 1 or None in lengths:
             raise ValueError(f"need as many rows of each, one for an image; got shapes {[list(each.shape) for each in tensors]}")
-        if not all(tensor.isfinite().all() for tensor in tensors):
+        if not all(map(finite, tensors)):
             raise ValueError("got values that are not finite; check the images and the model's precision (try dtype=torch.float32)")
         shape = tuple(tuple(tensor.shape[1:]) for tensor in tensors) if self.one_shape else ()
         self._check_shape(shape)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import towers
+from .checks import finite
 from .loading import checked_name, load
 from .tokens import fill, tokenise
 
@@ -113,7 +114,7 @@ class Clip:
                 f"need pixels of shape [B, 3, {self.image_size[0]}, {self.image_size[1]}], got {list(pixels.shape)}; "
                 "clip.preprocess(image)[None] gives that from a PIL image"
             )
-        if not pixels.is_floating_point() or not pixels.isfinite().all():
+        if not pixels.is_floating_point() or not finite(pixels):
             raise ValueError("pixels must be finite floating-point numbers, normalised as clip.preprocess does it")
         low, high = (edge.item() for edge in pixels.aminmax())
         if max(-low, high) > _FAR:
@@ -134,7 +135,7 @@ class Clip:
                 f"need {what} [T, {self.d_embed}] with T > 0, got {list(vectors.shape)}; clip.encode_text gives them, of the model "
                 "that sees the images"
             )
-        if not vectors.is_floating_point() or not vectors.isfinite().all():
+        if not vectors.is_floating_point() or not finite(vectors):
             raise ValueError(f"{what} must be finite floating-point numbers, as clip.encode_text gives them")
         return vectors.to(self.device)
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from wordfreq import iter_wordlist
 
 from . import sandbox
 from .checks import checked_count
@@ -53,6 +52,8 @@ def load_pool(name: str | Path, n: int | None = None, classes: list[str] | None 
     """
     n = n if n is None else checked_count("n", n)
     if name == "words":
+        from wordfreq import iter_wordlist  # a second of every start, which few need
+
         common = (word for word in iter_wordlist("en") if word.isalpha() and len(word) >= 3)
         return _pool(("word", word) for word in islice(common, n or _WORDS))
     if name == "classes":

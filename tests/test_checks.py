@@ -4,7 +4,7 @@ import torch
 from conftest import noise
 
 from interp_utils import heads, neurons, science
-from interp_utils.checks import checked_count, checked_numbers
+from interp_utils.checks import checked_count, checked_numbers, finite
 
 
 def test_counts_are_whole_numbers_within_bounds():
@@ -41,3 +41,14 @@ def test_a_size_that_python_would_count_from_the_end_is_refused(tiny, wrong):
     for call in moved:
         with pytest.raises(ValueError, match=f"must be .*, got {wrong}"):
             call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool])
+def test_finite_says_what_a_mask_of_all_values_says(dtype):
+    plain = torch.ones(3, 4).to(dtype)
+    cases = [plain, plain[:0]]
+    if dtype.is_floating_point:
+        for bad in (float("nan"), float("inf"), float("-inf")):
+            cases.append(plain.index_fill(1, torch.tensor([2]), bad))
+        cases.append(torch.full((2,), torch.finfo(dtype).max, dtype=dtype))  # whose sum is not finite
+    assert [finite(case) for case in cases] == [bool(case.isfinite().all()) for case in cases]

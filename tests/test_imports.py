@@ -77,7 +77,7 @@ def test_no_import_between_rooms_hides_in_a_function():
 
 
 def test_what_all_rooms_stand_on_knows_none_of_them():
-    below = {"models": {"loading", "tokens", "towers"}, "moments": {"accumulating", "checks", "rounding"}}
+    below = {"models": {"checks", "loading", "tokens", "towers"}, "moments": {"accumulating", "checks", "rounding"}}
     below |= {"hooks": {"models", "towers"}, "stream": {"accumulating", "items", "moments", "processes", "runs"}}
     for user, allowed in below.items():
         assert {used for each, used, *_ in arrows() if each == user} <= allowed

@@ -45,13 +45,13 @@ def record_neurons(clip: Clip, pixels: Tensor, layers: list[int]) -> NeuronFlow:
 def neurons_recorded(clip: Clip, layers: list[int]) -> Iterator[Callable[[], NeuronFlow]]:
     """For a `with` block in which somebody else runs the image tower once, keep what `record_neurons` keeps.
 
-    Gives a function to call after the run. Of a class token each later layer contracts the tokens away at once; of a tower that
-    reads out many tokens, what the later attentions read is kept until the read-out is known. Nothing of size tokens x neurons x
-    width is ever built.
+    Gives a function to call after the run. Where each later attention looks on behalf of what is read out is kept, and a layer's
+    neurons are contracted with all of that at once; of a tower that reads out many tokens, what the attentions read is kept until
+    the read-out is known. Nothing of size tokens x neurons x width is ever built.
     """
     dtype, tower = compute_dtype(clip), clip.tower
     alone, blocks = tower.final is not None, tower.blocks
-    neurons, attended, taken, streams, inputs, sums, final = {}, {layer: [] for layer in layers}, {}, {}, {}, {}, []
+    neurons, taken, streams, inputs, looks, sums, final = {}, {}, {}, {}, {}, {}, []
 
     def keep_neurons(layer):
         def keep(x):
@@ -75,10 +75,7 @@ def neurons_recorded(clip: Clip, layers: list[int]) -> Iterator[Callable[[], Neu
         rows = rows if scale is None else rows * scale
         whole = rows.sum(1)
         sums[layer] = whole.sum(-1), (whole * mean).sum(-1)
-        rows = rows.transpose(1, 2).flatten(1, 2)  # heads, and for each the read-outs
-        for earlier, activations in neurons.items():
-            if earlier < layer:
-                attended[earlier].append(rows @ activations)
+        looks[layer] = rows.transpose(1, 2).flatten(1, 2)  # heads, and for each the read-outs
 
     def reads(layer):
         def keep(x):
@@ -101,8 +98,8 @@ def neurons_recorded(clip: Clip, layers: list[int]) -> Iterator[Callable[[], Neu
                 attend(layer, inputs.pop(layer), read_out.rho, None)
             ends = read_out.rho @ stream
         stack = [torch.stack([sums[layer][k] for layer in range(clip.n_layers)], 1) for k in (0, 1)]
-        none = torch.zeros(len(stream), 0, clip.d_mlp, dtype=dtype, device=clip.device)
-        carried = {layer: torch.cat([none, *parts], 1) for layer, parts in attended.items()}
+        later = {layer: [looks[0][:, :0], *(looks[after] for after in range(layer + 1, clip.n_layers))] for layer in layers}
+        carried = {layer: torch.cat(rows, 1) @ neurons[layer] for layer, rows in later.items()}
         return NeuronFlow(carried, *stack, out, ends.flatten(1), found, scale, read_out)
 
     places = [((blocks[layer].last, True), keep_neurons(layer)) for layer in layers]

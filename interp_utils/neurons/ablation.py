@@ -1,6 +1,6 @@
 """What is lost when second-order effects say the same about every image (thesis, figures 3.3, 3.4, B.2, B.3, table 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,17 +44,23 @@ class AblationCurves:
         return mean_interval(answers[:, 0] - answers[:, 1])
 
 
-def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, **options) -> AblationCurves:
+def ablation_curves(
+    orders: Sequence[SecondOrder], images, classifier: Tensor | dict[str, Tensor], **options
+) -> AblationCurves | dict[str, AblationCurves]:
     """The four ablations of figure 3.3 for fitted layers, from one pass over images (pixels, label).
 
-    classifier: [C, E]. Nothing is run again: stored effects are replaced in the representation. Images whose effect is
+    classifier: [C, E], or several by name, for as many curves; then an image's target may be a dictionary with a label for each.
+    Nothing is run again: stored effects are replaced in the representation. Images whose effect is
     "large" are those beyond the threshold that `fit` found on its own images, as in the published code. Raises ValueError where
     the layers are of different models, conventions or units, or a label is no row of the classifier.
     """
-    clip, scores, significant = check_alike(orders), Rows(), Moments()
-    classifier = clip.vectors(classifier, "a classifier")
+    if not isinstance(classifier, dict):
+        return ablation_curves(orders, images, {"": classifier}, **options)[""]
+    clip, significant = check_alike(orders), Moments()
+    scores = {name: Rows() for name in classifier}
+    classifiers = {name: clip.vectors(each, "a classifier") for name, each in classifier.items()}
 
-    def found(batch: Batch) -> tuple[Tensor, Tensor]:
+    def found(batch: Batch) -> dict[str | None, Tensor]:
         whole = _representation(batch, orders)
         changes, shares = [], []
         for k, order in enumerate(orders):
@@ -66,18 +72,28 @@ def ablation_curves(orders: Sequence[SecondOrder], images, classifier: Tensor, *
             shares.append(large.mean(1))
         rows = [torch.zeros_like(whole), *(change for layer in changes for change in layer)]
         rows += [sum(layer[kind] for layer in changes) for kind in range(len(KINDS))]
-        return torch.stack([_right_and_margin(whole - row, batch, classifier) for row in rows], 1), torch.stack(shares, 1)
+        answers = {None: torch.stack(shares, 1)}
+        for name, each in classifiers.items():
+            labels = batch.targets[name] if isinstance(batch.targets, Mapping) else batch.targets
+            answers[name] = torch.stack([_right_and_margin(whole - row, labels, each) for row in rows], 1)
+        return answers
 
-    def view(k: int):
-        return lambda batch: batch.once("ablated", lambda: found(batch))[k]
+    def view(batch: Batch, name: str | None) -> Tensor:
+        return batch.once("ablated", lambda: found(batch))[name]
 
-    feed(clip, images, [(scores, lambda batch: (view(0)(batch), batch.numbers)), (significant, view(1))], **options)
-    (baseline, *rest), n = scores.rows.double().mean(0).tolist(), len(KINDS)
+    asked = [(rows, lambda batch, name=name: (view(batch, name), batch.numbers)) for name, rows in scores.items()]
+    feed(clip, images, [*asked, (significant, lambda batch: view(batch, None))], **options)
+    layers, beyond = [order.layer for order in orders], significant.mean.tolist()
+    return {name: _curves(layers, each.rows, beyond) for name, each in scores.items()}
+
+
+def _curves(layers: list[int], scores: Tensor, significant: list[float]) -> AblationCurves:
+    """scores: whether each image is classified rightly, and its margin, under each ablation, [K, 1 + kinds x (layers + 1), 2]."""
+    (baseline, *rest), n = scores.double().mean(0).tolist(), len(KINDS)
     by_layer, together = rest[:-n], rest[-n:]
     curves = [{kind: [row[what] for row in by_layer[k::n]] for k, kind in enumerate(KINDS)} for what in (0, 1)]
     both = {kind: tuple(row) for kind, row in zip(KINDS, together)}
-    right, layers = scores.rows[..., 0] > 0, [order.layer for order in orders]
-    return AblationCurves(layers, *curves, both, tuple(baseline), significant.mean.tolist(), right)
+    return AblationCurves(layers, *curves, both, tuple(baseline), significant, scores[..., 0] > 0)
 
 
 class Indirect(NamedTuple):
@@ -94,7 +110,7 @@ def indirect_ablation(clip: Clip, images, classifier: Tensor, layer: int, means:
 
     def view(batch: Batch) -> tuple[Tensor, Tensor]:
         whole = encode_without(clip, batch.pixels, layer, means)
-        return _right_and_margin(whole / whole.norm(dim=-1, keepdim=True), batch, classifier), batch.numbers
+        return _right_and_margin(whole / whole.norm(dim=-1, keepdim=True), batch.targets, classifier), batch.numbers
 
     feed(clip, images, [(scores, view)], **options)
     return Indirect(*scores.rows.double().mean(0).tolist(), scores.rows[:, 0] > 0)
@@ -135,7 +151,7 @@ def text_ablation(
         centred = batch_effects(batch, [order], 0).less(fitted.centre)
         rest = _representation(batch, [order]) - centred.summed()
         return torch.stack(
-            [_right_and_margin(rest + centred.along(lines) @ rebuilt, batch, classifier) for lines, rebuilt in tables], 1
+            [_right_and_margin(rest + centred.along(lines) @ rebuilt, batch.targets, classifier) for lines, rebuilt in tables], 1
         )
 
     feed(order.clip, images, [(scores, view)], **options)
@@ -149,9 +165,9 @@ def _representation(batch: Batch, orders: Sequence[SecondOrder]) -> Tensor:
     return whole / whole.norm(dim=-1, keepdim=True) if orders[0].relative else whole
 
 
-def _right_and_margin(representation: Tensor, batch: Batch, classifier: Tensor) -> Tensor:
+def _right_and_margin(representation: Tensor, labels: Tensor, classifier: Tensor) -> Tensor:
     """Is the right class the closest, and its score less the best other one's: [B, 2]."""
-    labels = checked_labels(batch.targets, classifier).to(representation.device)[:, None]
+    labels = checked_labels(labels, classifier).to(representation.device)[:, None]
     scores = representation @ classifier.to(representation).T
     right = scores.gather(1, labels)
     margin = right - scores.scatter(1, labels, -torch.inf).amax(1, keepdim=True)

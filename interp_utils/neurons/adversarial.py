@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from ..checks import checked_count
 from ..images import read_image
 from ..models import Clip
-from ..sandbox import CATEGORIES, Rendered, describe, paint, prompts, read
+from ..sandbox import CATEGORIES, Rendered, describe, fact_of_prompt, paint, read
 from ..texts import mentions
 from .concepts import contribution_scores, important_neurons
 from .generate import Painter, Writer
@@ -101,11 +102,18 @@ def drawable(words: Sequence[str], true: str, wrong: str) -> list[str]:
 
 def _meaning(word: str, true: str, wrong: str, rng: random.Random) -> list[tuple[str, object]]:
     """What a word stands for in a picture; a kind of thing is shown by one example of it."""
-    facts = [(factor, value) for factor, value in read(word) if factor != "relation" and value not in (true, wrong)]
-    for category, members in CATEGORIES.items():
-        if not facts and word.casefold() in (text.casefold() for text in prompts("category", category)):
-            facts = [("object", rng.choice([name for name in members if name not in (true, wrong)]))]
+    named, category = _named(word)
+    facts = [(factor, value) for factor, value in named if factor != "relation" and value not in (true, wrong)]
+    if not facts and category:
+        facts = [("object", rng.choice([name for name in CATEGORIES[category] if name not in (true, wrong)]))]
     return facts
+
+
+@cache
+def _named(word: str) -> tuple[list[tuple[str, object]], str | None]:
+    """The facts that a word names, and the category of which it is a prompt."""
+    factor, category = fact_of_prompt().get(word.casefold(), (None, None))
+    return read(word), category if factor == "category" else None
 
 
 def sandbox_painter(descriptions: Sequence[str], per_text: int, seed: int) -> list[list[Image.Image]]:

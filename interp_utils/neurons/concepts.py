@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..checks import checked_count
+from ..hooks import NeuronFlow
 from .second_order import SecondOrder
 from .sparse import SparseTexts
 
@@ -39,15 +40,23 @@ class Concepts:
     texts: list[tuple[str, float]]  # the texts of highest score above 0, best first; none where no neuron is active
 
 
-def discover_concepts(order: SecondOrder, texts: SparseTexts, pixels: Tensor, k: int = 10, signed: bool = False) -> list[Concepts]:
+def discover_concepts(
+    order: SecondOrder,
+    texts: SparseTexts,
+    pixels: Tensor,
+    k: int = 10,
+    signed: bool = False,
+    flow: NeuronFlow | None = None,
+) -> list[Concepts]:
     """The k texts that the active neurons of each image of a batch speak for most (thesis, figure B.1).
 
     order: fitted; texts: of its directions. A neuron is active where its effect, less the mean, is longer than its threshold,
     that is among the top 100 of the fitted images; it counts with that length. signed=True counts with x, the coefficient
-    along its direction, instead: then a neuron that writes against its direction speaks against its texts.
+    along its direction, instead: then a neuron that writes against its direction speaks against its texts. flow: as
+    `SecondOrder.on` takes it.
     """
     fitted, k = order.rank_one, checked_count("k", k)
-    centred = order.on(pixels).less(fitted.centre)
+    centred = order.on(pixels, flow).less(fitted.centre)
     norms = centred.norms()
     importance = centred.along(fitted.lines) if signed else norms
     found = []

@@ -120,7 +120,11 @@ def shares_true(texts: Sequence[Sequence[str]], specs: Sequence[Spec]) -> tuple[
     fact_of = fact_of_prompt()
     if strange := [text for row in texts for text in row if text.casefold() not in fact_of]:
         raise ValueError(f"{strange[0]!r} is no prompt of the sandbox; see sandbox.prompts")
-    holds = [set(facts_of(spec)) for spec in specs]
-    facts = [[fact_of[text.casefold()] for text in row] for row in texts]
-    hits = torch.tensor([[sum(fact in held for fact in row) / max(len(row), 1) for held in holds] for row in facts])
+    number_of = {fact: number for number, fact in enumerate(FACTS)}
+    said, holds = torch.zeros(2, len(specs), len(FACTS))
+    for k, (row, spec) in enumerate(zip(texts, specs)):
+        for text in row:
+            said[k, number_of[fact_of[text.casefold()]]] += 1 / len(row)
+        holds[k, [number_of[fact] for fact in facts_of(spec) if fact in number_of]] = 1
+    hits = said @ holds.T
     return hits.diagonal(), hits.mean(1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import checked_count
+from ..checks import checked_count, finite
 from ..rounding import negligible
 
 CHUNK = 512  # targets that are coded at the same time
@@ -24,7 +24,7 @@ def omp(targets: Tensor, atoms: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if targets.ndim != 2 or atoms.ndim != 2 or targets.shape[1] != atoms.shape[1]:
         raise ValueError(f"need targets [n, E] and atoms [T, E] of one width, got {list(targets.shape)} and {list(atoms.shape)}")
     size = checked_count("size", size, len(atoms))
-    if not (targets.isfinite().all() and atoms.isfinite().all()):
+    if not (finite(targets) and finite(atoms)):
         raise ValueError("targets or atoms are not finite; check the directions and the text features")
     atoms = atoms.to(targets)
     parts = [_omp(targets[start : start + CHUNK], atoms, size) for start in range(0, len(targets), CHUNK)]

@@ -7,7 +7,6 @@ import textwrap
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from torch import Tensor
 
 from ..statistics import Interval
@@ -26,8 +25,6 @@ class Picture(Figure):
 
     def draw(self, renderer) -> None:
         writable(self)
-        for text in self.findobj(Text):
-            text.set_parse_math(False)
         with matplotlib.rc_context({"text.parse_math": False}):  # for texts that are only made while drawing
             super().draw(renderer)
 

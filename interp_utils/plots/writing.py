@@ -1,8 +1,10 @@
 """Characters that the figures' own font lacks: another font of the machine draws them, else their names stand in their place."""
 
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 
+from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
@@ -13,17 +15,29 @@ EVERY_SCRIPT = ("cjk", "gothic", "hei", "ming", "sans", "emoji", "symbol", "unic
 
 
 def writable(figure: Figure) -> None:
-    """Give the texts of a figure, and labels of ticks with words of their own, fonts and characters with which they can be read."""
-    for axis in figure.findobj(Axis):
-        words = axis.get_major_formatter()
-        if type(words) in (FuncFormatter, FixedFormatter):  # which would write their own words again while drawing
-            axis.set_major_formatter(_Spelled(words))
-    for text in figure.findobj(Text):
-        given = text.get_text()
-        if given.isascii():
-            continue
-        text.set_text(spelled(given))
-        text.set_fontfamily([*text.get_fontfamily(), *fonts(given)])
+    """Give the texts of a figure, and labels of ticks with words of their own, fonts and characters with which they can be read.
+
+    No text that is there is read as mathematics.
+    """
+    for part in _parts(figure):
+        if isinstance(part, Axis):
+            words = part.get_major_formatter()
+            if type(words) in (FuncFormatter, FixedFormatter):  # which would write their own words again while drawing
+                part.set_major_formatter(_Spelled(words))
+        elif isinstance(part, Text):
+            part.set_parse_math(False)
+            given = part.get_text()
+            if not given.isascii():
+                part.set_text(spelled(given))
+                part.set_fontfamily([*part.get_fontfamily(), *fonts(given)])
+
+
+def _parts(artist: Artist) -> Iterator[Artist]:
+    """An artist and all that it draws. Axes that are off would make all their ticks, for nobody, if they were asked for them."""
+    yield artist
+    for child in artist.get_children():
+        if not (isinstance(child, Axis) and not child.axes.axison):
+            yield from _parts(child)
 
 
 def spelled(text: str) -> str:

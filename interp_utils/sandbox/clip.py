@@ -1,6 +1,6 @@
 """The CLIP of the sandbox: an ordinary `open_clip.model.CLIP` with a small config, and its weight file."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import open_clip
@@ -24,11 +24,13 @@ def build() -> open_clip.model.CLIP:
     return open_clip.model.CLIP(embed_dim=EMBED, vision_cfg=vision, text_cfg=text).eval()
 
 
+@cache
 def tokenizer() -> open_clip.SimpleTokenizer:
     """OpenCLIP's own tokenizer, cut to the sandbox's short captions."""
     return open_clip.SimpleTokenizer(context_length=CONTEXT)
 
 
+@cache
 def preprocess() -> transforms.Compose:
     """Image of any size and kind (see `images.read_image`) -> float tensor [3, 64, 64], normalised."""
     return transforms.Compose(

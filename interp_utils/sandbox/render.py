@@ -16,6 +16,8 @@ from .scenes import SIZE, draw_scene
 from .world import COLOURS, FACTORS, OBJECTS, Spec, balanced
 
 SLOTS = 4  # objects in an image, at most
+KEPT = 4096  # images that `rendered` keeps, of about 20 KB each
+_kept: dict[Spec, tuple[np.ndarray, np.ndarray]] = {}  # pixels and masks
 BACKGROUNDS = 100  # drawn for each scene; mirroring doubles them
 SIZES = {"small": (28, 38), "medium": (40, 50), "large": (52, 63)}  # pixels of an object's side
 _OVERHANG = 6  # pixels by which an object may leave the image
@@ -48,10 +50,15 @@ def render(spec_or_seed: Spec | int) -> Rendered:
 
 
 def rendered(specs: Sequence[Spec]) -> list[Rendered]:
-    """Draw many images at once: as `render` of each."""
-    pixels, masks = draw(specs, masks=True)
-    pixels = pixels.movedim(1, -1).contiguous().numpy()
-    return [Rendered(p, m[: spec.count + len(spec.others)].numpy(), spec) for p, m, spec in zip(pixels, masks, specs)]
+    """Draw many images at once: as `render` of each. The last KEPT of them are not drawn again when they are asked for again."""
+    found = {spec: _kept.get(spec) for spec in specs}
+    if new := [spec for spec, known in found.items() if known is None]:
+        pixels, masks = (each.numpy() for each in draw(new, masks=True))
+        for spec, p, m in zip(new, pixels, masks):
+            found[spec] = _kept[spec] = np.moveaxis(p, 0, -1).copy(), m[: spec.count + len(spec.others)].copy()
+        for spec in list(_kept)[:-KEPT]:
+            _kept.pop(spec, None)
+    return [Rendered(*(part.copy() for part in found[spec]), spec) for spec in specs]
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ def zero_shot_correct(clip, n_images: int = 2000, seed: int = 0, biased: bool = 
         guesses = torch.stack([(embeddings @ classifier.T).argmax(1) for classifier in classifiers], 1).cpu()
         return torch.where(batch.targets == HIDDEN, HIDDEN, (guesses == batch.targets).long())
 
-    found = collect(clip, images, right, batch_size=250)
+    found = collect(clip, images, right)
     return {factor: column[column != HIDDEN].bool() for factor, column in zip(REPORTED, found.T)}
 
 

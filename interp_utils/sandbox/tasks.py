@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checks import checked_count
 from .captions import prompts, values
 from .clip import MEAN, STD
+from .clip import preprocess as of_clip
 from .render import UNSEEN_STYLES, Rendered, rendered, restyle
 from .world import CATEGORIES, FACTORS, LAND_SCENES, WATER_SCENES, Spec, balanced, natural
 
@@ -48,7 +49,7 @@ class SandboxImages(torch.utils.data.Dataset):
     def __getitems__(self, numbers: Sequence[int]) -> list:  # what a DataLoader calls: a batch is drawn at once
         images = rendered([self.specs[k] for k in numbers])
         shown = [restyle(image.pixels, self.style) if self.style else image.pixels for image in images]
-        if self.preprocess is None:
+        if self.preprocess in (None, of_clip()):  # which changes neither size nor colours
             pixels = to_pixels(np.stack(shown))
         else:
             pixels = [self.preprocess(Image.fromarray(image)) for image in shown]
@@ -132,8 +133,9 @@ def _is_kind(image: Rendered, kind: str) -> int:
 
 def zero_shot_classifier(clip, factor: str, among: Sequence | None = None) -> Tensor:
     """Unit text vectors of all or some values of a factor, "category" or "family", [V, E]: the normalised mean over its prompts."""
-    wanted = values(factor) if among is None else among
-    return torch.stack([F.normalize(clip.encode_text(prompts(factor, value)).mean(0), dim=0) for value in wanted])
+    texts = [prompts(factor, value) for value in (values(factor) if among is None else among)]
+    vectors = clip.encode_text(sum(texts, [])).split([len(each) for each in texts])
+    return torch.stack([F.normalize(each.mean(0), dim=0) for each in vectors])
 
 
 def evaluation_specs(n: int, seed: int = 0, biased: bool = False, **fixed) -> list[Spec]:

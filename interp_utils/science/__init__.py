@@ -31,6 +31,7 @@ from .hypotheses import (
     neuron_units,
     paired_statistics,
     spread,
+    together,
 )
 from .methods import METHODS
 from .named import facts_named, one_or_two_things, parts_named, phrases, single_things
@@ -53,5 +54,5 @@ __all__ = [
     "painted_pairs", "pair_interaction", "paired_statistics", "parts_named", "patching_scores", "photo_task", "phrases",
     "plant_outliers", "prune", "register_neurons", "register_token", "retrieved_pairs", "ridge_map", "run_circuits",
     "sandbox_task", "saved_counts", "saved_scores", "score_claims", "score_names", "seeds", "single_things", "spread",
-    "token_norms", "top_masks", "weight_moments",
+    "together", "token_norms", "top_masks", "weight_moments",
 ]  # fmt: skip

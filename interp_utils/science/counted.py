@@ -56,7 +56,7 @@ def count(clip: Clip, n_fit: int = 500, n_neurons: int = 12, n_controls: int = 4
     bars = torch.cat([by_lot[list(each)].quantile(0.95).expand(len(each)) for each in groups.values()])
     findings = investigate(measured, proposals, spreads, bars, parts_named)
     judges = [units[0], activation_units(order, chosen)]
-    true = torch.cat([fact_differences(each, n_truth) for each in judges]) >= 0.8
+    true = fact_differences(judges, n_truth) >= 0.8
     return {kind: _counted(findings, true, members) for kind, members in groups.items()}
 
 

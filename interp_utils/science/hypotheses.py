@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ..heads.direct import head_basis
 from ..heads.textspan import Head
-from ..hooks import visit_neurons
+from ..hooks import compute_dtype, forward_hooks, visit_neurons
+from ..hooks.base import reading
 from ..models import Clip
 from ..moments import GroupMeans
 from ..neurons.rank_one import batch_effects, share_run
@@ -35,7 +34,8 @@ class Units:
     names: list[str]
     vectors: Callable[[Batch], Tensor]
     directions: Callable[[Tensor], Tensor]  # of a text's vector [E]
-    layer: int | None = None  # of neurons
+    layer: int | None = None  # of neurons, which answer by their effects
+    active: int | None = None  # the layer of neurons that answer by their activations
 
 
 def head_units(clip: Clip, heads: Sequence[Head]) -> Units:
@@ -70,13 +70,33 @@ def activation_units(order: SecondOrder, neurons: Sequence[int]) -> Units:
     clip, neurons = order.clip, list(neurons)
 
     def vectors(batch: Batch) -> Tensor:
-        found = []
-        mean_of = lambda _, p: found.append(p[:, clip.n_prefix :, neurons].mean(1))  # noqa: E731
-        visit_neurons(clip, clip.pixels(batch.pixels), mean_of, [order.layer])
-        return found[0][..., None]
+        def run() -> Tensor:
+            found = []
+            visit_neurons(clip, clip.pixels(batch.pixels), lambda _, p: found.append(p), [order.layer])
+            return found[0]
+
+        return batch.once(("activations", order.layer), run)[:, clip.n_prefix :, neurons].mean(1)[..., None]
 
     names = [f"L{order.layer}N{neuron}" for neuron in neurons]
-    return Units(clip, names, vectors, lambda text: torch.ones(len(neurons), 1), order.layer)
+    return Units(clip, names, vectors, lambda text: torch.ones(len(neurons), 1), active=order.layer)
+
+
+def together(units: Sequence[Units]) -> Callable[[Batch], tuple[Tensor, ...]]:
+    """A view for `stream.collect`: the answers of several kinds of units to a batch, [B, U, W] each, from one run of the model."""
+
+    layers, active = ({getattr(each, name) for each in units} - {None} for name in ("layer", "active"))
+
+    def keep(batch: Batch, layer: int):
+        return lambda p: batch.once(("activations", layer), lambda: p.to(compute_dtype(batch.model)))
+
+    def view(batch: Batch) -> tuple[Tensor, ...]:
+        if len(units) > 1 and (layers or active):
+            blocks = batch.model.tower.blocks
+            with forward_hooks(*reading([((blocks[layer].last, True), keep(batch, layer)) for layer in active])):
+                share_run(batch, layers)
+        return tuple(each.vectors(batch) for each in units)
+
+    return view
 
 
 def spread(units: Units, images, **options) -> Tensor:
@@ -116,13 +136,10 @@ def measure(units: Sequence[Units], draw: Draw, texts: dict[str, Tensor], n: int
     return found
 
 
-def _vectors(units: Sequence[Units], pixels: Tensor) -> list[Tensor]:
+def _vectors(units: Sequence[Units], pixels: Tensor) -> tuple[Tensor, ...]:
     """Answers of each kind of units to images, [B, U, W], from one run of the model."""
     clip = units[0].clip
-    batch = Batch(clip, pixels.to(clip.device), None, torch.arange(len(pixels)), "centered")
-    if layers := [each.layer for each in units if each.layer is not None]:
-        share_run(batch, layers)
-    return [each.vectors(batch) for each in units]
+    return together(units)(Batch(clip, pixels.to(clip.device), None, torch.arange(len(pixels)), "centered"))
 
 
 def _along(units: Sequence[Units], vectors: Sequence[Tensor], text: Tensor) -> Tensor:
@@ -179,14 +196,15 @@ def paired_statistics(on: Tensor, off: Tensor, spread: float, seed: int = 0, res
         raise ValueError(f"a unit with a spread of {spread} does not vary; leave it out")
     change = on - off
     p = sign_flip_p(change)
-    drawn = bootstrap((change,), np.mean, method="percentile", n_resamples=resamples, rng=np.random.default_rng(seed))
+    drawn = change[np.random.default_rng(seed).integers(len(change), size=(resamples, len(change)))].mean(1)
+    higher = on[:, None] - off  # of each true image and each twin
     mean, deviation = change.mean().item(), change.std(ddof=1).item()
     varies = deviation > 1e-12 * abs(mean)
     return {
         "effect": mean / spread,
-        "interval": tuple(end.item() / spread for end in drawn.confidence_interval),
+        "interval": tuple((np.quantile(drawn, [0.025, 0.975]) / spread).tolist()),
         "cohens_d": mean / deviation if varies else math.copysign(math.inf, mean) if mean else 0.0,
-        "auc": float(roc_auc_score(np.repeat([1, 0], len(on)), np.concatenate([on, off]))),
+        "auc": float(((higher > 0) + (higher == 0) / 2).mean()),
         "p": p,
     }
 

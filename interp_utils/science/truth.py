@@ -1,6 +1,6 @@
 """What moves a unit, by a larger set of held-out renders: the truth against which hypotheses are scored."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from ..sandbox import FACTORS, FACTS, FAMILIES, SandboxImages, balanced, factor_
 from ..sandbox.captions import values
 from ..sandbox.world import CATEGORY_OF, FAMILY_OF
 from ..stream import feed
-from .hypotheses import Units
+from .hypotheses import Units, together
 
 HELD_OUT = 2 * 10**9  # seeds of images on which nothing was proposed or tested
 _CATEGORY = torch.tensor([values("category").index(CATEGORY_OF[name]) for name in FACTORS["object"]])
@@ -51,18 +51,24 @@ class FactMeans:
         return [*FACTORS.values(), values("category"), values("family")]
 
 
-def fact_differences(units: Units, n_images: int = 3000, seed: int = 0, **options) -> Tensor:
+def fact_differences(units: Units | Sequence[Units], n_images: int = 3000, seed: int = 0, **options) -> Tensor:
     """How far a unit's answers to images with a fact lie from those without, in its standard deviations: [U, F], see `FACTS`.
+
+    Several kinds of units share a run of the model, and stand one after the other.
 
     The standard deviation is over all images and dimensions. All factors are drawn at random, so this is the effect of the fact
     on average over everything else. It looks at whole answers, never at texts. A unit that answers by a vector has a length
     here, less what chance gives so few images (and at least 0); one that answers by a number keeps the sign. A factor that only
     some images show counts among those: colour in photos, place and size of a single object.
     """
-    found = FactMeans()
-    images = held_out_images(n_images, seed, units.clip.preprocess)
-    feed(units.clip, images, [(found, lambda batch: (units.vectors(batch), batch.targets))], **options)
-    return found.differences()
+    kinds = [units] if isinstance(units, Units) else list(units)
+    found, clip, view = [FactMeans() for _ in kinds], kinds[0].clip, together(kinds)
+
+    def answers(k: int):
+        return lambda batch: (batch.once("answers", lambda: view(batch))[k], batch.targets)
+
+    feed(clip, held_out_images(n_images, seed, clip.preprocess), [(each, answers(k)) for k, each in enumerate(found)], **options)
+    return torch.cat([each.differences() for each in found])
 
 
 def _shifts(groups: GroupMeans) -> Tensor:

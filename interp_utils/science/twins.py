@@ -91,14 +91,16 @@ class RetrievedPairs:
         return on, off
 
 
-def retrieved_pairs(clip: Clip, images: Dataset, reference: Sequence[str], **options) -> RetrievedPairs:
+def retrieved_pairs(clip: Clip, images: Dataset, reference: Sequence[str] | Tensor, **options) -> RetrievedPairs:
     """Pairs for models without a renderer: images that match a text most, each beside its nearest neighbour that matches little.
 
-    "Match" is CLIP's similarity with the text less the mean of the `reference` texts; "nearest" is by the representation without
-    that direction, among the half that matches least, and no image is the twin of two (least total distance). Weaker than painted
-    twins in two ways: a pair may differ in more than the text, and the whole model, of which the unit is a part, chose the pair.
+    "Match" is CLIP's similarity with the text less the mean of the `reference` texts, or of their vectors [T, E]; "nearest" is by
+    the representation without that direction, among the half that matches least, and no image is the twin of two (least total
+    distance). Weaker than painted twins in two ways: a pair may differ in more than the text, and the whole model, of which the
+    unit is a part, chose the pair.
     images: a dataset of (pixels, target), not the one that the texts were found on.
     """
     rows = Rows()
     feed(clip, images, [(rows, lambda batch: (batch.representation, batch.numbers))], **options)
-    return RetrievedPairs(clip, images, rows.rows, rows.numbers, clip.encode_text(list(reference)).mean(0).cpu())
+    vectors = reference if isinstance(reference, Tensor) else clip.encode_text(list(reference))
+    return RetrievedPairs(clip, images, rows.rows, rows.numbers, vectors.mean(0).cpu())

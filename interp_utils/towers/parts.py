@@ -42,7 +42,8 @@ class Norm:
 
     def scale(self, x: Tensor) -> Tensor:
         """What the input is divided by, inverted: [..., D] -> [...]."""
-        return (x.var(-1, correction=0) + self.eps).rsqrt()
+        centred = x - x.mean(-1, keepdim=True)  # `var` gives the same, a dozen times slower on a CPU
+        return (centred.square().mean(-1) + self.eps).rsqrt()
 
     def fold(self, matrix: Tensor) -> Tensor:
         """Centring, weight and the matrix [D, ...] behind them, as one matrix: x is to be multiplied by `scale` as well."""

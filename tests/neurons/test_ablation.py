@@ -106,6 +106,22 @@ def test_ablations_matter_here(clip, images, classifier):
     assert loss["first direction"] < loss["all"]
 
 
+def test_one_pass_answers_several_questions(clip, images, classifier):
+    orders, turned = fitted(clip), classifier.flip(0)
+    items = [(pixels, {"as it is": label, "turned": (label + 1) % len(classifier)}) for pixels, label in images]
+    both = ablation_curves(orders, items, {"as it is": classifier, "turned": turned}, batch_size=7)
+    relabelled = [(pixels, targets["turned"]) for pixels, targets in items]
+    alone = {"as it is": ablation_curves(orders, images, classifier), "turned": ablation_curves(orders, relabelled, turned)}
+    assert both.keys() == alone.keys() and both["as it is"].margin["all"] != both["turned"].margin["all"]
+    for name, curves in alone.items():
+        assert torch.equal(both[name].right, curves.right) and both[name].significant == pytest.approx(curves.significant)
+        for kind in KINDS:
+            assert both[name].margin[kind] == pytest.approx(curves.margin[kind], abs=1e-6)
+            assert both[name].together[kind] == pytest.approx(curves.together[kind], abs=1e-6)
+    same = ablation_curves(orders, images, {"as it is": classifier, "again": classifier})
+    assert torch.equal(same["again"].right, alone["as it is"].right), "one label serves all questions"
+
+
 def test_a_loader_gives_the_same(clip, images, classifier):
     orders = fitted(clip)
     once = ablation_curves(orders, images, classifier)

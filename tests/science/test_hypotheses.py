@@ -236,6 +236,17 @@ def test_heads_and_neurons_of_two_layers_share_one_run_of_the_model(sandbox, mon
         torch.testing.assert_close(together[text], torch.cat([each[text] for each in alone], -1), atol=1e-6, rtol=1e-4)
 
 
+def test_several_kinds_of_units_are_judged_in_one_run_of_the_model(sandbox, monkeypatch):
+    order = neurons.second_order(sandbox, 5, relative=True).fit(factor_images("object", 40), top=10)
+    kinds = [science.head_units(sandbox, [(5, 1), (7, 0)]), science.activation_units(order, [3, 8])]
+    kinds.append(science.neuron_units(order, [3, 8]))
+    alone = torch.cat([science.fact_differences(each, 70) for each in kinds])
+    runs, encode = [], type(sandbox).encode_image
+    monkeypatch.setattr(type(sandbox), "encode_image", lambda self, pixels: runs.append(len(pixels)) or encode(self, pixels))
+    assert science.fact_differences(kinds, 70).allclose(alone, atol=1e-4) and alone.std() > 0.1
+    assert runs == [64, 6]
+
+
 def test_differences_by_fact_find_what_was_planted(sandbox):
     """A number keeps its sign; a vector has a length that chance does not inflate."""
     generator = torch.Generator().manual_seed(0)
