@@ -10,7 +10,7 @@ from ..hooks import NeuronFlow, neurons_recorded, record_neurons
 from ..models import Clip
 from ..moments import Moments, TopK
 from ..rounding import negligible
-from ..stream import Batch, feed, in_pass
+from ..stream import Batch, feed, in_pass, memory
 from .second_order import Effects, Lines, SecondOrder
 
 
@@ -40,7 +40,7 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
     options: those of `feed`.
     Raises ValueError where the layers are of different models, conventions or units.
     """
-    clip = check_alike(orders)
+    clip, options = check_alike(orders), {"kept": memory(images), **options}
     means = [(Moments(), Moments()) for _ in orders]
     parts = [(mean[0], _view(orders, k, lambda effects, _: effects.coefficients)) for k, mean in enumerate(means)]
     parts += [(mean[1], _view(orders, k, lambda effects, _: effects.shares)) for k, mean in enumerate(means)]
@@ -156,7 +156,14 @@ def share_run(batch: Batch, layers: Sequence[int]) -> None:
 
 def batch_effects(batch: Batch, orders: Sequence[SecondOrder], k: int) -> Effects:
     """Effects of layer number k of `orders` on a batch, from the run that all the layers share."""
-    return batch.once(("second order", id(orders[k])), lambda: orders[k].on(batch.pixels, batch_flow(batch, orders)))
+
+    def found() -> Effects:
+        return orders[k].on(batch.pixels, batch_flow(batch, orders))
+
+    def size(effects: Effects) -> int:  # of all layers, for one run serves them
+        return effects.coefficients[:, 0].nbytes * sum(len(order.read_out) for order in orders)
+
+    return batch.once(("second order", id(orders[k])), lambda: batch.once_for_all(("second order", k), found, size))
 
 
 def _view(orders: Sequence[SecondOrder], k: int, view):
