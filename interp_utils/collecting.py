@@ -24,7 +24,7 @@ from .sandbox.known import KINDS
 from .sandbox.known.mining import SEEING
 from .sandbox.known.units import NAME, styles
 from .saved import read, write
-from .stream import Asked, feed, in_pass
+from .stream import Asked, feed, in_pass, memory
 from .texts import Pool
 
 STATISTICS = ("heads", "ablations", "layers", "top")
@@ -96,8 +96,9 @@ def _passes(clip: Clip, task: Task, pool: Pool, path: Path | None, statistics, l
         first, second = [*first, *means], [*answers.statistics]
     layers = _ask_layers(classifier) if "layers" in statistics else None
     first += layers.statistics if layers else []
-    passes = [in_pass(number, {**options, "save_to": path}) for number in (1, 2)]
-    feed(clip, task.images, first, ln=ln, **passes[0])
+    options = {"kept": memory(task.images), "ln": ln, **options, "save_to": path}
+    passes = [in_pass(number, options) for number in (1, 2)]
+    feed(clip, task.images, first, **passes[0])
     moments = asked.found() if asked else None
     if "top" in statistics:
         features, late = clip.encode_text(pool.texts), max(clip.n_layers - LAST_LAYERS, 0)
@@ -105,7 +106,7 @@ def _passes(clip: Clip, task: Task, pool: Pool, path: Path | None, statistics, l
         tops = ask_tops(clip, spans, features, k)
         second = [*second, *tops.statistics]
     if second:
-        feed(clip, task.images, second, ln=ln, **passes[1])
+        feed(clip, task.images, second, **passes[1])
     return {
         "moments": moments and {head: vars(each) for head, each in moments.items()},
         "answers": answers and answers.found()._asdict(),

@@ -18,6 +18,20 @@ from .moments import Rows
 from .processes import rank_and_count
 from .runs import Progress, Run, contents, merged
 
+MOST = 2**30  # bytes that a `memory` takes
+
+
+def memory(images) -> dict | None:
+    """For `kept` of several passes of `feed` over the same images with one model: those of a small set run the model once.
+
+    None where images may come in another order the next time.
+    """
+    return {"images": len(images)} if _listed(images) else None
+
+
+def _listed(images) -> bool:
+    return hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, IterableDataset)
+
 
 class Batch:
     """A batch on its way through `feed`: pixels (of a generator latents), targets, and the images' numbers [B].
@@ -40,6 +54,17 @@ class Batch:
         if key not in self._kept:
             self._kept[key] = compute()
         return self._kept[key]
+
+    def once_for_all(self, key, compute: Callable[[], object], size: Callable[[object], int]):
+        """The same for passes over the same images that share a `memory`. size: bytes of what was computed, which is kept for the
+        next pass where as much for every image would take no more than MOST bytes."""
+        key = key, tuple(self.numbers.tolist())
+        if key in self._kept:
+            return self._kept[key]
+        found, images = compute(), self._kept.get("images")
+        if images and size(found) / len(self.numbers) * images <= MOST:
+            self._kept[key] = found
+        return found
 
     def forget(self) -> None:
         """Let go of what views have found. It may hold the batch in turn, and would stay until garbage is next collected."""
@@ -80,6 +105,7 @@ def feed(
     on_error: str = "raise",
     save_to: str | Path | None = None,
     every: float = 60,
+    kept: dict | None = None,
 ) -> list[tuple[int, str]]:
     """Pass over the images once and update many statistics.
 
@@ -94,6 +120,7 @@ def feed(
     save_to: a file (safetensors) that is written every so many seconds and at the end. The same call goes on from it, after an
     error, an interrupt or a kill, and ends with the same bits; of a finished file it only reads. A file of another run is refused.
     Under `torchrun` batches are dealt out to the processes, whose statistics are merged in the order of their ranks at the end.
+    kept: a `memory`, of passes over the same images.
     Where the views of a batch run out of memory, smaller parts of it are taken from then on, with a warning.
     Raises ValueError where there are no images, or none can be read, and for a file of another run; OSError that names the file
     where it cannot be written; RuntimeError where another process of the job has ended.
@@ -103,7 +130,7 @@ def feed(
     if isinstance(images, Mapping):
         raise TypeError(f"got a dictionary of {', '.join(map(str, images))}; choose one of these sets of images")
     rank, processes = rank_and_count()
-    listed = hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, IterableDataset)
+    listed = _listed(images)
     if not listed and (numbers is not None or on_error == "skip" or save_to is not None or processes > 1):
         what = "a DataLoader" if isinstance(images, DataLoader) else "an iterable"
         raise ValueError(
@@ -118,7 +145,7 @@ def feed(
         run = Run(save_to, contents(model, images, statistics, places, batch_size, ln), every, model.device)
     if run is None or not run.resume(gathered, progress):
         loader = _loader(model, images, batches[progress.batches :] if listed else None, batch_size, on_error == "skip")
-        _update(model, loader, loader is images, statistics, progress, ln, run)
+        _update(model, loader, loader is images, statistics, progress, ln, run, {} if kept is None else kept)
         if processes > 1:
             if run is not None:
                 run.write(gathered, progress)
@@ -155,12 +182,14 @@ def _loader(model, images, batches: list[Sequence[int]] | None, batch_size: int,
     return DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=cuda)
 
 
-def _update(model, loader: DataLoader, brought: bool, statistics, progress: Progress, ln: str | None, run: Run | None) -> None:
+def _update(
+    model, loader: DataLoader, brought: bool, statistics, progress: Progress, ln: str | None, run: Run | None, kept: dict
+) -> None:
     """Update the statistics batch by batch, and the progress. brought: the loader is the user's own.
 
     Whatever ends it early, what all statistics have seen alike is written first.
     """
-    gathered, whole, kept = _distinct(statistics), True, {}
+    gathered, whole = _distinct(statistics), True
     try:
         total, few = _expected(loader)
         hidden = {"disable": True} if few or rank_and_count()[0] > 0 else {}  # else as the variable TQDM_DISABLE says

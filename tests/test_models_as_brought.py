@@ -1,6 +1,7 @@
 """Models as people bring them: compiled, ready for training, under autocast, with other outputs or another default precision."""
 
 import gc
+from functools import cache
 
 import open_clip
 import pytest
@@ -111,6 +112,14 @@ def handed_out(clip):
 
 
 CALLS = [direct, lenses, spans, ablations, second, other_orders, explained, shown, circuits, joint, handed_out]
+
+
+@cache
+def expected_of(call) -> list:
+    """What a plain model gives, for all tests."""
+    return call(brought())
+
+
 calls = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
 
 
@@ -150,16 +159,16 @@ def test_compiled_models_give_what_plain_ones_do(part, in_place):
             torch.testing.assert_close(clip.encode_image(noise(clip)), expected)
         assert not torch.allclose(clip.encode_image(noise(clip)), expected, atol=1e-2)
     for call in (direct, ablations, circuits):
-        for found, expected in zip(call(clip), call(plain)):
+        for found, expected in zip(call(clip), expected_of(call)):
             torch.testing.assert_close(found, expected)
     assert count_hooks(clip.model) == 0
 
 
 @calls
 def test_models_that_are_ready_for_training(call):
-    clip, frozen = brought(), brought()
+    clip = brought()
     clip.model.requires_grad_(True)
-    for found, expected in zip(call(clip), call(frozen)):
+    for found, expected in zip(call(clip), expected_of(call)):
         assert not found.requires_grad
         torch.testing.assert_close(found, expected)
     assert all(parameter.grad is None for parameter in clip.model.parameters())
@@ -185,8 +194,7 @@ def test_who_asks_for_gradients_gets_them():
 
 @calls
 def test_a_default_of_double_precision_changes_nothing(call):
-    clip = brought()
-    expected = call(clip)
+    clip, expected = brought(), expected_of(call)
     torch.set_default_dtype(torch.float64)
     try:
         found = call(clip)
@@ -225,7 +233,7 @@ def test_views_are_not_read_under_autocast(tiny):
 
 @calls
 def test_a_tower_that_gives_its_tokens_too(call):
-    for found, expected in zip(call(brought(output_tokens=True)), call(brought())):
+    for found, expected in zip(call(brought(output_tokens=True)), expected_of(call)):
         torch.testing.assert_close(found, expected)
 
 

@@ -12,7 +12,7 @@ import interp_utils as iu
 from interp_utils.heads import head_features, neighbours
 from interp_utils.items import Items, collate
 from interp_utils.moments import Moments, Rows
-from interp_utils.stream import collect, feed, pixels_and_target
+from interp_utils.stream import collect, feed, memory, pixels_and_target
 
 
 def dataset(clip, n=7):
@@ -31,6 +31,28 @@ def test_many_statistics_from_one_forward_pass_a_batch(tiny, monkeypatch):
     torch.testing.assert_close(rows.rows, expected)
     torch.testing.assert_close(layers.mean.sum(0), expected.double().mean(0), atol=1e-5, rtol=1e-4)
     assert heads.mean.shape == (2, 4, 24) and count_hooks(tiny.model) == 0
+
+
+def test_passes_over_the_same_images_run_a_small_set_once(tiny, monkeypatch):
+    passes, encode, data = [], tiny.encode_image, dataset(tiny)
+    kept = memory(data)
+
+    def heads(images, **options):
+        passes.clear()
+        monkeypatch.setattr(tiny, "encode_image", lambda pixels: passes.append(len(pixels)) or encode(pixels))
+        return collect(tiny, images, lambda batch: batch.heads, **{"batch_size": 3, "kept": kept} | options)
+
+    expected = heads(data)
+    assert passes == [3, 3, 1]
+    assert torch.equal(heads(data), expected) and passes == []
+    assert torch.equal(heads(data[:6]), expected[:6]) and passes == [], "images are known by their numbers"
+    assert torch.equal(heads(data[:5]), expected[:5]) and passes == [2], "other batches are run"
+    assert torch.equal(heads(data, ln="split", kept=kept).sum(1), heads(data, ln="split", kept=None).sum(1)) and passes == [3, 3, 1]
+    assert memory(DataLoader(data)) is memory(iter(data)) is None, "which may come in another order"
+    kept = memory(data)
+    monkeypatch.setattr(iu.stream, "MOST", len(data) * data[0][0].nbytes)
+    heads(data)
+    assert torch.equal(heads(data), expected) and passes == [3, 3, 1], "too large a set runs again"
 
 
 def test_a_batch_is_gone_before_the_next_is_seen(tiny):

@@ -12,7 +12,7 @@ from ..accumulating import Several
 from ..hooks import attention_weights, class_written, edited_blocks, final_norm, head_outputs, run_from, streams_before
 from ..models import Clip
 from ..moments import GroupMeans, Moments, Rows
-from ..stream import Asked, Batch, feed, in_pass
+from ..stream import Asked, Batch, feed, in_pass, memory
 from .parts import Ablation
 
 
@@ -52,9 +52,9 @@ def accuracy_under(
     or that overlap.
     """
     result, (first, right) = GroupMeans(n_groups), _judge(clip, classifier, ablations, mode, means, ln)
-    _average(clip, images, first, means, ln, options)
+    kept = _average(clip, images, first, means, ln, options)
     statistics = [(result, lambda batch: (right(batch).float(), labels_and_groups(batch)[1]))]
-    feed(clip, images, statistics, ln=ln, **in_pass(2, options))
+    feed(clip, images, statistics, ln=ln, kept=kept, **in_pass(2, options))
     groups, overall = result.mean.cpu(), result.overall.cpu()
     return {name: Accuracy(overall[k].item(), groups[:, k].tolist()) for k, name in enumerate(ablations)}
 
@@ -71,8 +71,8 @@ def answers_under(
 ) -> Answers:
     """What `accuracy_under` averages, image by image, for intervals and paired differences; arguments and errors are the same."""
     first, second = ask_answers(clip, classifier, ablations, mode, means, ln)
-    _average(clip, images, first, means, ln, options)
-    feed(clip, images, second.statistics, ln=ln, **in_pass(2, options))
+    kept = _average(clip, images, first, means, ln, options)
+    feed(clip, images, second.statistics, ln=ln, kept=kept, **in_pass(2, options))
     return second.found()
 
 
@@ -113,12 +113,14 @@ def _judge(
     return first, right
 
 
-def _average(clip: Clip, images, first: list, means, ln: str | None, options: dict) -> None:
-    """The pass for the means, where one is needed."""
+def _average(clip: Clip, images, first: list, means, ln: str | None, options: dict) -> dict | None:
+    """The pass for the means, where one is needed; and what the next one may take from it."""
     own = means is None or means is images
     averaging = {name: value for name, value in in_pass(1, options).items() if own or name != "numbers"}
+    kept = memory(images) if own else None
     if first:
-        feed(clip, images if own else means, first, ln=ln, **averaging)
+        feed(clip, images if own else means, first, ln=ln, kept=kept, **averaging)
+    return kept
 
 
 def labels_and_groups(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -203,8 +205,10 @@ def _forward(clip: Clip, ablations: list[Ablation], zero: bool) -> tuple[list, C
     return [] if zero else [(put, lambda batch: batch.pixels)], scores
 
 
-def _written(clip: Clip, layer: int, inputs: Tensor, heads: Sequence[int], own: bool) -> Tensor:
+def _written(clip: Clip, layer: int, inputs: Tensor, output: Tensor, heads: Sequence[int], own: bool) -> Tensor:
     """What some heads of a layer write to every token, [B, N, D]; or what the class token's own value adds to it."""
+    if len(heads) == clip.n_heads:
+        return output  # all that its attention writes
     weights = attention_weights(clip, layer)
     inputs = inputs.to(weights.b_o.dtype)
     if not own:
@@ -231,7 +235,7 @@ class _OutputMeans(Several):
             def record(inputs, output):
                 for part in self.attention:
                     if part[0] == layer:
-                        self.members[part].update(_written(self.clip, layer, inputs, *part[1:]))
+                        self.members[part].update(_written(self.clip, layer, inputs, output, *part[1:]))
                 return output
 
             return record
@@ -262,7 +266,7 @@ def _replaced(clip: Clip, ablation: Ablation, put: _OutputMeans | None):
     def attention(part):
         def edit(inputs, output):
             mean = 0 if put is None else put.members[part].mean.to(output)
-            return output - _written(clip, part[0], inputs, *part[1:]).to(output.dtype) + mean
+            return output - _written(clip, part[0], inputs, output, *part[1:]).to(output.dtype) + mean
 
         return edit
 

@@ -14,7 +14,15 @@ from .direct import DirectEffects, head_basis
 def effects(batch: Batch) -> DirectEffects:
     """As they are, not divided."""
     clip, ln = batch.model, batch.ln
-    return DirectEffects(clip, batch.pixels, ln, lambda: batch.once_a_pass(("head basis", ln), lambda: head_basis(clip, ln=ln)))
+
+    def basis():
+        return batch.once_a_pass(("head basis", ln), lambda: head_basis(clip, ln=ln))
+
+    def size(found: DirectEffects) -> int:
+        stream = [each for each in vars(found.stream).values() if isinstance(each, Tensor)]
+        return sum(each.nbytes for each in [found.pixels, batch.pixels, *stream])
+
+    return batch.once_for_all(("effects", ln), lambda: DirectEffects(clip, batch.pixels, ln, basis), size)
 
 
 @view

@@ -1,7 +1,6 @@
 """One direction for each neuron (thesis, section 3.3): fitted from its largest effects, while images stream by."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +9,8 @@ from torch import Tensor
 from ..hooks import NeuronFlow, neurons_recorded, record_neurons
 from ..models import Clip
 from ..moments import Moments, TopK
-from ..processes import rank_and_count
 from ..rounding import negligible
-from ..stream import Batch, feed, in_pass
+from ..stream import Batch, feed, in_pass, memory
 from .second_order import Effects, Lines, SecondOrder
 
 
@@ -33,47 +31,32 @@ class RankOne:
     top_share: Tensor  # [M], share of those effects' squared length that lies along the direction
 
 
-ROOM = 2**30  # bytes of effects, in factors, that `fit` keeps of the images
-
-
 def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> None:
     """Fit mean, direction and threshold of all neurons of some layers, in two passes over the images (thesis, section 3.3).
 
     The mean b is over all images. The direction is the first principal direction of the effects phi - b on the `top` images
-    where they are longest (of fewer images: on all), without centring them again, with the sign that most of them have. On a CPU
-    effects that fit into ROOM are kept, so that the model runs once; the memory needed does not grow further with the number of
-    images. A DataLoader must not shuffle if `top_images` is to number the dataset. options: those of `feed`.
+    where they are longest (of fewer images: on all), without centring them again, with the sign that most of them have. The
+    memory needed does not grow with the number of images. A DataLoader must not shuffle if `top_images` is to number the dataset.
+    options: those of `feed`.
     Raises ValueError where the layers are of different models, conventions or units.
     """
-    clip = check_alike(orders)
+    clip, options = check_alike(orders), {"kept": memory(images), **options}
     means = [(Moments(), Moments()) for _ in orders]
     parts = [(mean[0], _view(orders, k, lambda effects, _: effects.coefficients)) for k, mean in enumerate(means)]
     parts += [(mean[1], _view(orders, k, lambda effects, _: effects.shares)) for k, mean in enumerate(means)]
-    seen = _Seen()
-    if clip.device.type == "cpu" and options.get("save_to") is None and rank_and_count()[1] == 1:
-        parts.append((seen, lambda batch: ([batch_effects(batch, orders, k) for k in range(len(orders))], batch.numbers)))
     feed(clip, images, parts, **in_pass(1, options))
     centres = [Effects(order, *(part.mean.to(order.values)[None] for part in mean)) for order, mean in zip(orders, means)]
     best = [TopK(top) for _ in orders]
 
     def largest(k: int):
-        def view(effects: Effects, numbers: Tensor):
+        def view(effects: Effects, batch: Batch):
             centred = effects.less(centres[k])
             shares = centred.shares[..., None].expand(-1, -1, centred.coefficients.shape[2])
-            return centred.norms(), numbers, torch.cat([centred.coefficients, shares], 1)
+            return centred.norms(), batch.numbers, torch.cat([centred.coefficients, shares], 1)
 
         return view
 
-    views = [largest(k) for k in range(len(orders))]
-    if seen.batches:
-        for effects, numbers in seen.batches:
-            for kept, view, each in zip(best, views, effects):
-                kept.update(*view(each, numbers))
-    else:
-        again = [
-            (kept, _view(orders, k, lambda effects, batch, k=k: views[k](effects, batch.numbers))) for k, kept in enumerate(best)
-        ]
-        feed(clip, images, again, **in_pass(2, options))
+    feed(clip, images, [(kept, _view(orders, k, largest(k))) for k, kept in enumerate(best)], **in_pass(2, options))
     for order, centre, kept in zip(orders, centres, best):
         found = []
         for chunk in order.chunks():
@@ -86,17 +69,6 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
         directions, share = directions * varies[:, None], share * varies
         lines = Lines(order, directions)
         order.fitted = RankOne(centre, centre.vectors()[0], directions, lines, norms[-1], norms, kept.images, share)
-
-
-class _Seen:
-    """The effects in all layers on each batch of a pass, and the numbers of its images; nothing once they do not fit into ROOM."""
-
-    def __init__(self):
-        self.batches, self.room = [], ROOM
-
-    def update(self, effects: list[Effects], numbers: Tensor) -> None:
-        self.room -= sum(each.coefficients.nbytes + each.shares.nbytes for each in effects)
-        self.batches = [*self.batches, (effects, numbers)] if self.room >= 0 else []
 
 
 def first_direction(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,7 +148,7 @@ def batch_flow(batch: Batch, orders: Sequence[SecondOrder]) -> NeuronFlow:
 
 def share_run(batch: Batch, layers: Sequence[int]) -> None:
     """Take the direct effects of a batch and the flow of single layers' neurons from one run of the model, not one each."""
-    with neurons_recorded(batch.model, sorted(set(layers))) if layers else nullcontext() as flow:
+    with neurons_recorded(batch.model, sorted(set(layers))) as flow:
         batch.effects  # noqa: B018  computed when first asked for
     for layer in layers:
         batch.once(("neurons", layer), flow)
@@ -184,7 +156,14 @@ def share_run(batch: Batch, layers: Sequence[int]) -> None:
 
 def batch_effects(batch: Batch, orders: Sequence[SecondOrder], k: int) -> Effects:
     """Effects of layer number k of `orders` on a batch, from the run that all the layers share."""
-    return batch.once(("second order", id(orders[k])), lambda: orders[k].on(batch.pixels, batch_flow(batch, orders)))
+
+    def found() -> Effects:
+        return orders[k].on(batch.pixels, batch_flow(batch, orders))
+
+    def size(effects: Effects) -> int:  # of all layers, for one run serves them
+        return effects.coefficients[:, 0].nbytes * sum(len(order.read_out) for order in orders)
+
+    return batch.once(("second order", id(orders[k])), lambda: batch.once_for_all(("second order", k), found, size))
 
 
 def _view(orders: Sequence[SecondOrder], k: int, view):

@@ -103,33 +103,34 @@ class _NodeSums(Several):
         visit(clip, clip.pixels(pixels), places)
 
 
-def _run(clip: Clip, means: NodeMeans, mask: Tensor, stream: Tensor, start: int = 0) -> Tensor:
+def _run(clip: Clip, means: NodeMeans, mask: Tensor, stream: Tensor, start: int = 0, computed: Tensor | None = None) -> Tensor:
     """Representations [B, E] that the layers from `start` on make of a stream [B, N, D] under a mask [P].
 
-    Where a class token alone is read out, of the last layer no other token is computed.
+    Where a class token alone is read out, of the last layer no other token is computed. computed: bool [P], False where a node's
+    own activation is not needed, by default where nothing of it stays.
     """
     n_heads = clip.n_layers * clip.n_heads
+    computed = mask != 0 if computed is None else computed
     heads = mask[:n_heads].unflatten(0, (clip.n_layers, clip.n_heads, 1, 1))
-    neurons = mask[n_heads:].unflatten(0, (clip.n_layers, clip.d_mlp))
+    neurons, some = (each[n_heads:].unflatten(0, (clip.n_layers, clip.d_mlp)) for each in (mask, computed))
     for layer, block in list(enumerate(clip.tower.blocks))[start:]:
         alone = clip.tower.final is not None and layer == clip.n_layers - 1
         n_tokens, weights = 1 if alone else stream.shape[1], block.attention()
         inputs = (stream if block.reads is None else block.reads(stream)).to(compute_dtype(clip))
         mixed = _kept(weights.mixed(inputs, n_tokens), means.values[layer, :, :n_tokens], heads[layer])
         stream = stream[:, :n_tokens] + weights.write(mixed).to(stream)
-        stream = stream + _fed(clip, layer, stream, means.activations[layer, :n_tokens], neurons[layer]).to(stream)
+        stream = stream + _fed(clip, layer, stream, means.activations[layer, :n_tokens], neurons[layer], some[layer]).to(stream)
     return read(clip, stream)
 
 
-def _fed(clip: Clip, layer: int, stream: Tensor, means: Tensor, stay: Tensor) -> Tensor:
-    """What an MLP adds to a stream [B, N, D] with neurons at their means [N, M]; those that do not stay at all are not computed."""
+def _fed(clip: Clip, layer: int, stream: Tensor, means: Tensor, stay: Tensor, some: Tensor) -> Tensor:
+    """What an MLP adds to a stream [B, N, D] with neurons at their means [N, M]; only some of them, bool [M], are computed."""
     block = clip.tower.blocks[layer]
     last = block.last_linear()
     if block.first is None or last.after is not None:
         with edited_neurons(clip, layer, lambda p: _kept(p, means, stay)):
             return block.feed(stream)
     norm, linear, activation = block.first
-    some = stay.detach().ne(0) | stay.requires_grad
     bias = None if linear.bias is None else linear.bias[some]
     activations = activation(F.linear(norm(stream), linear.weight[some], bias)).to(last.w_out)
     rest = means[:, ~some].to(last.w_out) @ last.w_out[~some] + last.b_out
@@ -177,6 +178,7 @@ class Faithfulness:
     recovered_interval: Tensor  # [2, K], 95 percent, over images
     accuracy_interval: Tensor  # [2, K]
     whole_accuracy: float  # of the whole model
+    ends: Tensor  # [2, B], each image's logit difference in the empty circuit and in the whole model
 
     @property
     def recovered(self) -> Tensor:
@@ -189,15 +191,19 @@ class Faithfulness:
         return self.right.float().mean(1)
 
 
-def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, **options) -> Faithfulness:
+def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, ends: Tensor | None = None, **options) -> Faithfulness:
     """How much of a task circuits [K, P] keep: (m(circuit) - m(empty)) / (m(whole) - m(empty)), m the mean logit difference.
 
-    Read it beside the accuracy: a circuit may keep much of the one and little of the other.
+    Read it beside the accuracy: a circuit may keep much of the one and little of the other. ends: of another `Faithfulness` on the
+    same images and means, so that they are not run again.
     Raises ValueError where the whole model does no better at the task than the empty circuit, or means are not finite.
     """
-    ends = torch.stack([torch.zeros(n_nodes(clip)), torch.ones(n_nodes(clip))])
-    distinct, which = torch.cat([ends, masks.float().cpu()]).unique(dim=0, return_inverse=True)  # rankings share circuits
+    masks = masks.float().cpu()
+    if ends is None:
+        masks = torch.cat([torch.zeros(1, n_nodes(clip)), torch.ones(1, n_nodes(clip)), masks])
+    distinct, which = masks.unique(dim=0, return_inverse=True)  # rankings share circuits
     logits = task.logits(run_circuits(clip, task.pixels, means, distinct, **options))[which]
+    logits = logits if ends is None else torch.cat([ends, logits])
     empty, whole = logits[:2].mean(1)
     if not whole > empty:
         raise ValueError(f"the model's mean logit difference, {whole:.3f}, is not above that of the empty circuit, {empty:.3f}")
@@ -208,7 +214,7 @@ def faithfulness(clip: Clip, task: Task, means: NodeMeans, masks: Tensor, **opti
 
     low_high = torch.from_numpy(interval(both, logits.shape[1])).float()  # [2, 2, K]
     shares, right = (logits[2:] - empty) / (whole - empty), logits > 0
-    return Faithfulness(shares, right[2:], *low_high.unbind(1), right[1].float().mean().item())
+    return Faithfulness(shares, right[2:], *low_high.unbind(1), right[1].float().mean().item(), logits[:2])
 
 
 @torch.no_grad()
@@ -251,13 +257,18 @@ def patching_scores(clip: Clip, task: Task, means: NodeMeans, mask: Tensor | Non
     circuit then has what it would add. Plain patching is `run_circuits` with one node left out at a time.
     """
     mask = torch.ones(n_nodes(clip)) if mask is None else mask
+    return _slopes(clip, task, means, mask, torch.ones_like(mask).bool(), portion)
+
+
+def _slopes(clip: Clip, task: Task, means: NodeMeans, mask: Tensor, computed: Tensor, portion: int = 50) -> Tensor:
+    """`patching_scores` of the nodes that are computed, bool [P]; 0 for the neurons that are not."""
     _check_size(clip, mask)
-    lost, own = 0, mask.float().to(clip.device, copy=True).requires_grad_()
+    lost, own, computed = 0, mask.float().to(clip.device, copy=True).requires_grad_(), computed.to(clip.device)
     for start in range(0, len(task.pixels), portion):
         few = slice(start, start + portion)
         part = Task(task.pixels[few], task.signs[few], task.direction)
         with torch.enable_grad():
-            ran = _run(clip, means, own, streams_before(clip, part.pixels, [0])[0])
+            ran = _run(clip, means, own, streams_before(clip, part.pixels, [0])[0], computed=computed)
             logits = part.logits(ran.float())
             lost = lost + torch.autograd.grad(logits.sum(), own)[0]  # asked for by name: none reaches the parameters
     return (lost / len(task.pixels)).float().cpu()
@@ -271,17 +282,18 @@ def top_masks(scores: Tensor, sizes: Sequence[int]) -> Tensor:
     return masks
 
 
-def prune(clip: Clip, task: Task, means: NodeMeans, sizes: Sequence[int], **options) -> Tensor:
+def prune(clip: Clip, task: Task, means: NodeMeans, sizes: Sequence[int], scores: Tensor | None = None, **options) -> Tensor:
     """Greedy pruning: keep the nodes that matter most in what is left of the model, again for each size: float [K, P].
 
-    sizes: falling. The scores are the absolute ones of `patching_scores` in the current circuit.
-    Raises ValueError where sizes do not fall.
+    sizes: falling. The scores are the absolute ones of `patching_scores` in the current circuit; scores: those of the whole model,
+    where they are known already. Raises ValueError where sizes do not fall.
     """
     if list(sizes) != sorted(set(sizes), reverse=True):
         raise ValueError(f"sizes must fall, got {list(sizes)}")
     mask, masks = torch.ones(n_nodes(clip)), []
     for size in sizes:
-        scores = patching_scores(clip, task, means, mask, **options).abs().masked_fill(mask == 0, -1)
-        mask = top_masks(scores, [size])[0]
+        if masks or scores is None:  # of the nodes that are left alone
+            scores = _slopes(clip, task, means, mask, mask != 0, **options)
+        mask = top_masks(scores.abs().masked_fill(mask == 0, -1), [size])[0]
         masks.append(mask)
     return torch.stack(masks)

@@ -167,7 +167,7 @@ def test_what_the_class_token_adds_is_its_direct_effect(clip):
     visit_attention_inputs(clip, pixels, lambda layer, x: seen.update({layer: x}))
     fx = iu.heads.direct_effects(clip, pixels)
     for layer in range(2):
-        written = _written(clip, layer, seen[layer], frozenset(), own=True)
+        written = _written(clip, layer, seen[layer], seen[layer], (), own=True)
         assert (written[:, 1:] == 0).all()
         torch.testing.assert_close(fx._joint(written[:, 0]), fx.class_token()[:, layer], atol=1e-5, rtol=1e-4)
 

@@ -9,7 +9,7 @@ from interp_utils.heads import direct_effects
 from interp_utils.hooks import edited_blocks, edited_neurons, forward_hooks
 from interp_utils.hooks.interventions import extra_token
 
-REAL = {"ViT-B-32-quickgelu": 12, "ViT-B-16": 4, "ViT-L-14": 4, "ViT-H-14": 2}  # layers that are built, of 12, 24 and 32
+REAL = {"ViT-B-32-quickgelu": 4, "ViT-B-16": 2, "ViT-L-14": 2, "ViT-H-14": 2}  # layers that are built, of 12, 24 and 32
 
 
 def relative(a, b):

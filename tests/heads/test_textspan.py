@@ -214,12 +214,12 @@ def test_mean_of_moments_needs_no_second():
 @pytest.mark.parametrize("ln", ["centered", "split"])
 def test_on_a_real_architecture(ln):
     """ViT-B-32: 66 coordinates a head instead of 512 dimensions, the same picks as from the outputs themselves."""
-    clip = real_clip("ViT-B-32")
+    clip = real_clip("ViT-B-32", 3)
     images, names = list(noise(clip, 24)), [str(k) for k in range(40)]
     texts = torch.nn.functional.normalize(torch.randn(40, clip.d_embed, generator=torch.Generator().manual_seed(0)), dim=-1)
     rows = Rows()
-    feed(clip, images, [(rows, lambda b: (b.heads[:, 11, 3], b.numbers))], ln=ln, batch_size=12)
-    seen = head_moments(clip, images, [11], ln=ln, batch_size=12)[11, 3]
+    feed(clip, images, [(rows, lambda b: (b.heads[:, 2, 3], b.numbers))], ln=ln, batch_size=12)
+    seen = head_moments(clip, images, [2], ln=ln, batch_size=12)[2, 3]
     assert seen.second.shape[0] == clip.d_head + (1 if ln == "centered" else 3)
     from_data, from_moments = (textspan(source, texts, names, 8) for source in (rows.rows, seen))
     assert from_data.indices == from_moments.indices == plain.textspan(rows.rows.double(), texts.double(), 8)[0]

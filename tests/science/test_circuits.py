@@ -38,6 +38,10 @@ def test_the_whole_circuit_is_the_model_and_the_empty_one_the_mean(tiny, task, m
     found = science.faithfulness(tiny, task, means, ends)
     assert found.recovered.tolist() == pytest.approx([1.0, 0.0], abs=1e-5)
     assert found.whole_accuracy == found.accuracy[0].item() == (task.logits(whole) > 0).float().mean().item()
+    torch.testing.assert_close(found.ends, task.logits(torch.stack([empty, whole])))
+    half = (torch.arange(264) % 2)[None].float()
+    alone, beside = (science.faithfulness(tiny, task, means, half, ends) for ends in (None, found.ends))
+    torch.testing.assert_close(vars(beside), vars(alone))
     assert count_hooks(tiny.model) == 0
 
 
@@ -88,6 +92,17 @@ def test_attribution_is_the_derivative_of_plain_patching(tiny, task, means):
         assert scores[node].item() == pytest.approx(((up - down) / (2 * step)).item(), rel=0.02, abs=2e-5)
 
 
+def test_pruning_keeps_what_matters_most_in_what_is_left(tiny, task, means):
+    sizes, left, expected = [200, 90, 20], torch.ones(264), []
+    for size in sizes:
+        scores = science.patching_scores(tiny, task, means, left).abs()
+        left = science.top_masks(torch.where(left == 1, scores, -1), [size])[0]
+        expected.append(left)
+    assert torch.equal(science.prune(tiny, task, means, sizes), torch.stack(expected))
+    once = science.top_masks(science.patching_scores(tiny, task, means).abs(), sizes)
+    assert not torch.equal(once, torch.stack(expected)), "a node's worth changes with what is left"
+
+
 def test_effect_scores_are_mean_contributions(tiny, task):
     order = neurons.second_order(tiny, 0, relative=True)
     scores = science.effect_scores(task, [order], portion=3)
@@ -136,6 +151,7 @@ def test_a_planted_circuit_is_found_and_is_all_there_is(planted):
     assert set((scores.abs() > 1e-5 * scores.abs().max()).nonzero()[:, 0].tolist()) == set(nodes)
     masks = torch.cat([science.prune(clip, task, means, [60, 4, 3]), science.top_masks(scores.abs(), [4])])
     assert masks.sum(1).tolist() == [60, 4, 3, 4]
+    assert torch.equal(science.prune(clip, task, means, [60, 4, 3], scores), masks[:3]), "as known already"
     assert set(masks[1].nonzero()[:, 0].tolist()) == set(masks[3].nonzero()[:, 0].tolist()) == set(nodes)
     found = science.faithfulness(clip, task, means, masks)
     assert torch.allclose(found.recovered[[0, 1, 3]], torch.ones(3), atol=1e-5)

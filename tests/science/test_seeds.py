@@ -12,8 +12,12 @@ def other():
     return iu.load_clip("sandbox-1")
 
 
-def test_heads_have_the_saved_factors_and_names(other):
-    pool = iu.texts.understood(iu.load_clip("sandbox"), iu.texts.load_pool("sandbox"))
+@pytest.fixture(scope="module")
+def pool(sandbox):
+    return iu.texts.understood(sandbox, iu.texts.load_pool("sandbox"))
+
+
+def test_heads_have_the_saved_factors_and_names(other, pool):
     names, shares = seeds.name_heads(other, pool, 250, 120)
     saved_names, saved_shares = seeds.saved_names()["sandbox-1"]
     late = slice(other.n_heads * (other.n_layers - 4), None)
@@ -26,7 +30,7 @@ def test_heads_have_the_saved_factors_and_names(other):
 
 
 def test_neurons_have_the_saved_numbers(other):
-    found, saved = seeds.neuron_findings(other, 60, 100, 300), seeds.saved_neurons()["sandbox-1"]
+    found, saved = seeds.neuron_findings(other, 60, 60, 300), seeds.saved_neurons()["sandbox-1"]
     for factor in ("light", "category", "object"):
         (lost, half), (lost_then, half_then) = found[factor], saved[factor]
         assert abs(lost - lost_then) < 2 * (half**2 + half_then**2) ** 0.5 + 0.01, factor
@@ -41,8 +45,7 @@ def test_answers_without_parts_are_lost_as_saved(other):
     assert both.corrcoef()[0, 1] > 0.95 and (both[0] - both[1]).abs().max() < 15  # five standard errors of a share of 100
 
 
-def test_the_cue_goes_as_saved(other):
-    pool = iu.texts.understood(iu.load_clip("sandbox"), iu.texts.load_pool("sandbox"))
+def test_the_cue_goes_as_saved(other, pool):
     found, saved = seeds.cue_without_heads(other, pool, 150, 120), seeds.saved_cues()["sandbox-1"]
     for row in (found, saved):
         at_home, away, away_too, home = row.before
