@@ -25,9 +25,10 @@ LAYERS = [
     {"texts", "presets", "segmentation_scores", "explainers"},
     {"heads"},
     {"neurons", "rosetta", "segmentation"},
-    {"sandbox.adversarial", "science", "downloads"},
+    {"science", "downloads"},
     {"sandbox.known", "doctor", "verify", "widgets", "collecting"},
     {"sandbox.viewers", "atlas", "collect", "book"},
+    {"sandbox.adversarial"},
 ]
 ENTRIES = {"doctor"}  # what must run where little is installed, and imports late so as to say what is missing
 
