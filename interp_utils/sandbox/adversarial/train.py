@@ -6,6 +6,8 @@ Heads judge the pixels and the maps of a frozen classifier at four scales, mixed
 "Projected GANs Converge Faster", 2021), with spectral norm (Miyato et al. 2018) and class projection (Miyato and Koyama 2018); the
 loss is the hinge. With a discriminator on pixels alone, a core learns little in an hour. The classifier is the viewer `resnet`: it
 can be no impartial partner of this generator's units.
+Two images of a kind are judged side by side, and shall differ as much as two real ones (after Mao et al., "Mode Seeking Generative
+Adversarial Networks", 2019): without either, samples of a kind were all alike after 200 steps.
 What ships is the moving average of the generator's weights, its batch statistics measured on fresh latents.
 """
 
@@ -152,6 +154,7 @@ def run(eyes: nn.Module, out: Path, steps: int, size: int = SIZE, pictures: Tens
             set_rate(opt, rate, step, steps, warm=20, hold=HOLD)
         real = pictures[kinds, torch.randint(pictures.shape[1], (size,))].float() / 127.5 - 1
         real = real.contiguous(memory_format=torch.channels_last)
+        distance = apart(real).clamp(min=1e-3)  # by chance all pairs may be the same picture twice
         with torch.autocast("cpu", torch.bfloat16):
             fake = generator(sample(size), c)
             on_real, on_fake = discriminator(torch.cat([real, fake.detach()]), torch.cat([c, c])).chunk(2)
@@ -161,34 +164,23 @@ def run(eyes: nn.Module, out: Path, steps: int, size: int = SIZE, pictures: Tens
         opts[1].step()
         discriminator.requires_grad_(False)
         with torch.autocast("cpu", torch.bfloat16):
-            loss_g = -discriminator(fake, c).mean() + F.relu(1 - apart(fake) / apart(real))
+            loss_g = -discriminator(fake, c).mean() + F.relu(1 - apart(fake) / distance)
         opts[0].zero_grad()
         loss_g.backward()
         opts[0].step()
         discriminator.requires_grad_(True)
         # Early on the average forgets faster, or it would hold on to the random start.
         average_into(average, generator, 0.5 ** (size / min(AVERAGE_OVER, max(size, 0.05 * step * size))))
-        return {
-            "d": loss_d.item(),
-            "g": loss_g.item(),
-            "real": on_real.mean().item(),
-            "fake": on_fake.mean().item(),
-            "apart": (apart(fake) / apart(real)).item(),
-        }
+        shown = {"d": loss_d, "g": loss_g, "real": on_real.mean(), "fake": on_fake.mean(), "apart": apart(fake) / distance}
+        return {name: value.item() for name, value in shown.items()}
 
     def report(step: int) -> dict[str, float]:
         ready = settle(average)
         sheet(ready, out / f"contest_{step:05d}.png")
         return quality(ready, 100)
 
-    checkpoint = Checkpoint(
-        out / "contest.pt",
-        generator=generator,
-        discriminator=discriminator,
-        average=average,
-        optimizer_g=opts[0],
-        optimizer_d=opts[1],
-    )
+    parts = {"generator": generator, "discriminator": discriminator, "average": average}
+    checkpoint = Checkpoint(out / "contest.pt", **parts, optimizer_g=opts[0], optimizer_d=opts[1])
     loop("contest", checkpoint, steps, update, report, every)
     return settle(average)
 
@@ -197,13 +189,8 @@ def run(eyes: nn.Module, out: Path, steps: int, size: int = SIZE, pictures: Tens
 def sheet(generator: nn.Module, path: Path) -> None:
     """Sixteen samples of each kind, a row each."""
     c = one_hot(torch.arange(len(KINDS)).repeat_interleave(16))
-    save_image(
-        generator(sample(len(c), torch.Generator().manual_seed(5)), c).clamp(-1, 1),
-        path,
-        nrow=16,
-        normalize=True,
-        value_range=(-1, 1),
-    )
+    images = generator(sample(len(c), torch.Generator().manual_seed(5)), c)
+    save_image(images.clamp(-1, 1), path, nrow=16, normalize=True, value_range=(-1, 1))
 
 
 @torch.no_grad()
