@@ -25,10 +25,10 @@ LAYERS = [
     {"texts", "presets", "segmentation_scores", "explainers"},
     {"heads"},
     {"neurons", "rosetta", "segmentation"},
-    {"sandbox.adversarial", "science", "downloads"},
+    {"science", "downloads"},
     {"sandbox.known", "doctor", "verify", "widgets"},
     {"sandbox.viewers", "atlas", "collecting", "book"},
-    {"collect"},
+    {"sandbox.adversarial", "collect"},
 ]
 ENTRIES = {"doctor"}  # what must run where little is installed, and imports late so as to say what is missing
 

@@ -23,14 +23,19 @@ from .units import NAME
 @torch.no_grad()
 def named(clip, images: Tensor, kinds: Tensor, among: tuple[str, ...] = world.OBJECTS) -> Tensor:
     """Whether CLIP names the objects of images [B, 3, 64, 64] in 0..1 as their `KINDS` [B], `among` names of objects: bool [B]."""
+    return told(clip, images, among) == torch.tensor([among.index(kind) for kind in KINDS])[kinds]
+
+
+@torch.no_grad()
+def told(clip, images: Tensor, among: tuple[str, ...] = KINDS) -> Tensor:
+    """Which of some kinds of object CLIP says that images [B, 3, 64, 64] in 0..1 show: index [B] into `among`."""
     mean, std = (torch.tensor(values, device=clip.device)[:, None, None] for values in (MEAN, STD))
     classifier = zero_shot_classifier(clip, "object", among)
-    right = torch.tensor([among.index(kind) for kind in KINDS])[kinds]
 
     def scores(batch) -> Tensor:
         return clip.encode_image((batch.pixels.to(clip.device).clamp(0, 1) - mean) / std) @ classifier.T
 
-    return collect(clip, images, scores).argmax(1) == right
+    return collect(clip, images, scores).argmax(1)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
-"""The long tables of chapter 4, measured on the known generator. Each goes on where it was stopped.
+"""The long tables of chapter 4, measured on the known generator and an adversarial one. Each goes on where it was stopped.
 
-    python -m interp_utils.sandbox.known.tables edits layout inversion buddies
+    python -m interp_utils.sandbox.known.tables edits layout inversion buddies gan led
 
 Every table is a function of how many images it takes, so that a test can make its first rows again. No model that guides an edit or
 an inversion judges it: places, sizes and kinds come from the reader, distances from the sandbox CLIP.
@@ -20,7 +20,7 @@ from ...models import DATA
 from ...rosetta.judging.experiments import Done, Results, edit_table, inversion_table, load_results
 from ..render import restyle
 from .latents import KINDS, factors, picture, sample
-from .mining import SEEING, Judged, Mined, chosen, clip_maps, mine, with_objects
+from .mining import GAN, SEEING, Judged, Mined, chosen, clip_maps, mine, read_as_single, with_objects
 from .reader import load_reader
 from .units import NAME, style, styles
 
@@ -33,6 +33,10 @@ IN_Z = {"steps": 80, "lr": 0.05, "alpha": 0.05}  # removal in the latent, which 
 OUT = {"steps": 40, "lr": 0.05, "alpha": 1.0}  # removal in the style, which can leave it
 LED = {"steps": 40, "lr": 0.1, "alpha": 0.1}  # inversion by maps alone, in the latent
 INVERTED = {80: 48, 300: 12, 1000: 12}  # steps -> pictures: guidance helps early, where many can be had
+GAN_SETS = ("Rosetta", "random 0", "random 1", "untrained 0")  # of units, by which images of the adversarial generator are edited
+GAN_ROWS = tuple(f"{edit}, {name}" for edit in MOVES for name in GAN_SETS) + tuple(
+    f"remove, {name}{way}" for name in (*GAN_SETS, "same correlation") for way in ("", ", in w")
+)
 FEW = 2  # units by which an object is removed; the thesis takes one or two
 HELD = 4  # Rosetta units that follow the object least: those of the background. More of them would outweigh the few
 
@@ -83,28 +87,33 @@ def _nearest(r: Tensor, wanted: Tensor, free: Tensor) -> Tensor:
     return torch.tensor(found)
 
 
-def edits(n: int = 20, first: int | None = None, only: tuple[str, ...] = (), finished: str | Path | None = None) -> Results:
+def edits(
+    n: int = 20, first: int | None = None, only: tuple[str, ...] = (), finished: str | Path | None = None, of: str = NAME
+) -> Results:
     """What edits did to n drawn images: "edit, units" -> measures [n] (see `mining.Judged`); "units, set" -> their numbers.
 
     first: of how many of the n images; only: which rows, by default all. Moves, zooms and copies are asked for in w; "remove" by
     two units, in z, in w, and in w while Rosetta units of the background are held; "pixels": the image itself is
-    changed, and its pixels are matched.
+    changed, and its pixels are matched. of: the generator; of `GAN`, one draw of untrained partners.
     """
-    mined = mine()
-    blanks = [mine(pretrained=False, seed=seed, own=mined.own) for seed in range(3)]
-    r, rosetta_units = with_objects(mined.generator), mined.dictionary.units
+    mined = mine(of=of)
+    blanks = [mine(pretrained=False, seed=seed, own=mined.own, of=of) for seed in range(3 if of == NAME else 1)]
+    r = with_objects(mined.generator, reader=None if of == NAME else load_reader())
+    rosetta_units = mined.dictionary.units
     sets = {f"units, {name}": numbers for name, numbers in unit_sets(mined, r, blanks).items()}
     sets |= {f"object unit, {name}": numbers for name, numbers in object_sets(mined, r, blanks).items()}
     sets["background"] = rosetta_units[r[rosetta_units].abs().argsort()[:HELD]]
     units = {name: {"numbers": numbers} for name, numbers in sets.items()}
-    return units | edits_by(mined.own, units, n, first, only, finished)
+    return units | edits_by(mined.own, units, n, first, only, finished, of)
 
 
-def edits_by(own: rosetta.Correlation, units: Results, n: int, first=None, only: tuple[str, ...] = (), finished=None) -> Results:
+def edits_by(
+    own: rosetta.Correlation, units: Results, n: int, first=None, only: tuple[str, ...] = (), finished=None, of: str = NAME
+) -> Results:
     """The rows of `edits` by units that are known already. own: the generator's correlation with itself."""
-    in_z = rosetta.load_unit_model(NAME)
+    in_z = rosetta.load_unit_model(of)
     in_w = styles(in_z)
-    z, c, _ = chosen(n)
+    z, c = chosen(n)[:2] if of == NAME else read_as_single(in_z, n)
     z, c = z[:first], c[:first]
     w = (style(in_z, z).cpu(), c)
     judged = Judged(load_reader(), in_w(*w)[0])
@@ -253,6 +262,41 @@ def buddies(n: int = 96, names=SEEING, positions=("as it is", "taken out"), seed
     return {name: {measure: torch.cat(values) for measure, values in row.items()} for name, row in found.items()}
 
 
+def led(n: int = 40, first: int | None = None, only: tuple[str, ...] = (), finished: str | Path | None = None) -> Results:
+    """The known generator led by images of `GAN`, from maps alone: "pairs of units" -> measures [n], as in `layout`.
+
+    Pairs: units that are best buddies of one unit of the CLIP ResNet, "trained" or "untrained"; "random": the same units, paired by
+    lot. Both places are the reader's. The known generator is asked for the leader's class. first, only: as for `edits`.
+    """
+    done, reader, seen = Done(finished), load_reader(), "sandbox/viewers/clip_resnet"
+    leader, generator = rosetta.load_unit_model(GAN), rosetta.load_unit_model(NAME)
+    z, c = read_as_single(leader, n, area=(0.02, 0.3), across=(12, 52), down=(12, 52))
+    z, c, start = z[:first], c[:first], generator.sample(n, seed=2)[0][:first]
+    with torch.no_grad():
+        images, maps = leader(z, c)
+    places, _ = rosetta.judges.places(reader.read(images).masks > 0.5)
+
+    def pairs(by: str) -> rosetta.Pairs:
+        model = rosetta.load_unit_model(seen, pretrained=by != "untrained")
+        found = rosetta.translated_pairs(*(rosetta.correlate(each, model, each.sample(160), 32) for each in (leader, generator)))
+        lot = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)) if by == "random" else torch.arange(len(found))
+        return rosetta.Pairs(
+            found.a, found.b,
+            *(torch.stack([both[:, 0], both[lot, 1]], 1) for both in (found.numbers, found.means, found.stds)),
+        )  # fmt: skip
+
+    def measured(by: str) -> dict[str, Tensor]:
+        guide = [] if by == "start" else [rosetta.Guidance(pairs(by), maps, "instance")]
+        latents = (start, c)
+        read = reader.read(rosetta.invert(generator, guide, latents, **LED).images if guide else generator(*latents)[0])
+        middle, _ = rosetta.judges.places(read.masks > 0.5)
+        named = (read.object.argmax(1) == c.argmax(1)).float()
+        return {"x": places[:, 0], "y": places[:, 1], "found x": middle[:, 0], "found y": middle[:, 1], "named": named}
+
+    rows = [by for by in ("start", "trained", "untrained", "random") if not only or by in only]
+    return {by: done(by, partial(measured, by)) for by in rows}
+
+
 def above_chance(seen: Tensor, shuffled: Tensor) -> dict[str, float]:
     """Of correlations [A, C]: best buddies, their mean, and how many are above what one in twenty reaches on shuffled images."""
     values, chance = (each[rosetta.best_buddies(each).unbind(1)] for each in (seen, shuffled))
@@ -267,7 +311,14 @@ def saved(name: str) -> Results:
     return load_results(path)
 
 
-TABLES = {"edits": edits, "layout": layout, "inversion": inversion, "buddies": buddies}
+TABLES = {
+    "edits": edits,
+    "layout": layout,
+    "inversion": inversion,
+    "buddies": buddies,
+    "gan": partial(edits, of=GAN, only=GAN_ROWS),
+    "led": led,
+}
 
 
 def main():

@@ -36,13 +36,13 @@ def _draws(pretrained: bool) -> Built:
 
 
 def styles(generator: Generator) -> Generator:
-    """The known generator drawn from its style w [B, 256], what the mapping network gives, in place of z; the class stays.
+    """A generator drawn from its style w [B, 256], what the mapping network gives, in place of z; the class stays.
 
     Its latents are (w, c). An edit in w can leave what any z draws, as edits in StyleGAN's w can.
     Raises TypeError for another generator.
     """
     if not isinstance(generator.model, KnownBigGAN):
-        raise TypeError(f"need the known generator, got {generator!r}; for others see rosetta.style_space")
+        raise TypeError(f"need a generator of the sandbox, got {generator!r}; for others see rosetta.style_space")
 
     @torch.no_grad()
     def sampler(n: int, random: torch.Generator, kind: int | None) -> tuple[Tensor, Tensor]:

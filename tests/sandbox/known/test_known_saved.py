@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp_utils import rosetta
-from interp_utils.sandbox.known import tables
+from interp_utils.sandbox.known import mining, tables, units
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,6 +26,22 @@ def test_saved_edits_are_what_the_code_gives(mined, row):
         torch.testing.assert_close(found[measure], saved[row][measure][:3], atol=0.05, rtol=0.1, equal_nan=True)
     edit = row.split(",")[0]
     assert (rosetta.success(edit, found) == rosetta.success(edit, {m: v[:3] for m, v in saved[row].items()})).sum() >= 2
+
+
+def test_saved_edits_of_the_gan_are_what_the_code_gives():
+    generator, row, saved = units.styles(rosetta.load_unit_model(mining.GAN)), "right, Rosetta", tables.saved("gan")
+    own = rosetta.correlate(generator, generator, generator.sample(160, seed=0), batch_size=32)
+    found = tables.edits_by(own, saved, len(saved[row]["growth"]), first=3, only=(row,), of=mining.GAN)[row]
+    for measure in ("right", "down", "growth"):
+        torch.testing.assert_close(found[measure], saved[row][measure][:3], atol=0.05, rtol=0.1, equal_nan=True)
+
+
+def test_saved_places_between_generators_are_what_the_code_gives():
+    saved = tables.saved("led")
+    found = tables.led(len(saved["trained"]["x"]), first=3, only=("trained",))["trained"]
+    torch.testing.assert_close(found["x"], saved["trained"]["x"][:3])
+    gaps = [(found[f"found {axis}"] - saved["trained"][f"found {axis}"][:3]).abs() for axis in "xy"]
+    assert (torch.stack(gaps).amax(0) < 0.08).sum() >= 2
 
 
 def test_saved_places_are_what_the_code_gives():

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from interp_utils.sandbox.known import mining, tables
+from interp_utils import rosetta
+from interp_utils.sandbox.known import factors, mining, reader, tables, units
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,25 @@ def test_controls_are_as_many_other_units(mined, r):
     assert all(len(numbers) == tables.FEW for numbers in single.values())
     assert r[single["Rosetta"][0]] == r[mined.dictionary.units].max() and not chosen & set(single["same correlation"].tolist())
     assert (r[single["same correlation"]] - r[single["Rosetta"]]).abs().mean() < 0.2
+
+
+def test_objects_that_the_reader_finds_serve_as_well_as_the_true_ones(mined, r):
+    read = mining.with_objects(mined.generator, n=40, reader=reader.load_reader())
+    assert torch.corrcoef(torch.stack([r, read]))[0, 1] > 0.97
+
+
+def test_images_to_edit_are_read_as_one_object_in_the_middle():
+    generator = rosetta.load_unit_model(units.NAME)
+    z, c = mining.read_as_single(generator, 12)
+    known = factors(z)
+    assert z.shape == (12, 32) and (c.sum(1) == 1).all()
+    assert ((known.places[:, 0] - 32).abs() < 12).float().mean() > 0.9 and ((known.present > 0.5).sum(1) == 1).float().mean() > 0.9
+    with pytest.raises(ValueError, match="only 0 single objects"):
+        mining.read_as_single(generator, 1, area=(0.9, 1.0))
+
+
+def test_the_partner_that_taught_a_gan_is_left_out():
+    assert set(mining.SEEING) - set(mining.PARTNERS[mining.GAN]) == {"sandbox/viewers/resnet"}
 
 
 def test_a_dictionary_of_one_class_is_mined_on_that_class():

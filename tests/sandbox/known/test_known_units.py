@@ -30,8 +30,8 @@ def test_styles_draw_the_same_and_keep_the_class(generator):
     assert in_w.units.counts == generator.units.counts
     other = in_w(w, c.roll(1, 1))[0]
     assert (other - in_w(w, c)[0]).abs().mean() > 0.01
-    with pytest.raises(TypeError, match="need the known generator"):
-        units.styles(rosetta.load_unit_model("sandbox/big_gan", device="cpu"))
+    with pytest.raises(TypeError, match="need a generator of the sandbox"):
+        units.styles(rosetta.load_unit_model("sandbox/viewers/resnet", device="cpu"))
 
 
 def test_weights_that_are_not_there_say_how_to_make_them(tmp_path):
