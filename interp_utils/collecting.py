@@ -146,7 +146,7 @@ def collect_units(
     for, so that one serves several notebooks. In units of the length of an image's representation, under the Clip's own ln.
     save_to, options and errors: as for `collect`.
     """
-    path = save_to and Path(save_to)
+    path, options = save_to and Path(save_to), {"kept": memory(images), **options}
     every = list(range(clip.n_layers)), list(range(clip.n_layers - 1))
     heads, neurons = (full if asked is None else list(asked) for asked, full in zip((heads, neurons), every))
     orders = [second_order(clip, layer, relative=True) for layer in (every[1] if path else neurons)]
