@@ -36,7 +36,7 @@ PLAN = {  # of each notebook: size of the image towers, images of a set; at most
         "05a": ("narrow", 72), "05b": ("narrow", 72), "05c": ("narrow", 24),
     },
     "colab": {
-        "01": ("shallow", 16), "02": ("shallow", 16), "03": ("shallow", 24), "04": ("narrow", 16),
+        "01": ("shallow", 16), "02": ("narrow", 16), "03": ("shallow", 24), "04": ("narrow", 16),
         "05a": ("shallow", 72), "05b": ("shallow", 40), "05c": ("shallow", 24),
     },
     "paper": {
