@@ -30,7 +30,7 @@ from ..viewers import load
 from ..weights import save
 from . import blank
 
-STEPS, SIZE, RATES = 500, 20, (5e-4, 1e-3)  # rates of generator and discriminator
+STEPS, SIZE, RATES = 3_000, 20, (5e-4, 1e-3)  # rates of generator and discriminator
 STOCK = 6_000  # pictures, drawn once
 GROUP = 2  # images in a row are of one kind, so that the discriminator sees sameness
 AVERAGE_OVER = 4_000  # images over which the moving average halves the past
