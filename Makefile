@@ -1,5 +1,5 @@
 # make lab    open the notebooks in JupyterLab, as copies in my_notebooks/ that are yours
-# make test   everything that CI runs: lint, unit tests, every notebook
+# make test   lint, unit tests, every notebook
 # make test-browser    drive the explorers and the atlas in Chromium, as a reader would
 # make check-views    the form of the JavaScript in interp_utils/widgets/views; test-browser begins with it
 # make bench    time and memory beside the published ways, in build/bench.json

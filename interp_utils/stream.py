@@ -51,19 +51,22 @@ class Batch:
 
     def once_a_pass(self, key, compute: Callable[[], object]):
         """The same for all batches of a pass: for what depends on the model alone, which no pass may change."""
-        if key not in self._kept:
-            self._kept[key] = compute()
-        return self._kept[key]
+        if self._kept.get(key, (None,))[0] is not self.model:
+            self._kept[key] = self.model, compute()
+        return self._kept[key][1]
 
     def once_for_all(self, key, compute: Callable[[], object], size: Callable[[object], int]):
-        """The same for passes over the same images that share a `memory`. size: bytes of what was computed, which is kept for the
-        next pass where as much for every image would take no more than MOST bytes."""
+        """The same for passes over the same images that share a `memory`: what was found from the same pixels, by the same model.
+
+        size: bytes of what was computed, which is kept where as much for every image would take no more than MOST bytes.
+        """
         key = key, tuple(self.numbers.tolist())
-        if key in self._kept:
-            return self._kept[key]
+        model, pixels, found = self._kept.get(key, (None, None, None))
+        if model is self.model and torch.equal(pixels, self.pixels):
+            return found
         found, images = compute(), self._kept.get("images")
-        if images and size(found) / len(self.numbers) * images <= MOST:
-            self._kept[key] = found
+        if images and (size(found) + self.pixels.nbytes) / len(self.numbers) * images <= MOST:
+            self._kept[key] = self.model, self.pixels, found
         return found
 
     def forget(self) -> None:

@@ -4,7 +4,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from conftest import count_hooks, noise
+from conftest import count_hooks, noise, tiny_model
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
 
@@ -53,6 +53,24 @@ def test_passes_over_the_same_images_run_a_small_set_once(tiny, monkeypatch):
     monkeypatch.setattr(iu.stream, "MOST", len(data) * data[0][0].nbytes)
     heads(data)
     assert torch.equal(heads(data), expected) and passes == [3, 3, 1], "too large a set runs again"
+
+
+def test_a_memory_is_never_taken_for_other_images_another_model_or_other_effects(tiny):
+    data, kept, other = dataset(tiny), memory(dataset(tiny)), iu.Clip(tiny_model())
+    other.model.visual.proj.data.mul_(2)
+    flipped = [(pixels.flip(-1), target) for pixels, target in data]
+
+    def heads(clip, images, kept):
+        return collect(clip, images, lambda batch: batch.heads, batch_size=3, kept=kept)
+
+    heads(tiny, data, kept)
+    for clip, images in ((tiny, flipped), (other, data)):
+        assert torch.equal(heads(clip, images, kept), heads(clip, images, None))
+    plain, relative = (iu.neurons.second_order(tiny, 0, relative=relative) for relative in (False, True))
+    for order in (plain, relative):
+        iu.neurons.fit([order], data, top=3, kept=kept)
+    assert torch.equal(relative.mean, iu.neurons.second_order(tiny, 0, relative=True).fit(data, top=3).mean)
+    assert not torch.equal(relative.mean, plain.mean)
 
 
 def test_a_batch_is_gone_before_the_next_is_seen(tiny):

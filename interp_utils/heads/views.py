@@ -20,7 +20,7 @@ def effects(batch: Batch) -> DirectEffects:
 
     def size(found: DirectEffects) -> int:
         stream = [each for each in vars(found.stream).values() if isinstance(each, Tensor)]
-        return sum(each.nbytes for each in [found.pixels, batch.pixels, *stream])
+        return sum(each.nbytes for each in [found.pixels, *stream])
 
     return batch.once_for_all(("effects", ln), lambda: DirectEffects(clip, batch.pixels, ln, basis), size)
 

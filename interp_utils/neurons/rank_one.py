@@ -163,7 +163,8 @@ def batch_effects(batch: Batch, orders: Sequence[SecondOrder], k: int) -> Effect
     def size(effects: Effects) -> int:  # of all layers, for one run serves them
         return effects.coefficients[:, 0].nbytes * sum(len(order.read_out) for order in orders)
 
-    return batch.once(("second order", id(orders[k])), lambda: batch.once_for_all(("second order", k), found, size))
+    key = "second order", id(orders[k])
+    return batch.once(key, lambda: batch.once_for_all(key, found, size))
 
 
 def _view(orders: Sequence[SecondOrder], k: int, view):
