@@ -95,6 +95,7 @@ def undone(monkeypatch):
         monkeypatch.setattr(sizes.registry, name, getattr(sizes.registry, name))
     monkeypatch.setattr(sizes.Generator, "sample", sizes.Generator.sample)
     monkeypatch.setattr(sizes.inversion, "range", range, raising=False)
+    monkeypatch.setattr(open_clip, "OPENAI_IMAGENET_TEMPLATES", open_clip.OPENAI_IMAGENET_TEMPLATES)
 
 
 def test_smaller_towers_keep_their_tokens_heads_and_joint_space(tmp_path, undone):
