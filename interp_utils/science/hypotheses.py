@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import bootstrap
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ..heads.direct import head_basis
@@ -83,7 +85,6 @@ def activation_units(order: SecondOrder, neurons: Sequence[int]) -> Units:
 
 def together(units: Sequence[Units]) -> Callable[[Batch], tuple[Tensor, ...]]:
     """A view for `stream.collect`: the answers of several kinds of units to a batch, [B, U, W] each, from one run of the model."""
-
     layers, active = ({getattr(each, name) for each in units} - {None} for name in ("layer", "active"))
 
     def keep(batch: Batch, layer: int):
@@ -196,15 +197,14 @@ def paired_statistics(on: Tensor, off: Tensor, spread: float, seed: int = 0, res
         raise ValueError(f"a unit with a spread of {spread} does not vary; leave it out")
     change = on - off
     p = sign_flip_p(change)
-    drawn = change[np.random.default_rng(seed).integers(len(change), size=(resamples, len(change)))].mean(1)
-    higher = on[:, None] - off  # of each true image and each twin
+    drawn = bootstrap((change,), np.mean, method="percentile", n_resamples=resamples, rng=np.random.default_rng(seed))
     mean, deviation = change.mean().item(), change.std(ddof=1).item()
     varies = deviation > 1e-12 * abs(mean)
     return {
         "effect": mean / spread,
-        "interval": tuple((np.quantile(drawn, [0.025, 0.975]) / spread).tolist()),
+        "interval": tuple(end.item() / spread for end in drawn.confidence_interval),
         "cohens_d": mean / deviation if varies else math.copysign(math.inf, mean) if mean else 0.0,
-        "auc": float(((higher > 0) + (higher == 0) / 2).mean()),
+        "auc": float(roc_auc_score(np.repeat([1, 0], len(on)), np.concatenate([on, off]))),
         "p": p,
     }
 
