@@ -74,7 +74,7 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
 def first_direction(rows: Tensor) -> tuple[Tensor, Tensor]:
     """First principal direction through the origin of each neuron's rows [n, T, E]: [n, E], and the share it explains, [n].
 
-    The sign is the one that more than half of the rows have.
+    The sign is the one that more than half of the rows have; where half have either, that of the row which reaches farthest along it.
     """
     exact = (rows.cpu() if rows.device.type == "mps" else rows).double()
     smaller = exact @ exact.mT if exact.shape[1] < exact.shape[2] else exact.mT @ exact
@@ -82,8 +82,10 @@ def first_direction(rows: Tensor) -> tuple[Tensor, Tensor]:
     first = vectors[..., -1:]
     direction = (exact.mT @ first if exact.shape[1] < exact.shape[2] else first)[..., 0]
     direction = torch.nn.functional.normalize(direction, dim=-1)
-    positive = (torch.einsum("ntE,nE->nt", exact, direction) > 0).sum(1)
-    direction = torch.where((positive * 2 > rows.shape[1])[:, None], direction, -direction)
+    along = torch.einsum("ntE,nE->nt", exact, direction)
+    more = 2 * (along > 0).sum(1) - rows.shape[1]  # have this sign than the other
+    farthest = along.gather(1, along.abs().argmax(1, keepdim=True))[:, 0]
+    direction = torch.where((torch.where(more == 0, farthest, more) > 0)[:, None], direction, -direction)
     whole = values.clamp(min=0).sum(-1)
     direction = torch.where(whole[:, None] > 0, direction, 0)
     return direction.to(rows), (values[..., -1].clamp(min=0) / whole.clamp(min=1e-300)).to(rows)

@@ -19,7 +19,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def images(clip):
-    return TensorDataset(noise(clip, 21).double())
+    return TensorDataset(noise(clip, 20).double())
 
 
 def plain_fit(effects, top):
@@ -32,9 +32,9 @@ def plain_fit(effects, top):
         best = sorted(range(len(effects)), key=lambda k: -distances[k, neuron].item())[:top]
         rows = centred[best, neuron]
         _, values, vectors = torch.linalg.svd(rows, full_matrices=False)
-        positive = (rows @ vectors[0] > 0).sum() * 2
-        assert positive != len(rows), "a draw would leave the sign open; take an odd number of images"
-        directions[neuron] = vectors[0] if positive > len(rows) else -vectors[0]
+        along = (rows @ vectors[0]).tolist()
+        more = sum(each > 0 for each in along) - len(along) / 2
+        directions[neuron] = vectors[0] if (more or max(along, key=abs)) > 0 else -vectors[0]
         top_images.append(best)
         top_share.append(values[0] ** 2 / values.square().sum())
     top_images = torch.tensor(top_images).T
@@ -64,10 +64,10 @@ def test_fit_equals_the_plain_recipe(clip, images, layer, ln, relative):
 
 
 def test_of_fewer_images_than_top_all_count(clip, images):
-    few = TensorDataset(images.tensors[0][:11])
+    few = TensorDataset(images.tensors[0][:10])
     order = second_order(clip, 0).fit(few, top=100)
-    assert order.fitted.top_norms.shape == (11, clip.d_mlp)
-    assert_same(order.fitted, *plain_fit(order.effects(few.tensors[0]), 11))
+    assert order.fitted.top_norms.shape == (10, clip.d_mlp)
+    assert_same(order.fitted, *plain_fit(order.effects(few.tensors[0]), 10))
 
 
 @pytest.mark.parametrize("ln", ["centered", "split"])
@@ -79,7 +79,7 @@ def test_batches_loaders_and_company_do_not_matter(clip, images, ln, monkeypatch
     for most, runs in ((0, 2), (stream.MOST, 1)):
         monkeypatch.setattr(stream, "MOST", most)
         fit(together, images, top=9, batch_size=5)
-        assert passes == [5, 5, 5, 5, 1] * runs, "once a batch for all layers; for both passes where memory holds the first"
+        assert passes == [5, 5, 5, 5] * runs, "once a batch for all layers; for both passes where memory holds the first"
         passes.clear()
     loaded = second_order(clip, 0, ln).fit(DataLoader(images, batch_size=4), top=9)
     for found, expected in [*zip((order.fitted for order in together), alone), (loaded.fitted, alone[0])]:
@@ -88,7 +88,7 @@ def test_batches_loaders_and_company_do_not_matter(clip, images, ln, monkeypatch
 
 
 def test_the_order_of_the_images_does_not_matter(clip, images):
-    shuffle = torch.randperm(21, generator=torch.Generator().manual_seed(0))
+    shuffle = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     first = second_order(clip, 0).fit(images, top=9).fitted
     again = second_order(clip, 0).fit(TensorDataset(images.tensors[0][shuffle]), top=9).fitted
     assert_same(again, first.mean, first.directions, first.top_norms, again.top_images, first.top_share)
@@ -125,7 +125,7 @@ def test_spread_is_that_of_the_plain_covariance(clip, images, ln, relative):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.integers(0, 5).map(lambda k: 2 * k + 1), st.integers(1, 12))
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12))
 def test_first_direction_is_the_first_singular_vector_with_the_majority_sign(seed, n, width):
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(3, n, width, dtype=torch.double, generator=generator) + torch.randn(3, 1, width, generator=generator)
@@ -134,7 +134,9 @@ def test_first_direction_is_the_first_singular_vector_with_the_majority_sign(see
     torch.testing.assert_close(share, values[:, 0] ** 2 / values.square().sum(1))
     torch.testing.assert_close(direction.norm(dim=1), torch.ones(3, dtype=torch.double))
     torch.testing.assert_close((rows @ direction[..., None]).norm(dim=1)[:, 0], values[:, 0], rtol=1e-6, atol=1e-8)
-    assert ((rows @ direction[..., None] > 0).sum(1) * 2 > n).all()
+    for along in (rows @ direction[..., None])[..., 0].tolist():
+        more = 2 * sum(each > 0 for each in along) - n
+        assert more > 0 or (more == 0 and max(along, key=abs) > 0)
     torch.testing.assert_close(first_direction(-rows)[0], -direction, rtol=1e-6, atol=1e-6)
     turn, _ = torch.linalg.qr(torch.randn(width, width, dtype=torch.double, generator=generator))
     turned, same = first_direction(7 * rows @ turn)
