@@ -105,7 +105,7 @@ def test_neurons_are_what_fit_finds(tmp_path):
 
 
 def test_the_command_takes_a_preset_and_what_is_told_besides(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(room, "curve_layers", lambda n_layers: [n_layers - 3, n_layers - 2])
+    monkeypatch.setattr(room.neurons, "curve_layers", lambda n_layers: [n_layers - 3, n_layers - 2])
     path = tmp_path / "neurons.safetensors"
     main(["--preset", "sandbox", "--statistics", "neurons", "--n-images", "4", "--save-to", str(path)])
     assert capsys.readouterr().out.startswith(f"{path}: neurons of layers 7, 8")
@@ -113,7 +113,7 @@ def test_the_command_takes_a_preset_and_what_is_told_besides(tmp_path, capsys, m
 
 
 def test_the_command_writes_what_notebooks_read(sandbox, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(room, "LAST_LAYERS", 1)  # texts and top images of six heads
+    monkeypatch.setattr(room.heads, "LAST_LAYERS", 1)  # texts and top images of six heads
     path = tmp_path / "run.safetensors"
     (tmp_path / "texts.txt").write_text("a dog\na cat\na beach\nat night")
     told = ["--n-images", "6", "--texts", str(tmp_path / "texts.txt"), "--batch-size", "3", "--save-to", str(path)]
@@ -122,7 +122,7 @@ def test_the_command_writes_what_notebooks_read(sandbox, tmp_path, capsys, monke
     found = iu.collected(path)
     assert len(found.moments) == 60 and len(found.answers.groups) == 6 and len(found.tops) == 6
     assert found.about["clip"] == "sandbox" and found.about["images"] == "6"
-    monkeypatch.setattr(room, "feed", None)  # what a notebook asks for is read
+    monkeypatch.setattr(room.heads, "feed", None)  # what a notebook asks for is read
     task, pool = load_task("sandbox", sandbox.preprocess, 6), understood(sandbox, load_pool(tmp_path / "texts.txt"))
     assert fingerprint(room.collect(sandbox, task, pool, path, ln="centered")) == fingerprint(found)
     with pytest.raises(ValueError, match="it differs in ln"):
@@ -138,7 +138,7 @@ def test_units_are_what_chapter_5_computes_and_one_file_serves_any_layers(tmp_pa
     without = room.collect_units(clip, images, heads=[2, 3], neurons=[1], batch_size=4)
     written = room.collect_units(clip, images, path, heads=[2, 3], neurons=[1], batch_size=4)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
-    monkeypatch.setattr(room, "head_moments", None)  # from here on the file is read
+    monkeypatch.setattr(room.neurons, "head_moments", None)  # from here on the file is read
     read_again = room.collect_units(clip, images, path, heads=[2, 3], neurons=[1])
     for found in (without, written, read_again):
         assert found.moments.keys() == moments.keys() and [order.layer for order in found.orders] == [1]
@@ -166,7 +166,7 @@ def matched():
 def test_matches_are_those_of_match_and_go_on_after_the_pairs_that_are_done(matched, tmp_path, monkeypatch):
     generator, seeing, samples = matched
     plain = {name: rosetta.match(generator, [*seeing, generator], sample, 32) for name, sample in samples.items()}
-    path, ran, match = tmp_path / "matches.safetensors", [], room.match
+    path, ran, match = tmp_path / "matches.safetensors", [], room.matches.match
 
     def counted(reference, others, *rest):
         if len(ran) == 4:
@@ -174,7 +174,7 @@ def test_matches_are_those_of_match_and_go_on_after_the_pairs_that_are_done(matc
         ran.append(others[0].name)
         return match(reference, others, *rest)
 
-    monkeypatch.setattr(room, "match", counted)
+    monkeypatch.setattr(room.matches, "match", counted)
     with pytest.raises(KeyboardInterrupt):
         room.collect_matches(generator, seeing, samples, path)
     assert not path.exists() and len(ran) == 4
@@ -184,7 +184,7 @@ def test_matches_are_those_of_match_and_go_on_after_the_pairs_that_are_done(matc
     found = [room.collect_matches(generator, seeing, samples, path)]
     assert ran[2:] == [seeing[1].name, generator.name] and [each.name for each in tmp_path.iterdir()] == [path.name]
     found.append(room.collect_matches(generator, seeing, samples, path))
-    monkeypatch.setattr(room, "match", match)
+    monkeypatch.setattr(room.matches, "match", match)
     found.append(room.collect_matches(generator, seeing, samples))
     for each in found:
         assert fingerprint(each) == fingerprint(plain), "to the last bit"

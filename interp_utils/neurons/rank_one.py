@@ -74,7 +74,7 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
 def first_direction(rows: Tensor) -> tuple[Tensor, Tensor]:
     """First principal direction through the origin of each neuron's rows [n, T, E]: [n, E], and the share it explains, [n].
 
-    The sign is the one that more than half of the rows have; where half have either, that of the row which reaches farthest along it.
+    The sign is the one that more than half of the rows have; where half have either, that of the row that reaches farthest.
     """
     exact = (rows.cpu() if rows.device.type == "mps" else rows).double()
     smaller = exact @ exact.mT if exact.shape[1] < exact.shape[2] else exact.mT @ exact
