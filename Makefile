@@ -1,6 +1,6 @@
 # make lab    open the notebooks in JupyterLab, as copies in my_notebooks/ that are yours
 # make test   lint, unit tests, every notebook
-# make test-browser    drive the explorers and the atlas in Chromium, as a reader would
+# make test-browser    run every notebook in JupyterLab, and drive its explorers and the atlas in Chromium, as a reader would
 # make check-views    the form of the JavaScript in interp_utils/widgets/views; test-browser begins with it
 # make bench    time and memory beside the published ways, in build/bench.json
 # make soak     kill passes over a dataset 200 times at random moments, and compare what they end with

@@ -154,6 +154,7 @@ math[display="block"] { overflow-x: auto; max-width: 100%; }
 .prompt { display: none; }
 @media (max-width: 800px) { body { display: block; } nav ul { position: static; columns: 2; } }
 @media (prefers-color-scheme: dark) { html { background: #121212; color: #e8e8e8; } a { color: #8ab4f8; } }
+@media (prefers-color-scheme: dark) { img { filter: brightness(0.85); } } /* figures are white */
 """
 
 

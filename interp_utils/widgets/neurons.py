@@ -71,7 +71,12 @@ def neuron_explorer(
         limit = maps.abs().max().item()
         card.texts = [{"text": text, "value": weight} for text, weight in zip(said, weights)]
         card.images = [
-            {"image": address(image), "alt": f"top image {k + 1}, x = {100 * x:+.2f}", "map": rounded(each), "limit": limit}
+            {
+                "image": address(image),
+                "alt": f"top image {k + 1}, x\u00a0=\u00a0{100 * x:+.2f}",
+                "map": rounded(each),
+                "limit": limit,
+            }
             for k, (image, x, each) in enumerate(zip(pixels, along, maps))
         ]
         return sentence

@@ -30,7 +30,7 @@ RAN = """() => { const panel = window.jupyterapp.shell.currentWidget;
   const failed = code.some(cell => cell.model.outputs.toJSON().some(output => output.output_type === 'error'));
   const ran = code.filter(cell => cell.model.executionCount !== null).length;
   window.ran = `${ran} of ${code.length} cells`;
-  return panel.sessionContext.session.kernel.status === 'idle' && (failed || ran === code.length);
+  return panel.sessionContext.session?.kernel?.status === 'idle' && (failed || ran === code.length);
 }"""
 ERRORS = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
 
@@ -49,10 +49,10 @@ def chromium():
 
 
 @contextmanager
-def serving(folder: Path, notebooks: dict[str, nbformat.NotebookNode], without: tuple[str, ...] = ()):
-    """Serve notebooks, by name, with the course's settings; gives the address of one with its token.
+def serving(folder: Path, notebooks: dict[str, nbformat.NotebookNode], without: tuple[str, ...] = (), **variables: str):
+    """Serve notebooks, by name, with the course's settings; gives the address of one, in a workspace of its own, with its token.
 
-    without: extensions of JupyterLab to leave out.
+    without: extensions of JupyterLab to leave out; variables: of the environment, which the kernels have too.
     """
     root, settings = folder / "notebooks", folder / "settings"
     root.mkdir()
@@ -72,7 +72,7 @@ def serving(folder: Path, notebooks: dict[str, nbformat.NotebookNode], without: 
     token = secrets.token_hex(16)
     folders = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
     env = dict(os.environ, PYTHONPATH=str(ROOT), JUPYTERLAB_WORKSPACES_DIR=f"{folder}/workspaces")
-    env |= {"JUPYTERLAB_SETTINGS_DIR": f"{folder}/user"}
+    env |= {"JUPYTERLAB_SETTINGS_DIR": f"{folder}/user"} | variables
     env |= {f"JUPYTER_{name}": f"{folder}/{part}" for name, part in folders.items()}
     with (OUT / "lab.log").open("w") as log:
         server = subprocess.Popen(
@@ -90,7 +90,7 @@ def serving(folder: Path, notebooks: dict[str, nbformat.NotebookNode], without: 
                     break
                 except OSError:
                     time.sleep(0.5)
-            yield lambda name: f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}"
+            yield lambda name: f"http://127.0.0.1:{port}/lab/workspaces/{Path(name).stem}/tree/{name}?token={token}"
         finally:
             server.terminate()  # its kernels with it
             try:
@@ -109,18 +109,24 @@ def watched(context):
     return page
 
 
-def run_all(page, address: str, seconds: int = 300):
-    """Open a notebook and run all its cells, up to the first error."""
+def run_all(page, address: str):
+    """Open a notebook and have all its cells run, up to the first error; returns its part of the page at once."""
+    page.goto(address)
+    page.wait_for_function(IDLE, timeout=300_000)
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+    return page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
+
+
+def ran_all(page, address: str, seconds: int = 300):
+    """As `run_all`, once all have run."""
     import playwright.sync_api
 
-    page.goto(address)
-    page.wait_for_function(IDLE, timeout=120_000)
-    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+    cells = run_all(page, address)
     try:
         page.wait_for_function(RAN, timeout=1000 * seconds)
     except playwright.sync_api.TimeoutError:
         pytest.fail(f"after {seconds} s {page.evaluate('window.ran')} had run")
-    return page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
+    return cells
 
 
 def serious_faults(page, within: str | None = None) -> list[str]:

@@ -6,7 +6,7 @@ import time
 import nbformat
 import numpy as np
 import pytest
-from browser.conftest import ERRORS, IDLE, OUT, ROOT, run_all, serious_faults, serving, watched
+from browser.conftest import ERRORS, IDLE, OUT, ran_all, serious_faults, serving, watched
 from browser.explorers import ANSWERED, EXPLORERS, Watch, notebook
 from PIL import Image
 
@@ -43,7 +43,7 @@ def page(chromium, tmp_path_factory):
     with serving(folder, {"explorers.ipynb": cells}) as address:
         page = watched(chromium.new_context(viewport={"width": 1280, "height": 1000}))
         page.address, page.folder = address, folder / "notebooks"
-        errors = run_all(page, address("explorers.ipynb")).locator(ERRORS)
+        errors = ran_all(page, address("explorers.ipynb")).locator(ERRORS)
         assert errors.count() == 0, errors.first.inner_text()
         yield page
         page.context.close()
@@ -242,29 +242,9 @@ def test_without_anywidgets_part_of_jupyter_controls_and_picture_stay(chromium, 
     page = watched(chromium.new_context())
     cells = notebook(EXPLORERS["zero-shot"].strip(), EXPLORERS["head"].strip())
     with serving(tmp_path, {"heads.ipynb": cells}, without=("anywidget",)) as address:
-        box = run_all(page, address("heads.ipynb")).locator(".iu-explorer").last
+        box = ran_all(page, address("heads.ipynb")).locator(".iu-explorer").last
         assert box.locator(".iu-view img").is_visible()
         before = box.locator(".iu-view img").get_attribute("src")
         box.get_by_label("image", exact=True).select_option(index=4)
         page.wait_for_function("([box, was]) => box.querySelector('.iu-view img').src !== was", arg=[box.element_handle(), before])
         box.screenshot(path=OUT / "head_without_views.png")
-
-
-def test_notebook_01(chromium, tmp_path):
-    """Run All, and its explorer."""
-    name = "01_opening_the_black_box.ipynb"
-    page = watched(chromium.new_context(viewport={"width": 1280, "height": 1000}))
-    with serving(tmp_path, {name: nbformat.read(ROOT / "notebooks" / name, 4)}) as address:
-        cells = run_all(page, address(name), seconds=570)
-        assert page.get_by_text("get notified about").count() == 0, "a prompt for news"
-        errors = cells.locator(ERRORS.split(",")[0])
-        assert errors.count() == 0, errors.first.inner_text()
-        box = cells.locator(".iu-explorer").first
-        watch = Watch(page, box)
-        watch.to_the_ends()
-        watch.type("names", ODD[0])
-        watch.type("prompt", "no place for it")
-        assert "Error" in watch.words and box.locator(".iu-stale .iu-plain").is_visible()
-        page.screenshot(path=OUT / "01_error.png")
-        watch.report("zero-shot explorer of notebook 01")
-        assert page.errors == []
