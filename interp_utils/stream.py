@@ -177,12 +177,21 @@ def _loader(model, images, batches: list[Sequence[int]] | None, batch_size: int,
     """What gives the batches: of a dataset those of the numbers given, of an iterable as they come."""
     if isinstance(images, DataLoader):
         return images
-    preprocess, cuda = getattr(model, "preprocess", None), model.device.type == "cuda"
+    preprocess = getattr(model, "preprocess", None)
     if batches is None:
-        return DataLoader(Numbered(images, preprocess), batch_size, collate_fn=collate, pin_memory=cuda)
-    workers = min(8, os.cpu_count() or 1) if cuda else 0  # a GPU waits for decoding, a CPU cannot help
-    items = Items(images, preprocess, skip)
-    return DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=cuda)
+        return DataLoader(Numbered(images, preprocess), batch_size, collate_fn=collate)
+    ahead = model.device.type == "cuda" and not (batches and _on_device(images, batches[0][0]))  # a CPU does not wait for images
+    workers, items = min(8, os.cpu_count() or 1) if ahead else 0, Items(images, preprocess, skip)
+    return DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=ahead)
+
+
+def _on_device(images, number: int) -> bool:
+    """Whether a dataset's items lie on a GPU already, which other processes cannot read, and which cannot be pinned."""
+    try:
+        pixels = pixels_and_target(images[number])[0]
+    except Exception:  # no tensor, or a damaged file, of which the pass will tell
+        return False
+    return isinstance(pixels, Tensor) and pixels.device.type != "cpu"
 
 
 def _update(

@@ -1,5 +1,6 @@
 import gc
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
 
 import interp_utils as iu
+from interp_utils import stream
 from interp_utils.heads import head_features, neighbours
 from interp_utils.items import Items, collate
 from interp_utils.moments import Moments, Rows
@@ -350,6 +352,19 @@ def test_damaged_files_are_skipped_by_spawned_workers(tmp_path, sandbox):
     assert numbers.tolist() == [0, 1] and rest.tolist() == [3] and targets.tolist() == [-1, -1]
     assert torch.equal(pixels[1], images[1][0]) and [number for number, _ in skipped] == [2]
     assert f"cannot read the image {tmp_path / '2.png'}" in skipped[0][1]
+
+
+@pytest.mark.parametrize("device, workers", [("cpu", True), ("meta", False)])
+def test_images_on_a_gpu_are_not_read_by_other_processes(device, workers):
+    """Which cannot reach them, and nothing is pinned that is there already. "meta" stands for any device."""
+    pixels = torch.zeros(3, 3, 8, 8, device=device)
+    model = SimpleNamespace(device=torch.device("cuda"))
+    for images in (pixels, list(pixels), TensorDataset(pixels), [{"image": each, "label": 0} for each in pixels]):
+        loader = stream._loader(model, images, [[2, 0], [1]], 2, False)
+        assert (loader.num_workers > 0) == loader.pin_memory == workers
+    photos = [Image.new("RGB", (8, 8))] * 3
+    assert stream._loader(model, photos, [[0]], 2, False).num_workers > 0
+    assert not stream._loader(model, iter(pixels), None, 2, False).pin_memory
 
 
 def test_what_a_view_gives_is_collected_for_all_images(tiny):

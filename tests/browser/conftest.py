@@ -25,14 +25,16 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 ALL_CELLS = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}  # all cells stay in the page
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-RAN = """() => { const panel = window.jupyterapp.shell.currentWidget;
+FAILED = """() => window.jupyterapp.shell.currentWidget.content.widgets.filter(cell => cell.model.type === 'code')
+  .flatMap(cell => cell.model.outputs.toJSON()).filter(output => output.output_type === 'error')
+  .map(output => `${output.ename}: ${output.evalue}`)"""
+RAN = f"""() => {{ const panel = window.jupyterapp.shell.currentWidget;
   const code = panel.content.widgets.filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim());
-  const failed = code.some(cell => cell.model.outputs.toJSON().some(output => output.output_type === 'error'));
   const ran = code.filter(cell => cell.model.executionCount !== null).length;
-  window.ran = `${ran} of ${code.length} cells`;
-  return panel.sessionContext.session?.kernel?.status === 'idle' && (failed || ran === code.length);
-}"""
-ERRORS = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
+  window.ran = `${{ran}} of ${{code.length}} cells`;
+  return panel.sessionContext.session?.kernel?.status === 'idle' && (({FAILED})().length > 0 || ran === code.length);
+}}"""
+ERRORS = "[data-mime-type='application/vnd.jupyter.stderr']"  # where JupyterLab shows tracebacks, too
 
 
 @pytest.fixture(scope="session")

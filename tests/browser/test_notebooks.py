@@ -8,7 +8,7 @@ import time
 
 import nbformat
 import pytest
-from browser.conftest import ERRORS, OUT, RAN, ROOT, run_all, serving, watched
+from browser.conftest import FAILED, OUT, RAN, ROOT, run_all, serving, watched
 from browser.explorers import Watch
 
 pytestmark = pytest.mark.browser
@@ -84,8 +84,7 @@ class Running:
 
     @property
     def errors(self) -> list[str]:
-        kernels = self.cells.locator(ERRORS.split(",")[0]).all_inner_texts()  # what else goes to stderr are progress bars
-        return kernels + self.page.errors
+        return self.page.evaluate(FAILED) + self.page.errors
 
 
 @pytest.fixture(scope="module")
