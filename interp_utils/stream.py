@@ -51,8 +51,9 @@ class Batch:
 
     def once_a_pass(self, key, compute: Callable[[], object]):
         """The same for all batches of a pass: for what depends on the model alone, which no pass may change."""
-        if self._kept.get(key, (None,))[0] is not self.model:
-            self._kept[key] = self.model, compute()
+        state = _state(self.model)
+        if self._kept.get(key, (None,))[0] != state:
+            self._kept[key] = state, compute()
         return self._kept[key][1]
 
     def once_for_all(self, key, compute: Callable[[], object], size: Callable[[object], int]):
@@ -61,12 +62,12 @@ class Batch:
         size: bytes of what was computed, which is kept where as much for every image would take no more than MOST bytes.
         """
         key = key, tuple(self.numbers.tolist())
-        model, pixels, found = self._kept.get(key, (None, None, None))
-        if model is self.model and torch.equal(pixels, self.pixels):
+        state, pixels, found = self._kept.get(key, (None, None, None))
+        if state == (now := _state(self.model)) and torch.equal(pixels, self.pixels):
             return found
         found, images = compute(), self._kept.get("images")
         if images and (size(found) + self.pixels.nbytes) / len(self.numbers) * images <= MOST:
-            self._kept[key] = self.model, self.pixels, found
+            self._kept[key] = now, self.pixels, found
         return found
 
     def forget(self) -> None:
@@ -74,6 +75,17 @@ class Batch:
         self._found.clear()
         for name in [name for name in vars(self) if isinstance(getattr(Batch, name, None), cached_property)]:
             delattr(self, name)
+
+
+def _state(model) -> tuple:
+    """What is equal as long as a model is the same: itself, how often its weights were written, and its hooks."""
+    module = getattr(model, "model", model)
+    if not isinstance(module, torch.nn.Module):
+        return model, (), ()
+    weights = (*module.parameters(), *module.buffers())
+    versions = tuple(0 if each.is_inference() else each._version for each in weights)  # of inference tensors nobody counts them
+    hooks = tuple(number for each in module.modules() for number in (*each._forward_hooks, *each._forward_pre_hooks))
+    return model, versions, hooks
 
 
 def view(compute: Callable[[Batch], object]) -> Callable[[Batch], object]:

@@ -57,7 +57,7 @@ def test_passes_over_the_same_images_run_a_small_set_once(tiny, monkeypatch):
     assert torch.equal(heads(data), expected) and passes == [3, 3, 1], "too large a set runs again"
 
 
-def test_a_memory_is_never_taken_for_other_images_another_model_or_other_effects(tiny):
+def test_a_memory_is_never_taken_for_other_images_a_changed_model_or_other_effects(tiny):
     data, kept, other = dataset(tiny), memory(dataset(tiny)), iu.Clip(tiny_model())
     other.model.visual.proj.data.mul_(2)
     flipped = [(pixels.flip(-1), target) for pixels, target in data]
@@ -68,6 +68,19 @@ def test_a_memory_is_never_taken_for_other_images_another_model_or_other_effects
     heads(tiny, data, kept)
     for clip, images in ((tiny, flipped), (other, data)):
         assert torch.equal(heads(clip, images, kept), heads(clip, images, None))
+    clip = iu.Clip(tiny_model())
+    order, kept_too = iu.neurons.second_order(clip, 0), memory(data)
+
+    def mean(kept):
+        return order.fit(data, top=3, kept=kept).mean
+
+    whole = mean(kept_too)
+    with iu.hooks.edited_blocks(clip, {1: lambda inputs, output: 0 * output}, {}):
+        edited = mean(kept_too), mean(None)
+    with torch.no_grad():
+        clip.model.visual.transformer.resblocks[0].mlp.c_fc.weight.mul_(2)
+    for found, anew in (edited, (mean(kept_too), mean(None))):
+        assert torch.equal(found, anew) and not torch.equal(found, whole), "the model has changed in place"
     plain, relative = (iu.neurons.second_order(tiny, 0, relative=relative) for relative in (False, True))
     for order in (plain, relative):
         iu.neurons.fit([order], data, top=3, kept=kept)

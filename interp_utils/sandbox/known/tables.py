@@ -157,8 +157,7 @@ def layout(n: int = 100, first: int | None = None, only: tuple[str, ...] = (), f
     "found y", shares of the side, nan where none is found), and whether what was drawn reads as the class asked for ("named").
     In z, so that what is found is an image of the generator's world. first, only: as for `edits`.
     """
-    mined, done, reader = mine(), Done(finished), load_reader()
-    generator = rosetta.load_unit_model(NAME)
+    mined, done, generator = mine(), Done(finished), rosetta.load_unit_model(NAME)
     z, c, known = chosen(n, seed=1, size=(26, 40), across=(12, 52), down=(12, 52))
     image, _ = picture(known, c.argmax(1))
     start = generator.sample(n, seed=2)[0]
@@ -166,17 +165,11 @@ def layout(n: int = 100, first: int | None = None, only: tuple[str, ...] = (), f
     targets = {"photo": (image, c), "sketch": (restyled(image, "sketch"), c), "negative": (restyled(image, "negative"), c)}
     targets["cross-class"] = (image, c.roll(3, 1))
 
-    def measured(images: Tensor, asked: Tensor) -> dict[str, Tensor]:
-        read = reader.read(images)
-        middle, _ = rosetta.judges.places(read.masks > 0.5)
-        named = (read.object.argmax(1) == asked.argmax(1)).float()
-        return {"x": places[:, 0], "y": places[:, 1], "found x": middle[:, 0], "found y": middle[:, 1], "named": named}
-
     def inverted(target: Tensor, asked: Tensor, models) -> dict[str, Tensor]:
         guides = [rosetta.Guidance(pairs, model(target), "instance") for model, pairs in models]
-        return measured(rosetta.invert(generator, guides, (start, asked), **LED).images, asked)
+        return _found(rosetta.invert(generator, guides, (start, asked), **LED).images, asked, places)
 
-    found = {"start": done("start", lambda: measured(generator(start, c)[0], c))}
+    found = {"start": done("start", lambda: _found(generator(start, c)[0], c, places))}
     for by in ("trained", "untrained 0", "untrained 1", "untrained 2"):
         looks = targets if by in ("trained", "untrained 0") else ("photo",)  # of the other untrained partners photographs alone
         rows = {f"{name}, {by}": targets[name] for name in looks if not only or f"{name}, {by}" in only}
@@ -185,6 +178,14 @@ def layout(n: int = 100, first: int | None = None, only: tuple[str, ...] = (), f
             for row, (target, asked) in rows.items():
                 found[row] = done(row, partial(inverted, target, asked, models))
     return found
+
+
+def _found(images: Tensor, asked: Tensor, places: Tensor) -> dict[str, Tensor]:
+    """What the reader says of images that were led: see `layout`. places: of the objects that led them, [n, 2]."""
+    read = load_reader().read(images)
+    middle, _ = rosetta.judges.places(read.masks > 0.5)
+    named = (read.object.argmax(1) == asked.argmax(1)).float()
+    return {"x": places[:, 0], "y": places[:, 1], "found x": middle[:, 0], "found y": middle[:, 1], "named": named}
 
 
 def inversion(
@@ -268,13 +269,13 @@ def led(n: int = 40, first: int | None = None, only: tuple[str, ...] = (), finis
     Pairs: units that are best buddies of one unit of the CLIP ResNet, "trained" or "untrained"; "random": the same units, paired by
     lot. Both places are the reader's. The known generator is asked for the leader's class. first, only: as for `edits`.
     """
-    done, reader, seen = Done(finished), load_reader(), "sandbox/viewers/clip_resnet"
+    done, seen = Done(finished), "sandbox/viewers/clip_resnet"
     leader, generator = rosetta.load_unit_model(GAN), rosetta.load_unit_model(NAME)
     z, c = read_as_single(leader, n, area=(0.02, 0.3), across=(12, 52), down=(12, 52))
     z, c, start = z[:first], c[:first], generator.sample(n, seed=2)[0][:first]
     with torch.no_grad():
         images, maps = leader(z, c)
-    places, _ = rosetta.judges.places(reader.read(images).masks > 0.5)
+    places, _ = rosetta.judges.places(load_reader().read(images).masks > 0.5)
 
     def pairs(by: str) -> rosetta.Pairs:
         model = rosetta.load_unit_model(seen, pretrained=by != "untrained")
@@ -288,10 +289,7 @@ def led(n: int = 40, first: int | None = None, only: tuple[str, ...] = (), finis
     def measured(by: str) -> dict[str, Tensor]:
         guide = [] if by == "start" else [rosetta.Guidance(pairs(by), maps, "instance")]
         latents = (start, c)
-        read = reader.read(rosetta.invert(generator, guide, latents, **LED).images if guide else generator(*latents)[0])
-        middle, _ = rosetta.judges.places(read.masks > 0.5)
-        named = (read.object.argmax(1) == c.argmax(1)).float()
-        return {"x": places[:, 0], "y": places[:, 1], "found x": middle[:, 0], "found y": middle[:, 1], "named": named}
+        return _found(rosetta.invert(generator, guide, latents, **LED).images if guide else generator(*latents)[0], c, places)
 
     rows = [by for by in ("start", "trained", "untrained", "random") if not only or by in only]
     return {by: done(by, partial(measured, by)) for by in rows}
