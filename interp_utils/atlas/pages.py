@@ -173,7 +173,7 @@ def _concept(entry: dict, near: tuple, captions: dict, notebooks: str | None) ->
         {"image": f"{above}images/{each['number']}.webp", "alt": captions[each["number"]], "maps": each["maps"]}
         for each in entry["images"]
     ]
-    notes = ["" if unit["correlation"] is None else f"r = {unit['correlation']:.2f}" for unit in units]
+    notes = ["" if unit["correlation"] is None else f"r\u00a0=\u00a0{unit['correlation']:.2f}" for unit in units]
     model = {
         "units": [{"name": f"{unit['model']} {unit['unit']}", "note": note} for unit, note in zip(units, notes)],
         "images": images, "limit": LIMIT, "measure": "standard deviations from the mean",

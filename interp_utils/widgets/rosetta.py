@@ -90,7 +90,7 @@ def _concept(reference: Reference, dictionary: Dictionary, concept: int, entry: 
     place = dictionary.units.tolist().index(chosen.number)
     units = {reference.name: chosen.number} | dict(zip(dictionary.models, dictionary.partners[place].tolist()))
     said = ", ".join(f"{short(name)} {chosen.correlations[name]:.2f}" for name in dictionary.models)
-    notes = ["", *(f"r = {chosen.correlations[name]:.2f}" for name in dictionary.models)]
+    notes = ["", *(f"r\u00a0=\u00a0{chosen.correlations[name]:.2f}" for name in dictionary.models)]
     sentence = f"concept {concept}, {counted(len(entries), 'unit')}; {chosen.unit} correlates with its partners: {said}"
     return units, notes, sentence
 
@@ -154,7 +154,7 @@ def _partners(
         buddies = (best_buddies(each) == torch.tensor([through, units[name]])).all(1).any().item()
         said = f"{short(name)} {matches[name].b.names[units[name]]} {each[through, units[name]]:.2f}"
         parts.append(said if buddies else f"{said} (no best buddies)")
-    notes = ["" if name == reference.name else f"r = {corr[name][through, number]:.2f}" for name, number in units.items()]
+    notes = ["" if name == reference.name else f"r\u00a0=\u00a0{corr[name][through, number]:.2f}" for name, number in units.items()]
     return units, notes, f"through {matches[model].a.names[through]} of {short(reference.name)}: " + ", ".join(parts)
 
 

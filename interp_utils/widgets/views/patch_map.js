@@ -4,7 +4,11 @@
 // model: image (address), alt; maps, [n][rows][columns]; picked, which map is shown; names, of the maps, or [] for a single one;
 // limit, the value of full colour, or 0 for the largest of the map shown.
 
-const number = (value) => (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(2));
+// With as many decimals as leave the largest value of a map two digits.
+function number(value, largest) {
+  const said = Math.abs(value).toFixed(largest > 0 ? Math.max(0, 1 - Math.floor(Math.log10(largest))) : 0);
+  return (Number(said) === 0 ? "" : value < 0 ? "−" : "+") + said;
+}
 
 function render({ model, el }) {
   const picture = document.createElement("img");
@@ -19,6 +23,7 @@ function render({ model, el }) {
   said.className = "iu-said";
 
   const shown = () => model.get("maps")[model.get("picked")] ?? model.get("maps")[0];
+  const largest = () => Math.max(...shown().flat().map(Math.abs));
 
   function words(place) {
     const row = Math.floor(place / columns),
@@ -29,9 +34,9 @@ function render({ model, el }) {
       .map((name, k) => [name, maps[k][row][column]])
       .sort((one, other) => Math.abs(other[1]) - Math.abs(one[1]))
       .slice(0, 3)
-      .map(([name, value]) => `${name} ${number(value)}`);
+      .map(([name, value]) => `${name} ${number(value, largest())}`);
     const heads = most.length ? `; most by ${most.join(", ")}` : "";
-    return `row ${row + 1}, column ${column + 1}: ${number(shown()[row][column])}${heads}`;
+    return `row ${row + 1}, column ${column + 1}: ${number(shown()[row][column], largest())}${heads}`;
   }
 
   function say(place) {
@@ -40,7 +45,7 @@ function render({ model, el }) {
 
   function rest() {
     const values = shown().flat();
-    said.textContent = `${number(Math.min(...values))} to ${number(Math.max(...values))}`;
+    said.textContent = `${number(Math.min(...values), largest())} to ${number(Math.max(...values), largest())}`;
   }
 
   function move(event) {
