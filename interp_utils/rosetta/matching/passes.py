@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from ... import stream
 from ...moments import Moments
 from ...stream import Batch, feed, in_pass
 from .correlation import Correlation
@@ -134,10 +135,14 @@ def correlate(
 def match(
     a: UnitModel | Generator, others: Sequence[UnitModel | Generator], inputs: Sequence, batch_size: int = 16, k: int = 5
 ) -> list[Match]:
-    """The k nearest neighbours of all units of a model among those of each other model (eq. 4.3), one model after the other.
+    """The k nearest neighbours of all units of a model among those of each other model (eq. 4.3).
 
     a, inputs, batch_size: as for `correlate`, which keeps all correlations; others may name a itself, in which no unit is its
-    own neighbour. At its peak this takes what the largest pair of models needs, 8 bytes for each pair of units, not the sum
-    over models; the price is a pass through a for each.
+    own neighbour. Where the correlations of all models take no more than `stream.MOST` bytes, 8 for each pair of units, one pass
+    serves them; else each model has its own pass through a, and the peak is what the largest needs, not the sum.
     """
+    others = list(others)
+    if 8 * sum(a.units.counts) * sum(sum(other.units.counts) for other in others) <= stream.MOST:
+        found = correlate(a, others, inputs, batch_size)
+        return [each.match(k, itself=other is a) for each, other in zip(found, others)]
     return [correlate(a, other, inputs, batch_size).match(k, itself=other is a) for other in others]

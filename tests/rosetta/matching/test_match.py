@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from interp_utils import rosetta
+from interp_utils import rosetta, stream
 from interp_utils.rosetta import Correlation, Units
 from interp_utils.rosetta.matching import passes
 
@@ -85,7 +85,7 @@ def test_matching_builds_no_matrix_and_a_match_keeps_none():
     assert max(made.most, numbers) <= 768 * 768 / 12, "more than one layer's correlations"
 
 
-def test_models_are_matched_one_at_a_time(monkeypatch):
+def test_models_with_large_sums_are_matched_one_at_a_time(monkeypatch):
     """What is in memory at a time are the sums of one pair of models, and dictionaries keep none of them."""
     alive = weakref.WeakSet()
 
@@ -95,12 +95,19 @@ def test_models_are_matched_one_at_a_time(monkeypatch):
             super().__init__(*units)
             alive.add(self)
 
-    monkeypatch.setattr(passes, "Correlation", Watched)
     torch.manual_seed(0)
     layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 9, 3, padding=1)).eval()
     zoo = [rosetta.UnitModel(layers, ["0", "1"], size=8, name=name) for name in ("a", "b", "c")]
-    *matches, own = rosetta.match(zoo[0], [*zoo[1:], zoo[0]], torch.rand(12, 3, 8, 8), k=2)
-    assert not alive
+    images, fed, feed = torch.rand(12, 3, 8, 8), [], passes.feed
+    monkeypatch.setattr(passes, "feed", lambda *args, **options: fed.append(1) or feed(*args, **options))
+    together = rosetta.match(zoo[0], [*zoo[1:], zoo[0]], images, k=2)
+    assert len(fed) == 1, "small sums share a pass"
+    monkeypatch.setattr(passes, "Correlation", Watched)
+    monkeypatch.setattr(stream, "MOST", 8 * 17 * 3 * 17 - 1)
+    *matches, own = alone = rosetta.match(zoo[0], [*zoo[1:], zoo[0]], images, k=2)
+    assert not alive and len(fed) == 4
+    for one, other in zip(together, alone):
+        assert torch.equal(one.near_a, other.near_a) and torch.equal(one.values_a, other.values_a)
     with pytest.raises(ValueError, match="their own neighbours"):
         rosetta.build_dictionary(matches, matches[0].__class__(**{**vars(own), "itself": False}), k=2)
     found = rosetta.build_dictionary(matches, own, k=2)
