@@ -117,6 +117,7 @@ def _words(markup: str) -> str:
 
 def _page(title: str, body: str, nav: list[tuple[str, str]]) -> str:
     here = {title: ' aria-current="page"'}
+    body = body.replace("<table", '<table tabindex="0"')  # so that keys can move one that is wider than the page
     links = "".join(f'<li><a href="{address}"{here.get(words, "")}>{html.escape(words)}</a></li>' for address, words in nav)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -127,7 +128,7 @@ def _page(title: str, body: str, nav: list[tuple[str, str]]) -> str:
 
 
 def _css() -> str:
-    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("xcode", "github-dark"))
     return f"{_CSS}{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n.highlight {{ background: none !important; }}\n"
 
 
