@@ -14,9 +14,9 @@ from ..heads.textspan import Head, ask_moments, ask_tops
 from ..models import Clip
 from ..moments import Rows
 from ..saved import read
-from ..stream import Asked, feed, in_pass, memory
+from ..stream import Asked, feed, in_pass
 from ..texts import Pool
-from .kept import about_run, kept_in
+from .kept import about_run, kept_in, kept_meanwhile
 
 STATISTICS = ("heads", "ablations", "layers", "top")
 LAST_LAYERS, SIZE = 4, 60  # whose heads get texts and top images, and how many texts
@@ -60,8 +60,8 @@ def collect(
 
     statistics: which of "heads", "ablations", "layers", "top"; pool: the texts that "top" chooses from; k: top images of a text;
     options: those of `feed`. save_to: a file for the result, which is read where it is there and has all that is asked for; None
-    for none. Each pass has a file beside it, from which the same call goes on, and which is gone in the end. Under `torchrun`
-    every process calls this; the first one writes.
+    for none: then a small set runs the model once, see `stream.memory`. Each pass has a file beside it, from which the same call
+    goes on, and which is gone in the end. Under `torchrun` every process calls this; the first one writes.
     Raises ValueError for other statistics, and, with what differs, for a file of another run; what `feed` raises.
     """
     unknown = set(statistics) - set(STATISTICS)
@@ -85,7 +85,7 @@ def _passes(clip: Clip, task: Task, pool: Pool, path: Path | None, statistics, l
         first, second = [*first, *means], [*answers.statistics]
     layers = _ask_layers(classifier) if "layers" in statistics else None
     first += layers.statistics if layers else []
-    options = {"kept": memory(task.images), "ln": ln, **options, "save_to": path}
+    options = kept_meanwhile(task.images, path) | {"ln": ln, **options, "save_to": path}
     passes = [in_pass(number, options) for number in (1, 2)]
     feed(clip, task.images, first, **passes[0])
     moments = asked.found() if asked else None

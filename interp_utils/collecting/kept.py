@@ -8,7 +8,7 @@ from ..models import Clip
 from ..processes import rank_and_count, wait
 from ..runs import check_same, version
 from ..saved import read, write
-from ..stream import in_pass
+from ..stream import in_pass, memory
 
 
 def about_run(clip: Clip, images: Sequence, ln: str | None, options: dict) -> dict[str, str]:
@@ -39,3 +39,8 @@ def kept_in(path: Path | None, about: dict[str, str], device, passes: Callable[[
             in_pass(number, {"save_to": path})["save_to"].unlink(missing_ok=True)
     wait()
     return found, about
+
+
+def kept_meanwhile(images: Sequence, path) -> dict:
+    """For `feed`: passes without a file share what they find in a small set. Those with one take the same memory for any set."""
+    return {} if path else {"kept": memory(images)}

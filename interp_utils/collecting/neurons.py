@@ -8,8 +8,8 @@ from ..heads import HeadMoments, head_moments
 from ..heads.textspan import Head
 from ..models import Clip
 from ..neurons import Effects, Lines, RankOne, SecondOrder, curve_layers, fit, second_order
-from ..stream import in_pass, memory
-from .kept import about_run, kept_in
+from ..stream import in_pass
+from .kept import about_run, kept_in, kept_meanwhile
 
 TOP = 30  # images with the largest effects, which give a neuron its direction in chapter 5
 
@@ -23,7 +23,7 @@ def collect_neurons(
     """
     orders = [second_order(clip, layer, ln, relative=True) for layer in curve_layers(clip.n_layers)]
     about, path = about_run(clip, images, ln, options) | {"statistics": "neurons"}, save_to and Path(save_to)
-    top = max(8, round(0.02 * len(images)))
+    top, options = max(8, round(0.02 * len(images))), kept_meanwhile(images, path) | options
     _set_fits(orders, kept_in(path, about, clip.device, lambda: _fits(orders, images, top, path, options))[0])
     return orders
 
@@ -44,7 +44,7 @@ def collect_units(
     for, so that one serves several notebooks. In units of the length of an image's representation, under the Clip's own ln.
     save_to, options and errors: as for `collect`.
     """
-    path, options = save_to and Path(save_to), {"kept": memory(images), **options}
+    path, options = save_to and Path(save_to), kept_meanwhile(images, save_to) | options
     every = list(range(clip.n_layers)), list(range(clip.n_layers - 1))
     heads, neurons = (full if asked is None else list(asked) for asked, full in zip((heads, neurons), every))
     orders = [second_order(clip, layer, relative=True) for layer in (every[1] if path else neurons)]

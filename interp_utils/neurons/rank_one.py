@@ -10,7 +10,7 @@ from ..hooks import NeuronFlow, neurons_recorded, record_neurons
 from ..models import Clip
 from ..moments import Moments, TopK
 from ..rounding import negligible
-from ..stream import Batch, feed, in_pass, memory
+from ..stream import Batch, feed, in_pass
 from .second_order import Effects, Lines, SecondOrder
 
 
@@ -37,10 +37,10 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
     The mean b is over all images. The direction is the first principal direction of the effects phi - b on the `top` images
     where they are longest (of fewer images: on all), without centring them again, with the sign that most of them have. The
     memory needed does not grow with the number of images. A DataLoader must not shuffle if `top_images` is to number the dataset.
-    options: those of `feed`.
+    options: those of `feed`; with kept=stream.memory(images) both passes over a small set run the model once.
     Raises ValueError where the layers are of different models, conventions or units.
     """
-    clip, options = check_alike(orders), {"kept": memory(images), **options}
+    clip = check_alike(orders)
     means = [(Moments(), Moments()) for _ in orders]
     parts = [(mean[0], _view(orders, k, lambda effects, _: effects.coefficients)) for k, mean in enumerate(means)]
     parts += [(mean[1], _view(orders, k, lambda effects, _: effects.shares)) for k, mean in enumerate(means)]

@@ -76,9 +76,8 @@ def test_batches_loaders_and_company_do_not_matter(clip, images, ln, monkeypatch
     together = [second_order(clip, layer, ln) for layer in (0, 1)]
     passes, encode = [], clip.encode_image
     monkeypatch.setattr(clip, "encode_image", lambda pixels: passes.append(len(pixels)) or encode(pixels))
-    for most, runs in ((0, 2), (stream.MOST, 1)):
-        monkeypatch.setattr(stream, "MOST", most)
-        fit(together, images, top=9, batch_size=5)
+    for kept, runs in ((None, 2), (stream.memory(images), 1)):
+        fit(together, images, top=9, batch_size=5, kept=kept)
         assert passes == [5, 5, 5, 5] * runs, "once a batch for all layers; for both passes where memory holds the first"
         passes.clear()
     loaded = second_order(clip, 0, ln).fit(DataLoader(images, batch_size=4), top=9)
