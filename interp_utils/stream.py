@@ -50,8 +50,8 @@ class Batch:
         return self._found[key]
 
     def once_a_pass(self, key, compute: Callable[[], object]):
-        """The same for all batches of a pass: for what depends on the model alone, which no pass may change."""
-        state = _state(self.model)
+        """The same for all batches of a pass: for what depends on the model's weights alone, which no pass may change."""
+        state = _state(self.model)[:2]
         if self._kept.get(key, (None,))[0] != state:
             self._kept[key] = state, compute()
         return self._kept[key][1]
