@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from scipy.stats import hypergeom
 from torch import Tensor
 
 from ..checks import checked_count
@@ -61,6 +60,8 @@ def compare_with_author(clip: Clip, heads: Sequence[Head]) -> Agreement:
     if strange := sorted((ours | theirs) - late):
         raise ValueError(f"not heads of the last {LAST_LAYERS} layers of {clip.name}: {strange[:5]}")
     both, expected = sorted(ours & theirs), len(ours) * len(theirs) / len(late)
+    from scipy.stats import hypergeom  # a second of every start, which few need
+
     p = float(hypergeom.sf(len(both) - 1, len(late), len(theirs), len(ours)))
     return Agreement(both, sorted(ours - theirs), sorted(theirs - ours), expected, p)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import binom
 from torch import Tensor
 
 from ..checks import checked_count
@@ -52,6 +51,8 @@ def drives(order: SecondOrder, n_images: int = 4000, **options) -> Drives:
         row[[FACTS.index(fact) for fact in facts_of(spec)]] = 1
     best = rows.rows.topk(min(TOP, n_images), dim=0).indices  # [TOP, M]
     count, rate = holds[best].sum(0), holds.mean(0)
+    from scipy.stats import binom  # a second of every start, which few need
+
     chance = torch.from_numpy(binom.sf(count.numpy() - 1, len(best), rate.numpy()))
     times = count / len(best) / torch.where(rate > 0, rate, 1)  # of what no image shows there is none anywhere
     return Drives(times, (times >= LIFT) & (chance <= LEVEL / times.numel()))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
@@ -70,6 +69,8 @@ def ridge_map(features: Tensor, targets: Tensor, penalties=PENALTIES) -> RidgeMa
     if len(features) != len(targets) or not features.isfinite().all() or not targets.isfinite().all():
         raise ValueError(f"need as many features as targets, all finite, got {len(features)} and {len(targets)}")
     x, y = (part.detach().double().cpu().numpy() for part in (features, targets))
+    from sklearn.linear_model import RidgeCV  # a second of every start, which few need
+
     fitted = RidgeCV(alphas=penalties).fit(x, y)
     weight, bias = torch.from_numpy(np.atleast_2d(fitted.coef_).T), torch.from_numpy(np.atleast_1d(fitted.intercept_))
     return RidgeMap(weight.float(), bias.float(), float(fitted.alpha_))

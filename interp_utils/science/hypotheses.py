@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ..heads.direct import head_basis
@@ -190,6 +188,9 @@ def paired_statistics(on: Tensor, off: Tensor, spread: float, seed: int = 0, res
     Where all pairs differ by the same, d is infinite (0 where none differ at all).
     Raises ValueError for fewer than 3 or more than 40 pairs, or a spread that is not above 0.
     """
+    from scipy.stats import bootstrap  # a second of every start, which few need
+    from sklearn.metrics import roc_auc_score
+
     on, off = on.double().numpy(), off.double().numpy()
     if len(on) != len(off):
         raise ValueError(f"need two answers for each pair, got {len(on)} and {len(off)}")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from sklearn.decomposition import sparse_encode
 from torch import Tensor
 
 from ..heads.direct import head_basis
@@ -56,6 +55,8 @@ def non_negative_coding(seen: Seen, texts: Sequence[str], vectors: Tensor) -> li
     """Texts that add up to the direction, none with a minus, few by an L1 penalty (SpLiCE; Bhalla et al. 2024)."""
     atoms = _centred(vectors).double().numpy()
     targets = seen.directions.double().numpy()
+    from sklearn.decomposition import sparse_encode  # a second of every start, which few need
+
     weights = sparse_encode(targets, atoms, algorithm="lasso_cd", alpha=0.2, positive=True, max_iter=20000)
     return _best(torch.from_numpy(weights), texts, least=0)
 

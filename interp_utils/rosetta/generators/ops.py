@@ -4,7 +4,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from scipy.signal import firwin
 from torch import Tensor, nn
 
 Padding = tuple[int, int, int, int]  # left, right, top, bottom; negative numbers crop
@@ -124,4 +123,6 @@ def kaiser_taps(count: int, cutoff: float, width: float, rate: float) -> Tensor:
 
     cutoff: the frequency that is halved; width: of the transition band around it; rate: the sampling rate, in the same unit.
     """
+    from scipy.signal import firwin  # a second of every start, which few need
+
     return torch.tensor(firwin(count, cutoff, width=width, fs=rate), dtype=torch.float32)

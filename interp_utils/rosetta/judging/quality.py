@@ -4,11 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import (
-    learned_perceptual_image_patch_similarity,
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
 
 from ..editing import PerceptualDistance
 from ..matching import UnitModel
@@ -17,6 +12,8 @@ from ..matching.units import in_unit_range
 
 def lpips(images: Tensor, targets: Tensor) -> Tensor:
     """LPIPS [B] with AlexNet, as the thesis reports it. Downloads AlexNet's weights (233 MB) at the first call."""
+    from torchmetrics.functional.image import learned_perceptual_image_patch_similarity  # a second of every start, which few need
+
     return learned_perceptual_image_patch_similarity(images, targets, net_type="alex", reduction="none", normalize=True).flatten()
 
 
@@ -32,6 +29,8 @@ def image_quality(images: Tensor, targets: Tensor, distance: Callable[[Tensor, T
     SSIM has the uniform 7 x 7 window of the evaluation that the thesis follows. Images are cut off at 0 and 1 first.
     Raises ValueError for images of another shape than their targets, and what `in_unit_range` raises.
     """
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
     if in_unit_range(images).shape != in_unit_range(targets).shape:
         raise ValueError(f"need as many images of the same size as targets, got {list(images.shape)} and {list(targets.shape)}")
     images, targets = images.clamp(0, 1), targets.clamp(0, 1)

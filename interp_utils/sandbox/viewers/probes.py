@@ -6,9 +6,6 @@ python -m interp_utils.sandbox.viewers.probes    the tables of the data card for
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from ..captions import prompts, values
@@ -44,6 +41,10 @@ def linear_probe(x: np.ndarray, labels: np.ndarray, n_train: int) -> float:
 
     Images that do not show a factor (label HIDDEN) count neither in training nor in the test.
     """
+    from sklearn.linear_model import LogisticRegression  # a second of every start, which few need
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     shown, test = labels != HIDDEN, np.arange(len(x)) >= n_train
     regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     return regression.fit(x[shown & ~test], labels[shown & ~test]).score(x[shown & test], labels[shown & test])
