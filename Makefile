@@ -17,7 +17,7 @@ BIN := .venv/bin
 
 # glibc shall keep freed memory instead of giving it back and asking again at each layer: a twentieth of the time.
 lab test rehearse notebooks: export MALLOC_MMAP_THRESHOLD_ := 33554432
-lab test rehearse notebooks: export MALLOC_TRIM_THRESHOLD_ := 2000000000
+lab test rehearse notebooks: export MALLOC_TRIM_THRESHOLD_ := 536870912
 
 lab: .venv/.lab
 	$(BIN)/python -m interp_utils.lab $(if $(filter 0,$(shell id -u)),--allow-root)
