@@ -26,8 +26,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 ALL_CELLS = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}  # all cells stay in the page
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 FAILED = """() => window.jupyterapp.shell.currentWidget.content.widgets.filter(cell => cell.model.type === 'code')
-  .flatMap(cell => cell.model.outputs.toJSON()).filter(output => output.output_type === 'error')
-  .map(output => `${output.ename}: ${output.evalue}`)"""
+  .flatMap(cell => cell.model.outputs.toJSON().filter(output => output.output_type === 'error')
+    .map(output => `${cell.model.id}: ${output.ename}: ${output.evalue}`))"""
 RAN = f"""() => {{ const panel = window.jupyterapp.shell.currentWidget;
   const code = panel.content.widgets.filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim());
   const ran = code.filter(cell => cell.model.executionCount !== null).length;
