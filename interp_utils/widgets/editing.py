@@ -18,7 +18,7 @@ MOVES = {
 }  # fmt: skip
 ON_CONCEPT = {"remove": "minimum", "strengthen": 3.0}
 ALL = "all concepts"
-STEPS, SKETCH = 40, 8  # of an edit, and of its first picture
+STEPS, SKETCH = 40, 6  # of an edit, and of its first picture
 
 
 def draw_edit(
