@@ -117,7 +117,7 @@ def _average(clip: Clip, images, first: list, means, ln: str | None, options: di
     """The pass for the means, where one is needed; and what the next one may take from it."""
     own = means is None or means is images
     averaging = {name: value for name, value in in_pass(1, options).items() if own or name != "numbers"}
-    kept = memory(images) if own else None
+    kept = memory(images) if own and options.get("save_to") is None else None  # a run with a file takes the same memory for any set
     if first:
         feed(clip, images if own else means, first, ln=ln, kept=kept, **averaging)
     return kept

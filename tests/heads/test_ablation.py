@@ -141,6 +141,18 @@ def test_numbers_choose_among_the_images_and_not_among_other_means(clip, mode):
         assert own == accuracy_under(clip, chosen, classifier, everything(clip), mode)
 
 
+def test_a_run_with_a_file_keeps_nothing_else_of_a_pass(tiny, tmp_path, monkeypatch):
+    images, passes, encode = [(pixels, 0) for pixels in noise(tiny, 5)], [], tiny.encode_image
+    classifier = normalize(torch.randn(3, tiny.d_embed, generator=torch.Generator().manual_seed(0)), dim=1)
+    monkeypatch.setattr(tiny, "encode_image", lambda pixels: passes.append(len(pixels)) or encode(pixels))
+    found = []
+    for path, runs in ((None, 1), (tmp_path / "run.safetensors", 2)):
+        found.append(accuracy_under(tiny, images, classifier, {"MLPs": ablate_mlps(tiny)}, save_to=path)["MLPs"])
+        assert passes == [5] * runs, "without one a small set runs the model once"
+        passes.clear()
+    assert found[0].overall == found[1].overall
+
+
 def test_bad_input(tiny):
     data, classifier = [(image, 0) for image in noise(tiny, 2)], torch.eye(24)[:2]
     for ablation, message in (
