@@ -188,26 +188,33 @@ def paired_statistics(on: Tensor, off: Tensor, spread: float, seed: int = 0, res
     Where all pairs differ by the same, d is infinite (0 where none differ at all).
     Raises ValueError for fewer than 3 or more than 40 pairs, or a spread that is not above 0.
     """
-    from scipy.stats import bootstrap  # a second of every start, which few need
-    from sklearn.metrics import roc_auc_score
-
-    on, off = on.double().numpy(), off.double().numpy()
     if len(on) != len(off):
         raise ValueError(f"need two answers for each pair, got {len(on)} and {len(off)}")
-    if not spread > 0:
-        raise ValueError(f"a unit with a spread of {spread} does not vary; leave it out")
-    change = on - off
-    p = sign_flip_p(change)
-    drawn = bootstrap((change,), np.mean, method="percentile", n_resamples=resamples, rng=np.random.default_rng(seed))
-    mean, deviation = change.mean().item(), change.std(ddof=1).item()
-    varies = deviation > 1e-12 * abs(mean)
-    return {
-        "effect": mean / spread,
-        "interval": tuple(end.item() / spread for end in drawn.confidence_interval),
-        "cohens_d": mean / deviation if varies else math.copysign(math.inf, mean) if mean else 0.0,
-        "auc": float(roc_auc_score(np.repeat([1, 0], len(on)), np.concatenate([on, off]))),
+    return _statistics(on[None], off[None], torch.tensor([spread], dtype=torch.double), seed, resamples)[0]
+
+
+def _statistics(on: Tensor, off: Tensor, spreads: Tensor, seed: int = 0, resamples: int = 1000) -> list[dict]:
+    """`paired_statistics` of K tests at once: answers [K, n], spreads [K]. All intervals are of the same draws of pairs."""
+    from scipy.stats import bootstrap, rankdata  # a second of every start, which few need
+
+    if still := [spread for spread in spreads.tolist() if not spread > 0]:
+        raise ValueError(f"a unit with a spread of {still[0]} does not vary; leave it out")
+    on, off, spreads, n = *(each.double().numpy() for each in (on, off, spreads)), on.shape[1]
+    change, ranks = on - off, rankdata(np.concatenate([on, off], 1), axis=1)[:, :n]
+    p, portion = [sign_flip_p(each) for each in change], max(1, 2**22 // change.size)  # draws at a time
+    draws = {"n_resamples": resamples, "batch": portion, "rng": np.random.default_rng(seed)}
+    ends = bootstrap((change,), np.mean, axis=1, method="percentile", **draws).confidence_interval
+    mean, deviation = change.mean(1), change.std(1, ddof=1)
+    varies, signed = deviation > 1e-12 * np.abs(mean), np.where(mean == 0, 0.0, np.copysign(np.inf, mean))
+    columns = {
+        "effect": mean / spreads,
+        "interval": zip(*(end / spreads for end in ends)),
+        "cohens_d": np.divide(mean, deviation, out=signed, where=varies),
+        "auc": (ranks.sum(1) - n * (n + 1) / 2) / n**2,  # Mann and Whitney's U
         "p": p,
     }
+    rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    return [{k: tuple(map(float, v)) if k == "interval" else float(v) for k, v in row.items()} for row in rows]
 
 
 def investigate(
@@ -239,9 +246,15 @@ def investigate(
     if len(pairs) >= level * 2**few:
         least = math.floor(math.log2(len(pairs) / level)) + 1
         raise ValueError(f"with {few} pairs of images none of {len(pairs)} tests can pass {level:g}: measure at least {least}")
-    found = [paired_statistics(*measured[text][:, :, unit], spread[unit].item(), seed) for seed, (unit, text) in enumerate(pairs)]
+    found, by_size = {}, {}
+    for unit, text in pairs:
+        by_size.setdefault(measured[text].shape[1], []).append((unit, text))
+    for alike in by_size.values():  # numbers of pairs of images
+        answers = torch.stack([measured[text][:, :, unit] for unit, text in alike], 1)
+        found |= zip(alike, _statistics(*answers, spread[[unit for unit, _ in alike]]))
     tests = {}
-    for pair, numbers, p in zip(pairs, found, holm([numbers["p"] for numbers in found])):
+    for pair, p in zip(pairs, holm([found[pair]["p"] for pair in pairs])):
+        numbers = found[pair]
         passed = p < level and numbers["effect"] >= bars[pair[0]].item() * max(1, len(wanted.get(pair, [])))
         tests[pair] = Trial(*pair, **{**numbers, "p": p}, accepted=bool(passed))
     return [_finding(tests[unit, text], [tests[unit, piece] for piece in pieces]) for (unit, text), pieces in wanted.items()]

@@ -140,6 +140,19 @@ def test_statistics_equal_their_definitions():
         science.paired_statistics(on[:2], off[:2], 1.0)
 
 
+def test_a_test_has_the_same_numbers_alone_and_among_others():
+    """Of texts with different numbers of pairs, of which one differs by the same in all."""
+    generator, spread = torch.Generator().manual_seed(0), torch.tensor([0.5, 2.0])
+    measured = {text: torch.randn(2, n, 2, generator=generator) for text, n in (("a cat", 9), ("a dog", 16), ("a fish", 9))}
+    measured["a fish"][:, :, 1] = torch.tensor([1.0, 0.25])[:, None]
+    found = science.investigate(measured, dict.fromkeys(range(2), list(measured)), spread, 0 * spread, lambda text: [text])
+    assert [(f.whole.unit, f.whole.text) for f in found] == [(unit, text) for unit in range(2) for text in measured]
+    for each in (f.whole for f in found):
+        alone = science.paired_statistics(*measured[each.text][:, :, each.unit], spread[each.unit].item())
+        assert (each.effect, each.interval, each.cohens_d, each.auc) == tuple(list(alone.values())[:4])
+    assert found[-1].whole.cohens_d == float("inf")
+
+
 def test_pairs_that_all_differ_by_the_same_are_no_accident():
     still, up = torch.full((5,), 0.3), torch.full((5,), 0.9)
     same, more, less = (science.paired_statistics(*pair, 1.0) for pair in ((still, still), (up, still), (still, up)))
