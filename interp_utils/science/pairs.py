@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from ..hooks import edited_neurons
+from ..hooks import edited_neurons, read, streams_before
 from ..models import Clip
 
 Neuron = tuple[int, int]  # layer, number
@@ -15,16 +15,18 @@ Neuron = tuple[int, int]  # layer, number
 def pair_interaction(
     clip: Clip, pixels: Tensor, read_out: Tensor, means: dict[int, Tensor], first: Neuron, second: Neuron
 ) -> Tensor:
-    """effect(both) - effect(first) - effect(second) on each image, [B], from four runs of the model.
+    """effect(both) - effect(first) - effect(second) on each image, [B], from four runs of the layers from the earlier neuron's on.
 
     The effect of neurons is how far the score <M(I), read_out> falls when they stand at their means. It equals the effect of
     the second once the first is gone, less its effect before: positive where one backs up the other, so that only the loss of
     both is felt; negative where one needs the other; 0 where they act on their own.
     read_out: [E], or one for each image, [B, E]; means: of each layer with a neuron to ablate, [N, M].
     """
+    start = min(first, second)[0]
+    stream = streams_before(clip, pixels, [start])[start]
     with torch.no_grad():
         none, one, two, both = (
-            _score(clip, pixels, read_out, means, ablated) for ablated in ([], [first], [second], [first, second])
+            _score(clip, start, stream, read_out, means, ablated) for ablated in ([], [first], [second], [first, second])
         )
     return (none - both) - (none - one) - (none - two)
 
@@ -39,14 +41,15 @@ def attributions(
     """
     if any(earlier > layer for earlier, _ in ablated):
         raise ValueError(f"ablated neurons must be of layer {layer} or before it, got {sorted(ablated)}")
-    found = []
+    start, found = min([layer, *(earlier for earlier, _ in ablated)]), []
+    stream = streams_before(clip, pixels, [start])[start]
 
     def leaf(activations):
         found.append(activations.detach().requires_grad_())
         return found[0]
 
     with torch.enable_grad():
-        score = _score(clip, pixels, read_out, means, ablated, (layer, leaf))
+        score = _score(clip, start, stream, read_out, means, ablated, (layer, leaf))
         (gradient,) = torch.autograd.grad(score.sum(), found[0])
     return ((found[0].detach() - means[layer].to(gradient)) * gradient).sum(1)
 
@@ -66,13 +69,17 @@ def interaction_row(
 
 def _score(
     clip: Clip,
-    pixels: Tensor,
+    start: int,
+    stream: Tensor,
     read_out: Tensor,
     means: dict[int, Tensor],
     ablated: Sequence[Neuron],
     last: tuple[int, Callable[[Tensor], Tensor]] | None = None,
 ) -> Tensor:
-    """<M(I), read_out> on each image, [B], with some neurons at their means; last: (layer, edit) that comes after these."""
+    """<M(I), read_out> on each image, [B], with some neurons at their means, from the stream that enters the layer `start`.
+
+    last: (layer, edit) that comes after these.
+    """
     by_layer: dict[int, list[int]] = {}
     for layer, neuron in ablated:
         by_layer.setdefault(layer, []).append(neuron)
@@ -90,5 +97,7 @@ def _score(
             stack.enter_context(edited_neurons(clip, layer, held(layer, neurons)))
         if last is not None:
             stack.enter_context(edited_neurons(clip, *last))
-        representation = clip.encode_image(pixels)
+        for block in clip.tower.blocks[start:]:
+            stream = block.run(stream)
+        representation = read(clip, stream)
     return (representation * read_out.to(representation)).sum(-1)
