@@ -137,10 +137,14 @@ def test_units_are_what_chapter_5_computes_and_one_file_serves_any_layers(tmp_pa
     moments = iu.heads.head_moments(clip, images, [2, 3], batch_size=4)
     lens = nn.second_order(clip, 1, relative=True)
     nn.fit([lens], images, 30, batch_size=4)
+    runs = []
+    clip.model.visual.register_forward_hook(lambda module, args, output: runs.append(len(args[0])))
     without = room.collect_units(clip, images, heads=[2, 3], neurons=[1], batch_size=4)
+    assert runs == [4, 4, 1], "every image once"
     written = room.collect_units(clip, images, path, heads=[2, 3], neurons=[1], batch_size=4)
+    assert runs == 3 * [4, 4, 1], "in each of two passes"
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
-    monkeypatch.setattr(room.neurons, "head_moments", None)  # from here on the file is read
+    monkeypatch.setattr(room.neurons, "fit", None)  # from here on the file is read
     read_again = room.collect_units(clip, images, path, heads=[2, 3], neurons=[1])
     for found in (without, written, read_again):
         assert found.moments.keys() == moments.keys() and [order.layer for order in found.orders] == [1]

@@ -35,7 +35,7 @@ def kept_in(path: Path | None, about: dict[str, str], device, passes: Callable[[
     found = passes()
     if path and rank_and_count()[0] == 0:
         write(path, found, about)
-        for number in (1, 2, 3):  # the files of the passes are of no more use
+        for number in (1, 2):  # the files of the passes are of no more use
             in_pass(number, {"save_to": path})["save_to"].unlink(missing_ok=True)
     wait()
     return found, about

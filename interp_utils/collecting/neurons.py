@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..heads import HeadMoments, head_moments
-from ..heads.textspan import Head
+from ..heads import HeadMoments
+from ..heads.textspan import Head, ask_moments
 from ..models import Clip
 from ..neurons import Effects, Lines, RankOne, SecondOrder, curve_layers, fit, second_order
-from ..stream import in_pass
 from .kept import about_run, kept_in, kept_meanwhile
 
 TOP = 30  # images with the largest effects, which give a neuron its direction in chapter 5
@@ -38,7 +37,7 @@ class Described(NamedTuple):
 def collect_units(
     clip: Clip, images: Sequence, save_to: str | Path | None = None, heads=None, neurons=None, **options
 ) -> Described:
-    """What chapter 5 describes heads and neurons by: moments, and second-order effects fitted on 30 images, in three passes.
+    """What chapter 5 describes heads and neurons by: moments, and second-order effects fitted on 30 images, in two passes.
 
     heads, neurons: the layers wanted, by default all, and all but the last. A file has those of all layers, whichever are asked
     for, so that one serves several notebooks. In units of the length of an image's representation, under the Clip's own ln.
@@ -50,8 +49,9 @@ def collect_units(
     orders = [second_order(clip, layer, relative=True) for layer in (every[1] if path else neurons)]
 
     def passes() -> list:
-        moments = head_moments(clip, images, None if path else heads, **in_pass(3, {**options, "save_to": path}))
-        return [{head: vars(each) for head, each in moments.items()}, _fits(orders, images, TOP, path, options)]
+        asked = ask_moments(clip, None if path else heads)
+        fits = _fits(orders, images, TOP, path, options | {"beside": asked.statistics})
+        return [{head: vars(each) for head, each in asked.found().items()}, fits]
 
     about = about_run(clip, images, None, options) | {"statistics": "units"}
     (moments, fits), _ = kept_in(path, about, clip.device, passes)

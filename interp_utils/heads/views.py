@@ -10,19 +10,25 @@ from ..stream import Batch, view
 from .direct import DirectEffects, head_basis
 
 
-@view
-def effects(batch: Batch) -> DirectEffects:
-    """As they are, not divided."""
+def run_effects(batch: Batch) -> DirectEffects:
+    """Direct effects of a batch from a run of the model, whatever a `stream.memory` holds."""
     clip, ln = batch.model, batch.ln
 
     def basis():
         return batch.once_a_pass(("head basis", ln), lambda: head_basis(clip, ln=ln))
 
+    return DirectEffects(clip, batch.pixels, ln, basis)
+
+
+@view
+def effects(batch: Batch) -> DirectEffects:
+    """As they are, not divided."""
+
     def size(found: DirectEffects) -> int:
         stream = [each for each in vars(found.stream).values() if isinstance(each, Tensor)]
         return sum(each.nbytes for each in [found.pixels, *stream])
 
-    return batch.once_for_all(("effects", ln), lambda: DirectEffects(clip, batch.pixels, ln, basis), size)
+    return batch.once_for_all(("effects", batch.ln), lambda: run_effects(batch), size)
 
 
 @view

@@ -1,11 +1,12 @@
 """One direction for each neuron (thesis, section 3.3): fitted from its largest effects, while images stream by."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..heads.views import run_effects
 from ..hooks import NeuronFlow, neurons_recorded, record_neurons
 from ..models import Clip
 from ..moments import Moments, TopK
@@ -31,12 +32,19 @@ class RankOne:
     top_share: Tensor  # [M], share of those effects' squared length that lies along the direction
 
 
-def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> None:
+def fit(
+    orders: Sequence[SecondOrder],
+    images,
+    top: int = 100,
+    beside: Sequence[tuple[object, Callable[[Batch], object]]] = (),
+    **options,
+) -> None:
     """Fit mean, direction and threshold of all neurons of some layers, in two passes over the images (thesis, section 3.3).
 
     The mean b is over all images. The direction is the first principal direction of the effects phi - b on the `top` images
     where they are longest (of fewer images: on all), without centring them again, with the sign that most of them have. The
     memory needed does not grow with the number of images. A DataLoader must not shuffle if `top_images` is to number the dataset.
+    beside: statistics of chapter 2 for the first pass, as `feed` takes them, from the same run of the model.
     options: those of `feed`; with kept=stream.memory(images) both passes over a small set run the model once.
     Raises ValueError where the layers are of different models, conventions or units.
     """
@@ -44,7 +52,9 @@ def fit(orders: Sequence[SecondOrder], images, top: int = 100, **options) -> Non
     means = [(Moments(), Moments()) for _ in orders]
     parts = [(mean[0], _view(orders, k, lambda effects, _: effects.coefficients)) for k, mean in enumerate(means)]
     parts += [(mean[1], _view(orders, k, lambda effects, _: effects.shares)) for k, mean in enumerate(means)]
-    feed(clip, images, parts, **in_pass(1, options))
+    layers = [order.layer for order in orders]
+    first = [(statistic, lambda batch, view=view: view(share_run(batch, layers))) for statistic, view in beside]
+    feed(clip, images, first + parts, **in_pass(1, options))
     centres = [Effects(order, *(part.mean.to(order.values)[None] for part in mean)) for order, mean in zip(orders, means)]
     best = [TopK(top) for _ in orders]
 
@@ -148,12 +158,19 @@ def batch_flow(batch: Batch, orders: Sequence[SecondOrder]) -> NeuronFlow:
     return batch.once(("neurons", *layers), lambda: record_neurons(batch.model, batch.model.pixels(batch.pixels), layers))
 
 
-def share_run(batch: Batch, layers: Sequence[int]) -> None:
-    """Take the direct effects of a batch and the flow of single layers' neurons from one run of the model, not one each."""
-    with neurons_recorded(batch.model, sorted(set(layers))) as flow:
-        batch.effects  # noqa: B018  computed when first asked for
+def share_run(batch: Batch, layers: Sequence[int]) -> Batch:
+    """Take the direct effects of a batch and the flow of these layers' neurons from one run of the model, not one each."""
+    layers = sorted(set(layers))
+
+    def run() -> NeuronFlow:
+        with neurons_recorded(batch.model, layers) as flow:
+            vars(batch)["effects"] = run_effects(batch)
+        return flow()
+
+    flow = batch.once(("neurons", *layers), run)
     for layer in layers:
-        batch.once(("neurons", layer), flow)
+        batch.once(("neurons", layer), lambda: flow)
+    return batch
 
 
 def batch_effects(batch: Batch, orders: Sequence[SecondOrder], k: int) -> Effects:
