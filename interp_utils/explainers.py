@@ -114,6 +114,23 @@ def chefer(clip: Clip, pixels: Tensor, text_features: Tensor, variant: str = "cv
 
 
 @torch.no_grad()
+def of_relevance(clip: Clip, pixels: Tensor, text_features: Tensor) -> dict[str, Tensor]:
+    """What `lrp`, `partial_lrp` and `chefer` give by default, by these names, from one way back through the model.
+
+    Raises ValueError as the module says.
+    """
+    pixels, text = _checked(clip, pixels, text_features)
+    streams = hooks.trace_streams(clip, pixels)
+    row, relevance, found = _read_share(clip, streams[-1]), _score_relevance(clip, streams[-1], text), {}
+    for block, gradient in _gradients(clip, streams, text):
+        attention, relevance = _block_relevance(block, relevance)
+        found.setdefault("partial_lrp", _on_grid(clip, attention[:, :, 0].clamp(min=0).mean(1)))
+        row = row + row @ (gradient * attention).clamp(min=0).mean(1)
+    reached, _ = _embedding_relevance(clip, pixels, relevance)
+    return found | {"lrp": reached.sum(-1).unflatten(1, clip.grid), "chefer": _on_grid(clip, row[:, 0])}
+
+
+@torch.no_grad()
 def clip_patch_tokens(clip: Clip, pixels: Tensor, text_features: Tensor) -> Tensor:
     """Cosine of each final patch token with the text, as if it were the class token: [B, rows, columns].
 
@@ -222,10 +239,15 @@ def _pixel_relevance(clip: Clip, pixels: Tensor, text: Tensor) -> tuple[Tensor, 
     steps = [_score_relevance(clip, streams[-1], text)]
     for layer in reversed(range(clip.n_layers)):
         steps.append(_block_relevance(hooks.trace_block(clip, layer, streams[layer]), steps[-1])[1])
+    return *_embedding_relevance(clip, pixels, steps[-1]), steps
+
+
+def _embedding_relevance(clip: Clip, pixels: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Relevance of each patch's pixels [B, N, P], and of both embeddings together [B], from that of the first stream."""
     embedding = hooks.trace_embedding(clip, pixels)
-    tokens, positions = _through_sum(embedding.tokens, embedding.positions.expand_as(embedding.tokens), steps[-1])
+    tokens, positions = _through_sum(embedding.tokens, embedding.positions.expand_as(embedding.tokens), relevance)
     reached = _through_linear(embedding.patches, embedding.kernel, tokens[:, 1:])
-    return reached, tokens[:, 0].sum(-1) + positions.sum((1, 2)), steps
+    return reached, tokens[:, 0].sum(-1) + positions.sum((1, 2))
 
 
 def _ratio(relevance: Tensor, total: Tensor) -> Tensor:

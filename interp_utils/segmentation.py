@@ -88,9 +88,12 @@ def score_all(
 
     def found(name, batch):
         heat, pixels = maps[name], batch.pixels.to(clip.device)
-        if isinstance(heat, ForPredictedClass):  # those of one classifier share the pass that predicts
-            return heat(pixels, batch.once(id(heat.classifier), lambda: heat.vectors(pixels))).detach()
-        return heat(pixels).detach()
+        if not isinstance(heat, ForPredictedClass):
+            return heat(pixels).detach()
+        # those of one classifier share the pass that predicts, and those that one explainer gives share it
+        vectors = batch.once(id(heat.classifier), lambda: heat.vectors(pixels))
+        given = batch.once((id(heat.classifier), heat.explainer), lambda: heat.explainer(heat.clip, pixels, vectors))
+        return heat.chosen(given).detach()
 
     def view(name):
         def heat(batch):
@@ -218,6 +221,7 @@ class ForPredictedClass:
     clip: Clip
     explainer: Callable
     classifier: Tensor  # [C, E]
+    name: str | None = None  # of an explainer that gives several maps: which
 
     @torch.no_grad()
     def vectors(self, pixels: Tensor) -> Tensor:
@@ -227,7 +231,11 @@ class ForPredictedClass:
 
     def __call__(self, pixels: Tensor, vectors: Tensor | None = None) -> Tensor:
         """Maps [B, rows, columns]; vectors: those of the classes, where they are known already."""
-        return self.explainer(self.clip, pixels, self.vectors(pixels) if vectors is None else vectors)
+        return self.chosen(self.explainer(self.clip, pixels, self.vectors(pixels) if vectors is None else vectors))
+
+    def chosen(self, maps: Tensor | dict[str, Tensor]) -> Tensor:
+        """Of what the explainer gives."""
+        return maps if self.name is None else maps[self.name]
 
 
 def for_predicted_class(clip: Clip, explainer, classifier: Tensor) -> ForPredictedClass:
@@ -242,12 +250,12 @@ def for_predicted_class(clip: Clip, explainer, classifier: Tensor) -> ForPredict
 def explainer_maps(clip: Clip, classifier: Tensor) -> dict[str, ForPredictedClass]:
     """The baselines of tables 2.4 and 3.4 by the names they have there, each `for_predicted_class`; errors are those."""
     methods = {
-        "LRP": explainers.lrp,
-        "partial LRP": explainers.partial_lrp,
-        "rollout": explainers.rollout,
-        "raw attention": explainers.raw_attention,
-        "GradCAM": explainers.grad_cam,
-        "Chefer et al.": explainers.chefer,
+        "LRP": (explainers.of_relevance, "lrp"),
+        "partial LRP": (explainers.of_relevance, "partial_lrp"),
+        "rollout": (explainers.rollout, None),
+        "raw attention": (explainers.raw_attention, None),
+        "GradCAM": (explainers.grad_cam, None),
+        "Chefer et al.": (explainers.of_relevance, "chefer"),
     }
     classifier = clip.vectors(classifier, "a classifier")  # one for all
-    return {name: ForPredictedClass(clip, explainer, classifier) for name, explainer in methods.items()}
+    return {name: ForPredictedClass(clip, explainer, classifier, which) for name, (explainer, which) in methods.items()}

@@ -56,6 +56,16 @@ def texts(clip: iu.Clip, n: int = 2, seed: int = 5) -> torch.Tensor:
     return F.normalize(vectors, dim=-1)
 
 
+@pytest.mark.parametrize("vision", TOWERS)
+def test_one_way_back_gives_what_three_give(vision):
+    clip = double_clip(**vision)
+    found = explainers.of_relevance(clip, noise(clip).double(), texts(clip))
+    assert found.keys() == {"lrp", "partial_lrp", "chefer"} and count_hooks(clip.model) == 0
+    for name, maps in found.items():
+        torch.testing.assert_close(maps, getattr(explainers, name)(clip, noise(clip).double(), texts(clip)))
+        assert maps.std() > 0
+
+
 def attention_of_the_model(clip: iu.Clip, pixels) -> list[torch.Tensor]:
     """Attention patterns [B, H, N+1, N+1] of all layers, as `nn.MultiheadAttention` itself gives them."""
     patterns = []

@@ -461,6 +461,18 @@ def test_many_maps_are_scored_in_one_pass_as_one_by_one(sandbox):
         assert found[name, 0.5].result() == pytest.approx(evaluate(heat, masks, sandbox, "aligned", 0.5, False), abs=0.05)
 
 
+def test_maps_of_relevance_share_one_way_back(clip, monkeypatch):
+    ways, walk = [], iu.explainers.of_relevance
+    monkeypatch.setattr(iu.explainers, "of_relevance", lambda *args: ways.append(len(args[1])) or walk(*args))
+    classifier = F.normalize(torch.randn(6, clip.d_embed, generator=torch.Generator().manual_seed(0)), dim=1)
+    maps, masks = explainer_maps(clip, classifier), drawn_masks([(32, 32)] * 3)
+    found = score_all(maps, masks, clip, batch_size=2)
+    assert ways == [2, 1]
+    for name, single in {"LRP": "lrp", "partial LRP": "partial_lrp", "Chefer et al.": "chefer"}.items():
+        alone = for_predicted_class(clip, getattr(iu.explainers, single), classifier)
+        assert found[name, "mean"].result() == pytest.approx(evaluate(alone, masks, clip), abs=0.05)
+
+
 def test_maps_of_one_classifier_share_the_pass_that_predicts_the_class(clip, monkeypatch):
     passes, encode = [], clip.encode_image
     monkeypatch.setattr(clip, "encode_image", lambda pixels: passes.append(len(pixels)) or encode(pixels))
