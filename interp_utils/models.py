@@ -1,13 +1,15 @@
 """An untouched OpenCLIP model, with the sizes and the checks that an interpreter needs."""
 
+import copy
 import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import open_clip
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import towers
 from .checks import finite
@@ -159,9 +161,24 @@ class Clip:
         if self.tokenizer is None:
             raise ValueError("this Clip has no tokenizer; pass open_clip.get_tokenizer(name) when you make it")
         tokens = tokenise(self.tokenizer, fill(texts, templates))
-        vectors = [F.normalize(_pooled(self.model.encode_text(part.to(self.device))).float(), dim=-1) for part in tokens.split(256)]
+        parts = (_without_padding(self.model, part.to(self.device)) for part in tokens.split(256))
+        vectors = [F.normalize(_pooled(model.encode_text(part)).float(), dim=-1) for model, part in parts]
         vectors = torch.cat(vectors).unflatten(0, (len(texts), -1)).mean(1)
         return F.normalize(vectors, dim=-1)
+
+
+def _without_padding(model: nn.Module, tokens: Tensor) -> tuple[nn.Module, Tensor]:
+    """A model and tokens [B, n] that give the same vectors without what follows the longest text, which no causal attention sees.
+
+    Other models than OpenCLIP's plain CLIP stay as they are.
+    """
+    if type(model) is not open_clip.CLIP or model.attn_mask is None or model.text_pool_type != "argmax" or not tokens.any():
+        return model, tokens
+    n, short = int(tokens.any(0).nonzero().max()) + 1, copy.copy(model)
+    positions = nn.Parameter(model.positional_embedding[:n], requires_grad=False)
+    vars(short)["_parameters"] = model._parameters | {"positional_embedding": positions}
+    vars(short)["_buffers"] = model._buffers | {"attn_mask": model.attn_mask[:n, :n]}
+    return short, tokens[:, :n]
 
 
 def _pooled(output: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -4,6 +4,8 @@ from collections import Counter
 import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
+from conftest import tiny_model
 
 from interp_utils.models import DATA, Clip
 from interp_utils.sandbox.world import COLOURS, FACTORS, OBJECTS
@@ -263,3 +265,21 @@ def test_random_vectors_are_gaussian_and_reproducible():
     assert vectors.mean().abs() < 0.02 and (vectors.std() - 1).abs() < 0.02
     with pytest.raises(ValueError, match="at least 1"):
         random_vectors(0, 24, seed=0)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_is_not_run_where_no_token_sees_it(causal):
+    """In a plain CLIP, whose text attention is causal; the model stays as it is."""
+    model, tokenizer, lengths = tiny_model(), open_clip.get_tokenizer("ViT-B-32"), []
+    if not causal:
+        model.attn_mask = None
+    before = {name: id(each) for name, each in [*model.named_parameters(), *model.named_buffers()]}
+    texts = ["a dog", "a photo of a very small, very wet dog!", "dog " * 90]
+    expected = [F.normalize(model.encode_text(tokenizer(part)), dim=-1) for part in (texts[:2], texts)]
+    model.transformer.register_forward_pre_hook(lambda module, args: lengths.append(args[0].shape[1]))
+    clip = Clip(model, tokenizer=tokenizer)
+    torch.testing.assert_close(clip.encode_text(texts[:2]), expected[0])
+    with pytest.warns(UserWarning, match="the beginning alone"):
+        torch.testing.assert_close(clip.encode_text(texts), expected[1])
+    assert lengths == ([13, 77] if causal else [77, 77])
+    assert before == {name: id(each) for name, each in [*model.named_parameters(), *model.named_buffers()]}
