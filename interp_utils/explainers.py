@@ -124,7 +124,7 @@ def of_relevance(clip: Clip, pixels: Tensor, text_features: Tensor) -> dict[str,
     row, relevance, found = _read_share(clip, streams[-1]), _score_relevance(clip, streams[-1], text), {}
     for block, gradient in _gradients(clip, streams, text):
         attention, relevance = _block_relevance(block, relevance)
-        found.setdefault("partial_lrp", _on_grid(clip, attention[:, :, 0].clamp(min=0).mean(1)))
+        found = found or {"partial_lrp": _on_grid(clip, attention[:, :, 0].clamp(min=0).mean(1))}  # of the last layer
         row = row + row @ (gradient * attention).clamp(min=0).mean(1)
     reached, _ = _embedding_relevance(clip, pixels, relevance)
     return found | {"lrp": reached.sum(-1).unflatten(1, clip.grid), "chefer": _on_grid(clip, row[:, 0])}

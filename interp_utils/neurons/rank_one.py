@@ -164,7 +164,7 @@ def share_run(batch: Batch, layers: Sequence[int]) -> Batch:
 
     def run() -> NeuronFlow:
         with neurons_recorded(batch.model, layers) as flow:
-            vars(batch)["effects"] = run_effects(batch)
+            vars(batch)["effects"] = run_effects(batch)  # the view might find them in a memory, and nothing would run
         return flow()
 
     flow = batch.once(("neurons", *layers), run)
