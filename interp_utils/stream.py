@@ -135,7 +135,7 @@ def feed(
     save_to: a file (safetensors) that is written every so many seconds and at the end. The same call goes on from it, after an
     error, an interrupt or a kill, and ends with the same bits; of a finished file it only reads. A file of another run is refused.
     Under `torchrun` batches are dealt out to the processes, whose statistics are merged in the order of their ranks at the end.
-    kept: a `memory`, of passes over the same images.
+    kept: a `memory`, of passes over the same images, or over sets that begin with the same.
     Where the views of a batch run out of memory, smaller parts of it are taken from then on, with a warning.
     Raises ValueError where there are no images, or none can be read, and for a file of another run; OSError that names the file
     where it cannot be written; RuntimeError where another process of the job has ended.
@@ -146,6 +146,8 @@ def feed(
         raise TypeError(f"got a dictionary of {', '.join(map(str, images))}; choose one of these sets of images")
     rank, processes = rank_and_count()
     listed = _listed(images)
+    if kept and listed:
+        kept["images"] = max(kept["images"], len(images))
     if not listed and (numbers is not None or on_error == "skip" or save_to is not None or processes > 1):
         what = "a DataLoader" if isinstance(images, DataLoader) else "an iterable"
         raise ValueError(

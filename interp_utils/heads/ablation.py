@@ -47,14 +47,14 @@ def accuracy_under(
     nothing is re-run, later layers still see the original stream. "forward" replaces the outputs of the parts, at every
     token, and runs the rest of the model again. The two answer different questions; do not mix them in one table.
     means: the images whose mean is put in place, the same images by default, or "zero". options: those of `feed`, for both
-    passes; but `numbers` choose among `images`, so of other `means` all are taken.
+    passes; but `numbers` choose among `images`, so of other `means` all are taken, and `kept` is a memory of what is averaged.
     Raises ValueError for another mode, a classifier of another width, labels beyond it, and parts that the model does not have
     or that overlap.
     """
     result, (first, right) = GroupMeans(n_groups), _judge(clip, classifier, ablations, mode, means, ln)
     kept = _average(clip, images, first, means, ln, options)
     statistics = [(result, lambda batch: (right(batch).float(), labels_and_groups(batch)[1]))]
-    feed(clip, images, statistics, ln=ln, kept=kept, **in_pass(2, options))
+    feed(clip, images, statistics, ln=ln, **in_pass(2, options) | {"kept": kept})
     groups, overall = result.mean.cpu(), result.overall.cpu()
     return {name: Accuracy(overall[k].item(), groups[:, k].tolist()) for k, name in enumerate(ablations)}
 
@@ -72,7 +72,7 @@ def answers_under(
     """What `accuracy_under` averages, image by image, for intervals and paired differences; arguments and errors are the same."""
     first, second = ask_answers(clip, classifier, ablations, mode, means, ln)
     kept = _average(clip, images, first, means, ln, options)
-    feed(clip, images, second.statistics, ln=ln, kept=kept, **in_pass(2, options))
+    feed(clip, images, second.statistics, ln=ln, **in_pass(2, options) | {"kept": kept})
     return second.found()
 
 
@@ -117,10 +117,12 @@ def _average(clip: Clip, images, first: list, means, ln: str | None, options: di
     """The pass for the means, where one is needed; and what the next one may take from it."""
     own = means is None or means is images
     averaging = {name: value for name, value in in_pass(1, options).items() if own or name != "numbers"}
-    kept = memory(images) if own and options.get("save_to") is None else None  # a run with a file takes the same memory for any set
+    kept = options.get("kept")
+    if kept is None and own and options.get("save_to") is None:  # a run with a file takes the same memory for any set
+        kept = memory(images)
     if first:
-        feed(clip, images if own else means, first, ln=ln, kept=kept, **averaging)
-    return kept
+        feed(clip, images if own else means, first, ln=ln, **averaging | {"kept": kept})
+    return kept if own else None
 
 
 def labels_and_groups(batch: Batch) -> tuple[Tensor, Tensor]:

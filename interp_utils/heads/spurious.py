@@ -70,13 +70,16 @@ def _late_heads(clip: Clip) -> list[Head]:
     return [(layer, head) for layer in range(max(clip.n_layers - LAST_LAYERS, 0), clip.n_layers) for head in range(clip.n_heads)]
 
 
-def late_heads_about(clip: Clip, images: Sequence, pool: Pool, wanted: Sequence[str], ln: str | None = None, **rule) -> list[Head]:
+def late_heads_about(
+    clip: Clip, images: Sequence, pool: Pool, wanted: Sequence[str], ln: str | None = None, kept: dict | None = None, **rule
+) -> list[Head]:
     """Heads of the last four layers that are about some kinds of text: `textspan` on the images, then `heads_about`.
 
-    pool: texts and their kinds; rule: `share` and `size` of `heads_about`. Raises what those do.
+    pool: texts and their kinds; kept: a `stream.memory` of the images; rule: `share` and `size` of `heads_about`. Raises what
+    those do.
     """
     vectors, layers = clip.encode_text(pool.texts), sorted({layer for layer, _ in _late_heads(clip)})
-    moments = head_moments(clip, images, layers, ln=ln)
+    moments = head_moments(clip, images, layers, ln=ln, kept=kept)
     spans = {head: textspan(each, vectors, pool.texts, rule.get("size", 10)) for head, each in moments.items()}
     return heads_about(spans, pool.kinds, wanted, **rule)
 

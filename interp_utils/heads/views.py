@@ -28,7 +28,7 @@ def effects(batch: Batch) -> DirectEffects:
         stream = [each for each in vars(found.stream).values() if isinstance(each, Tensor)]
         return sum(each.nbytes for each in [found.pixels, *stream])
 
-    return batch.once_for_all(("effects", batch.ln), lambda: run_effects(batch), size)
+    return batch.once_for_all(("effects", batch.model.checked_ln(batch.ln)), lambda: run_effects(batch), size)
 
 
 @view

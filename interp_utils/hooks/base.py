@@ -85,6 +85,16 @@ def reading(visits: Sequence[tuple[Place, Callable[[Tensor], None]]]) -> tuple[l
     return after, before
 
 
+def for_class_token(clip: Clip) -> list:
+    """For `before` of `forward_hooks`: the last MLP serves the class token alone, where nothing else is read out of its layer.
+
+    What leaves the layer is right for that token and no other, so where any hook is installed already, this gives none.
+    """
+    if clip.tower.final is None or any(each._forward_hooks or each._forward_pre_hooks for each in clip.model.modules()):
+        return []
+    return [(clip.tower.blocks[-1].middle, lambda module, args: args[0][:, :1])]
+
+
 @torch.no_grad()
 def visit(clip: Clip, pixels: Tensor, visits: Sequence[tuple[Place, Callable[[Tensor], None]]]) -> None:
     """Run the image tower, call each visitor with what is at its place, and end the pass after the last one of the list."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..models import Clip
 from ..towers import Attention, ReadOut
-from .base import attention_input, changed, checked_output, close, compute_dtype, forward_hooks, reading, visit
+from .base import attention_input, changed, checked_output, close, compute_dtype, for_class_token, forward_hooks, reading, visit
 
 
 @dataclass
@@ -78,7 +78,8 @@ def record(clip: Clip, pixels: Tensor) -> Stream:
     places += [(attention_input(block), reads(layer)) for layer, block in enumerate(tower.blocks)]
     places += [((b.mlp, False), lambda x, k=k: mlps.__setitem__(k, kept(x))) for k, b in enumerate(tower.blocks)]
     places += [((tower.blocks[-1].whole, False), lambda x: final.append(kept(x)))]
-    with forward_hooks(*reading(places)):
+    after, before = reading(places)
+    with forward_hooks(after, before + for_class_token(clip)):
         representation = clip.encode_image(pixels)
     (first,), (final,) = first, final
     read_out = tower.read_out(final[:, None] if alone else final)

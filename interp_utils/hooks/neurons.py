@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..models import Clip
 from ..towers import ReadOut
-from .base import attention_input, changed, checked_output, compute_dtype, forward_hooks, read, reading, visit
+from .base import attention_input, changed, checked_output, compute_dtype, for_class_token, forward_hooks, read, reading, visit
 
 
 @dataclass
@@ -106,7 +106,8 @@ def neurons_recorded(clip: Clip, layers: list[int]) -> Iterator[Callable[[], Neu
     places += [((block.whole, True), keep_stream(layer)) for layer, block in enumerate(blocks)]
     places += [(attention_input(block), reads(layer)) for layer, block in enumerate(blocks)]
     places += [((blocks[-1].whole, False), lambda x: final.append(x[:, :1].to(dtype, copy=True) if alone else x.to(dtype)))]
-    with forward_hooks(*reading(places)):
+    after, before = reading(places)
+    with forward_hooks(after, before + (for_class_token(clip) if clip.n_layers - 1 not in layers else [])):
         yield flow
 
 

@@ -161,7 +161,7 @@ def text_ablation(
 
 def _representation(batch: Batch, orders: Sequence[SecondOrder]) -> Tensor:
     """[B, E], in the unit of the effects."""
-    whole = batch_flow(batch, orders).representation
+    whole = batch.once_for_all("representation", lambda: batch_flow(batch, orders).representation, lambda found: found.nbytes)
     return whole / whole.norm(dim=-1, keepdim=True) if orders[0].relative else whole
 
 

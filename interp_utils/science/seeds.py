@@ -28,16 +28,16 @@ def untrained_copy() -> Clip:
 
 
 def name_heads(
-    clip: Clip, pool: texts.Pool, n_shares: int = 1000, n_names: int = 600, moments: dict | None = None
+    clip: Clip, pool: texts.Pool, n_shares: int = 1000, n_names: int = 600, moments: dict | None = None, **options
 ) -> tuple[list[str], Tensor]:
     """Of each head of a sandbox CLIP, layer by layer: its name, and the share of every factor [factors, L * H].
 
     The name is the kind of text that explains most among the head's first ten; categories and families of objects count as
     objects. n_shares: balanced images for the shares; n_names: other images that TextSpan sees;
-    moments: of all heads, where they are known already.
+    moments: of all heads, where they are known already. options: those of `feed`, for the shares.
     """
     kinds = ["object" if kind in ("category", "family") else kind for kind in pool.kinds]
-    vectors, shares = clip.encode_text(pool.texts), heads.factor_shares(clip, n_shares)
+    vectors, shares = clip.encode_text(pool.texts), heads.factor_shares(clip, n_shares, **options)
     moments = moments or heads.head_moments(clip, sandbox.factor_images("object", n_names, seed=2))
     spans = [heads.textspan(each, vectors, pool.texts, 10) for each in moments.values()]
     return [next(iter(heads.kind_shares(span, kinds))) for span in spans], torch.stack(list(shares.values())).flatten(1)

@@ -184,6 +184,23 @@ def test_what_the_class_token_adds_is_its_direct_effect(clip):
         torch.testing.assert_close(fx._joint(written[:, 0]), fx.class_token()[:, layer], atol=1e-5, rtol=1e-4)
 
 
+def test_a_memory_holds_the_images_that_are_averaged_and_no_others(tiny, monkeypatch):
+    images, means = ([(pixels, 0) for pixels in noise(tiny, 5, seed)] for seed in (0, 1))
+    passes, encode, kept = [], tiny.encode_image, iu.stream.memory(means)
+    monkeypatch.setattr(tiny, "encode_image", lambda pixels: passes.append(len(pixels)) or encode(pixels))
+    tries, text = {"heads": ablate_heads([(0, 1)])}, torch.eye(24)[:3]
+    expected = iu.heads.answers_under(tiny, images, text, tries, means=means)
+    pool = iu.texts.Pool(["a", "b"], ["scene", "light"])
+    monkeypatch.setattr(tiny, "encode_text", lambda texts: torch.eye(24)[: len(texts)])
+    for runs in (1, 0):
+        passes.clear()
+        iu.heads.late_heads_about(tiny, means, pool, ["scene"], kept=kept, size=2)
+        assert passes == [5] * runs
+        found = iu.heads.answers_under(tiny, images, text, tries, means=means, kept=kept)
+        assert passes == [5] * (runs + 1), "the images that are classified"
+        assert torch.equal(found.right["heads"], expected.right["heads"])
+
+
 def test_output_means_add_up_over_shards(tiny):
     images, ablations = noise(tiny, 6), list(everything(tiny).values())
     once, first, second = (_OutputMeans(tiny, ablations) for _ in range(3))

@@ -189,6 +189,20 @@ def test_edits_of_what_attention_writes_have_no_heads_to_share_them(tiny):
         torch.testing.assert_close(direct_effects(tiny, noise(tiny)).total(), tiny.encode_image(noise(tiny)))
 
 
+def test_the_last_mlp_serves_the_class_token_alone_unless_another_hook_looks(tiny):
+    last, seen = tiny.visual.transformer.resblocks[-1], []
+    layer_norm, forward = last.ln_2, last.ln_2.forward
+    layer_norm.forward = lambda x: seen.append(list(x.shape)) or forward(x)
+    alone = direct_effects(tiny, noise(tiny))
+    assert seen == [[2, 1, 32]]
+    with forward_hooks([(last, lambda module, args, output: seen.append(list(output.shape)))]):
+        torch.testing.assert_close(direct_effects(tiny, noise(tiny)).layers(), alone.layers())
+    assert seen[-2:] == [[2, 17, 32], [2, 17, 32]]
+    iu.hooks.record_neurons(tiny, tiny.pixels(noise(tiny)), [0])
+    iu.hooks.record_neurons(tiny, tiny.pixels(noise(tiny)), [1])
+    assert seen[-2:] == [[2, 1, 32], [2, 17, 32]], "of the last layer's neurons all are asked for"
+
+
 @pytest.mark.parametrize("part", ["in_proj_weight", "out_proj.weight"])
 def test_effects_of_a_model_that_was_trained_since_are_refused(tiny, part):
     fx, expected = direct_effects(tiny, noise(tiny)), tiny.encode_image(noise(tiny))

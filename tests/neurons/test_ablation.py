@@ -229,3 +229,17 @@ def test_bad_input(clip, images, classifier):
     for use in (lambda o: ablation_curves([o], images, classifier), lambda o: text_ablation(o, images, classifier, {}, [])):
         with pytest.raises(RuntimeError, match="call fit"):
             use(second_order(clip, 0))
+
+
+def test_with_a_memory_what_comes_back_to_the_same_images_runs_no_model(clip, classifier, images, monkeypatch):
+    (order,), kept, passes, encode = fitted(clip, (1,)), iu.stream.memory(images), [], clip.encode_image
+    texts = {"own": sparse_texts(order.directions, torch.eye(24, dtype=torch.float64), [str(k) for k in range(24)], 3)}
+    alone = ablation_curves([order], images, classifier), text_ablation(order, images, classifier, texts, [2])
+    monkeypatch.setattr(clip, "encode_image", lambda pixels: passes.append(len(pixels)) or encode(pixels))
+    curves = ablation_curves([order], images, classifier, kept=kept)
+    assert passes == [24]
+    assert text_ablation(order, images, classifier, texts, [2], kept=kept) == alone[1] and passes == [24]
+    assert curves.margin == alone[0].margin
+    more = TensorDataset(torch.cat([images.tensors[0], noise(clip, 8, seed=3).double()]), torch.zeros(32, dtype=torch.long))
+    ablation_curves([order], more, classifier, kept=kept, batch_size=24)
+    assert passes == [24, 8] and kept["images"] == 32, "a set that begins with the same images runs the rest"
