@@ -22,7 +22,7 @@ MOST = 2**30  # bytes that a `memory` takes
 
 
 def memory(images) -> dict | None:
-    """For `kept` of several passes of `feed` over the same images with one model: those of a small set run the model once.
+    """For `kept` of passes of `feed` over the same images, or sets that begin with them, by one model: a small set is run once.
 
     None where images may come in another order the next time.
     """
@@ -146,7 +146,7 @@ def feed(
         raise TypeError(f"got a dictionary of {', '.join(map(str, images))}; choose one of these sets of images")
     rank, processes = rank_and_count()
     listed = _listed(images)
-    if kept and listed:
+    if kept and "images" in kept and listed:
         kept["images"] = max(kept["images"], len(images))
     if not listed and (numbers is not None or on_error == "skip" or save_to is not None or processes > 1):
         what = "a DataLoader" if isinstance(images, DataLoader) else "an iterable"

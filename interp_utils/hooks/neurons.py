@@ -35,7 +35,8 @@ class NeuronFlow:
 @torch.no_grad()
 def record_neurons(clip: Clip, pixels: Tensor, layers: list[int]) -> NeuronFlow:
     """Run the image tower once and keep what the neurons of some layers (after the activation function) send on."""
-    with neurons_recorded(clip, layers) as recorded:
+    alone = for_class_token(clip) if clip.n_layers - 1 not in layers else []  # here, where nobody else's hooks follow
+    with forward_hooks([], alone), neurons_recorded(clip, layers) as recorded:
         representation = clip.encode_image(pixels)
     checked_output(clip, recorded().representation, representation)
     return recorded()
@@ -106,8 +107,7 @@ def neurons_recorded(clip: Clip, layers: list[int]) -> Iterator[Callable[[], Neu
     places += [((block.whole, True), keep_stream(layer)) for layer, block in enumerate(blocks)]
     places += [(attention_input(block), reads(layer)) for layer, block in enumerate(blocks)]
     places += [((blocks[-1].whole, False), lambda x: final.append(x[:, :1].to(dtype, copy=True) if alone else x.to(dtype)))]
-    after, before = reading(places)
-    with forward_hooks(after, before + (for_class_token(clip) if clip.n_layers - 1 not in layers else [])):
+    with forward_hooks(*reading(places)):
         yield flow
 
 

@@ -201,6 +201,9 @@ def test_the_last_mlp_serves_the_class_token_alone_unless_another_hook_looks(tin
     iu.hooks.record_neurons(tiny, tiny.pixels(noise(tiny)), [0])
     iu.hooks.record_neurons(tiny, tiny.pixels(noise(tiny)), [1])
     assert seen[-2:] == [[2, 1, 32], [2, 17, 32]], "of the last layer's neurons all are asked for"
+    with iu.hooks.neurons.neurons_recorded(tiny, [0]), forward_hooks([(last, lambda *_: None)]):
+        tiny.encode_image(noise(tiny))
+    assert seen[-1] == [2, 17, 32], "whoever runs the model may look there"
 
 
 @pytest.mark.parametrize("part", ["in_proj_weight", "out_proj.weight"])
