@@ -9,13 +9,13 @@ import other_device
 import timm
 import torch
 from open_clip.model import CLIP
+from small_clips import SMALL_TEXT, get_tokenizer
 from timm.models.vision_transformer import VisionTransformer
 
 import interp_utils as iu
 
 # Where the families of towers are tested: cpu, cuda, mps, or other, the device that is not there.
 DEVICE = other_device.DEVICE if other_device.ASKED else os.environ.get("INTERP_TEST_DEVICE", "cpu")
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
 FAMILIES = {
     "class token": "ViT-B-16",
     "mean, then the norm": "ViT-L-14-CLIPA",
@@ -61,8 +61,8 @@ def family_clip(name: str, double: bool = True) -> iu.Clip:
     if name == "norm, then the mean":
         vision["final_ln_after_pool"] = False
     try:
-        model = CLIP(32, vision, TEXT, bool(config.get("quick_gelu")))
+        model = CLIP(32, vision, SMALL_TEXT, bool(config.get("quick_gelu")))
     finally:
         timm.create_model = patched
     model = shaken(model)
-    return iu.Clip((model.double() if double else model).to(DEVICE), tokenizer=open_clip.get_tokenizer("ViT-B-32"), name=name)
+    return iu.Clip((model.double() if double else model).to(DEVICE), tokenizer=get_tokenizer("ViT-B-32"), name=name)

@@ -18,10 +18,9 @@ from tempfile import TemporaryDirectory
 
 os.environ["TQDM_DISABLE"] = "1"  # before anything imports tqdm
 
-import open_clip
 import torch
-from conftest import noise, tiny_model
 from forks import ended, forked
+from small_clips import noise, tiny_clip
 
 import interp_utils as iu
 from interp_utils import collecting, saved
@@ -35,7 +34,7 @@ N = 240
 
 @cache
 def small_clip() -> iu.Clip:
-    return iu.Clip(tiny_model(), tokenizer=open_clip.get_tokenizer("ViT-B-32"))
+    return tiny_clip()
 
 
 def chapter_2(path: Path | None, every: float) -> list:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import noise
+from small_clips import noise
 
 from interp_utils import heads, neurons, science
 from interp_utils.checks import checked_count, checked_numbers, finite

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from conftest import noise, tiny_model
+from small_clips import noise, tiny_model
 
 import interp_utils as iu
 from interp_utils import collect as command

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import noise, tiny_model
 from families import family_clip
+from small_clips import noise, tiny_model
 
 import interp_utils as iu
 from interp_utils.science.weights import weight_moments

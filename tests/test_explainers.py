@@ -4,7 +4,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import count_hooks, noise, real_clip, tiny_model
+from small_clips import count_hooks, noise, real_clip, tiny_model
 
 import interp_utils as iu
 from interp_utils import explainers, hooks

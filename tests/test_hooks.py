@@ -3,7 +3,7 @@ from threading import Barrier
 
 import pytest
 import torch
-from conftest import count_hooks, noise
+from small_clips import count_hooks, noise
 
 from interp_utils.hooks import edited_blocks, edited_neurons, forward_hooks
 from interp_utils.neurons import second_order

@@ -6,9 +6,9 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import noise, tiny_model
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
+from small_clips import noise, tiny_model
 
 import interp_utils as iu
 from interp_utils.sandbox import clip as sandbox_clip

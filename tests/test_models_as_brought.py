@@ -3,12 +3,11 @@
 import gc
 from functools import cache
 
-import open_clip
 import pytest
 import torch
-from conftest import count_hooks, noise, tiny_model
 from open_clip.coca_model import CoCa
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+from small_clips import count_hooks, get_tokenizer, noise, tiny_clip, tiny_model
 from torch.utils.data import TensorDataset
 
 import interp_utils as iu
@@ -19,7 +18,7 @@ N = 6
 
 
 def brought(**vision) -> iu.Clip:
-    return iu.Clip(tiny_model(**vision), tokenizer=open_clip.get_tokenizer("ViT-B-32"))
+    return tiny_clip(**vision)
 
 
 def images(clip):
@@ -246,7 +245,7 @@ def coca(**vision) -> CoCa:
 
 
 def test_coca_is_taken_before_it_normalises():
-    clip = iu.Clip(coca(), tokenizer=open_clip.get_tokenizer("coca_ViT-B-32"))
+    clip = iu.Clip(coca(), tokenizer=get_tokenizer("coca_ViT-B-32"))
     pixels = noise(clip)
     whole = clip.encode_image(pixels)
     torch.testing.assert_close(whole / whole.norm(dim=1, keepdim=True), clip.model.encode_image(pixels))

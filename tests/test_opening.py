@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from conftest import noise
+from small_clips import noise
 
 import interp_utils as iu
 from interp_utils import plots, widgets

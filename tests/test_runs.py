@@ -6,8 +6,8 @@ import signal
 
 import pytest
 import torch
-from conftest import noise, tiny_model
 from forks import die, ended, forked, joined
+from small_clips import noise, tiny_model
 
 import interp_utils as iu
 from interp_utils import saved

@@ -2,16 +2,15 @@ import itertools
 import warnings
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import count_hooks, noise, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.transform import image_transform
 from PIL import Image
 from sklearn.metrics import average_precision_score
+from small_clips import count_hooks, get_tokenizer, noise, tiny_model
 from torchvision import transforms
 
 import interp_utils as iu
@@ -37,7 +36,7 @@ def real_preprocess(size):
 
 @pytest.fixture
 def clip():
-    return iu.Clip(tiny_model(), real_preprocess(32), open_clip.get_tokenizer("ViT-B-32"))
+    return iu.Clip(tiny_model(), real_preprocess(32), get_tokenizer("ViT-B-32"))
 
 
 def drawn_masks(sizes, seed=0):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import count_hooks, noise, tiny_model
 from PIL import Image
+from small_clips import count_hooks, noise, tiny_model
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
 
 import interp_utils as iu

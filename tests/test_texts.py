@@ -5,7 +5,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_model
+from small_clips import get_tokenizer, tiny_model
 
 from interp_utils.models import DATA, Clip
 from interp_utils.sandbox.world import COLOURS, FACTORS, OBJECTS
@@ -270,7 +270,7 @@ def test_random_vectors_are_gaussian_and_reproducible():
 @pytest.mark.parametrize("causal", [True, False])
 def test_padding_is_not_run_where_no_token_sees_it(causal):
     """In a plain CLIP, whose text attention is causal; the model stays as it is."""
-    model, tokenizer, lengths = tiny_model(), open_clip.get_tokenizer("ViT-B-32"), []
+    model, tokenizer, lengths = tiny_model(), get_tokenizer("ViT-B-32"), []
     if not causal:
         model.attn_mask = None
     before = {name: id(each) for name, each in [*model.named_parameters(), *model.named_buffers()]}

@@ -3,7 +3,7 @@ import warnings
 import open_clip
 import pytest
 import torch
-from conftest import SMALL_TEXT, tiny_model
+from small_clips import SMALL_TEXT, tiny_model
 
 import interp_utils as iu
 from interp_utils.tokens import CutOff, cut_off, fill, tokenise

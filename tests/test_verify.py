@@ -8,7 +8,7 @@ import huggingface_hub
 import open_clip
 import pytest
 import torch
-from conftest import noise, tiny_model
+from small_clips import get_tokenizer, noise, tiny_model
 from torchvision import transforms
 
 import interp_utils as iu
@@ -27,7 +27,7 @@ NAME = "ViT-B-32-quickgelu/openai"
 def small():
     """A tiny model under the name of a real one."""
     steps = [transforms.Lambda(read_image), transforms.Resize((32, 32)), transforms.ToTensor(), transforms.Normalize(0.5, 0.25)]
-    return iu.Clip(tiny_model(), transforms.Compose(steps), open_clip.get_tokenizer("ViT-B-32"), NAME)
+    return iu.Clip(tiny_model(), transforms.Compose(steps), get_tokenizer("ViT-B-32"), NAME)
 
 
 @pytest.fixture

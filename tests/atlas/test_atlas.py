@@ -5,8 +5,8 @@ import json
 import open_clip
 import pytest
 import torch
-from conftest import noise, tiny_model
 from pages import crawl
+from small_clips import get_tokenizer, noise, tiny_model
 
 import interp_utils as iu
 from interp_utils import atlas
@@ -19,7 +19,7 @@ POOL = iu.texts.Pool([f"text {k}" for k in range(8)] + ["<b>& “quoted”</b>"]
 @pytest.fixture(scope="module")
 def found():
     preprocess = open_clip.image_transform(32, is_train=False)
-    clip = iu.Clip(tiny_model(layers=4), preprocess, open_clip.get_tokenizer("ViT-B-32"))
+    clip = iu.Clip(tiny_model(layers=4), preprocess, get_tokenizer("ViT-B-32"))
     images = [(image, 0) for image in noise(clip, 12)]
     return clip, images, atlas.measure(clip, images, POOL, n_texts=3, n_images=2, n_neurons=2)
 

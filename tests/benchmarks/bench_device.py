@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import noise, real_clip
+from small_clips import noise, real_clip
 
 import interp_utils as iu
 from interp_utils.models import best_device

@@ -7,8 +7,8 @@ from functools import cache
 import open_clip
 import torch
 import torch.nn.functional as F
-from conftest import SMALL_TEXT, randomise, real_clip
 from open_clip.model import CLIP
+from small_clips import SMALL_TEXT, randomise, real_clip
 from torch import Tensor
 
 import interp_utils as iu

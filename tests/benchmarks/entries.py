@@ -6,8 +6,8 @@ from functools import partial
 
 import torch
 from benchmarks.cases import ENTRIES, PUBLISHED, TINY, Case, Entry, close, draw, entry, unit
-from conftest import noise
 from reference import chapter_2, correlation, direct_effects, explainers, omp, second_order, textspan
+from small_clips import noise
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 from benchmarks.page import put_in  # noqa: E402
-from conftest import SMALL_TEXT  # noqa: E402
+from small_clips import SMALL_TEXT  # noqa: E402
 
 # Images a second on one H100, batches of 128: a plain pass, one with moments of all heads, one with the effects of all heads.
 MEASURED = {

@@ -5,7 +5,7 @@ import json
 import open_clip
 import pytest
 from browser.conftest import OUT, serious_faults, watched
-from conftest import noise, tiny_model
+from small_clips import get_tokenizer, noise, tiny_model
 
 import interp_utils as iu
 from interp_utils import atlas
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("atlas")
-    clip = iu.Clip(tiny_model(layers=4), open_clip.image_transform(32, is_train=False), open_clip.get_tokenizer("ViT-B-32"))
+    clip = iu.Clip(tiny_model(layers=4), open_clip.image_transform(32, is_train=False), get_tokenizer("ViT-B-32"))
     pool = iu.texts.Pool(["a cat", "a ship", "snow", "<i>odd</i> & “text”"], ["object", "object", "weather", ""])
     found = atlas.measure(clip, [(image, 0) for image in noise(clip, 12)], pool, n_texts=3, n_neurons=2)
     atlas.write(with_concepts(found, mining.mine(("sandbox/viewers/resnet", "sandbox/viewers/mae_vit"), n=12), 10), out)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import count_hooks, noise, tiny_model
+from small_clips import count_hooks, noise, tiny_model
 from torch.nn.functional import normalize
 
 import interp_utils as iu

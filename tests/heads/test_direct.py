@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import count_hooks, noise, real_clip, tiny_model
 from reference import direct_effects as plain
+from small_clips import count_hooks, noise, real_clip, tiny_model
 
 import interp_utils as iu
 from interp_utils.heads import direct_effects

@@ -1,8 +1,7 @@
-import open_clip
 import pytest
 import torch
-from conftest import noise, tiny_model
 from sklearn.linear_model import Ridge
+from small_clips import noise, tiny_clip
 
 import interp_utils as iu
 from interp_utils import heads, hooks
@@ -10,7 +9,7 @@ from interp_utils import heads, hooks
 
 @pytest.fixture(params=[{}, {"ls_init_value": 0.3}], ids=["plain", "layer scale"])
 def clip(request):
-    return iu.Clip(tiny_model(**request.param), tokenizer=open_clip.get_tokenizer("ViT-B-32"))
+    return tiny_clip(**request.param)
 
 
 def stream_by_hand(clip, pixels):

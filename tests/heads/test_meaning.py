@@ -4,7 +4,7 @@ from math import comb
 
 import pytest
 import torch
-from conftest import noise
+from small_clips import noise
 
 import interp_utils as iu
 from interp_utils import heads

@@ -1,10 +1,9 @@
-import open_clip
 import pytest
 import torch
-from conftest import noise, real_clip, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import textspan as plain
+from small_clips import noise, real_clip, tiny_clip
 
 import interp_utils as iu
 from interp_utils.heads import HeadMoments, head_moments, reconstruction_accuracy, textspan, top_images
@@ -127,7 +126,7 @@ def test_bad_input():
 
 @pytest.fixture(scope="module")
 def small():
-    clip = iu.Clip(tiny_model(), tokenizer=open_clip.get_tokenizer("ViT-B-32"))
+    clip = tiny_clip()
     images = [(image, k % 5) for k, image in enumerate(noise(clip, 40))]
     generator = torch.Generator().manual_seed(3)
     return clip, images, torch.randn(25, clip.d_embed, generator=generator), torch.randn(5, clip.d_embed, generator=generator)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import noise, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_clips import noise, tiny_model
 from torch.utils.data import TensorDataset
 
 import interp_utils as iu

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import count_hooks, noise, real_clip, tiny_model
+from small_clips import count_hooks, noise, real_clip, tiny_model
 from torch.utils.data import TensorDataset
 
 import interp_utils as iu

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import count_hooks, noise, tiny_model
+from small_clips import count_hooks, noise, tiny_model
 from torch.utils.data import TensorDataset
 
 import interp_utils as iu

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from conftest import count_hooks, noise, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_clips import count_hooks, noise, tiny_model
 from torch.utils.data import DataLoader, TensorDataset
 
 import interp_utils as iu

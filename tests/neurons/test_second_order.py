@@ -1,8 +1,8 @@
 import open_clip
 import pytest
 import torch
-from conftest import count_hooks, noise, real_clip, tiny_model
 from reference.second_order import effects
+from small_clips import count_hooks, noise, real_clip, tiny_model
 
 import interp_utils as iu
 from interp_utils.neurons import SecondOrder, curve_layers, late_layers, second_order

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import randomise
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
+from small_clips import randomise
 from timm.models.vision_transformer import ParallelThingsBlock, ResPostBlock, VisionTransformer
 from torchvision.transforms import Compose, Normalize
 

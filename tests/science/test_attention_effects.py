@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import count_hooks, noise, tiny_model
+from small_clips import count_hooks, noise, tiny_model
 
 import interp_utils as iu
 from interp_utils import science

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import noise
+from small_clips import noise
 
 from interp_utils import datasets, science
 

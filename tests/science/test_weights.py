@@ -1,7 +1,7 @@
 import copy
 
 import torch
-from conftest import tiny_model
+from small_clips import tiny_model
 
 import interp_utils as iu
 from interp_utils import science

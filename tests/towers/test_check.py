@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import count_hooks, noise, real_clip, tiny_model
+from small_clips import count_hooks, noise, real_clip, tiny_model
 from torch import nn
 
 import interp_utils as iu

@@ -3,7 +3,7 @@
 import ipywidgets
 import pytest
 import traitlets
-from conftest import noise
+from small_clips import noise
 
 from interp_utils import plots, widgets
 from interp_utils.widgets import controls

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import ipywidgets
 import pytest
 import torch
-from conftest import noise
+from small_clips import noise
 
 from interp_utils import plots, widgets
 from interp_utils.heads import direct_effects

@@ -1,7 +1,7 @@
 import ipywidgets
 import pytest
 import torch
-from conftest import noise
+from small_clips import noise
 
 import interp_utils as iu
 from interp_utils import heads, plots, widgets
