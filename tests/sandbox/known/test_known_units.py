@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from interp_utils import load_clip, rosetta
 from interp_utils.sandbox import known
 from interp_utils.sandbox.known import mining, reader, report, train, units
+from interp_utils.sandbox.known.generator import UpConv
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +110,15 @@ def test_units_that_follow_the_object_are_found_against_the_truth(generator):
     cells = F.adaptive_avg_pool2d(masks, maps.shape[1:])[:, 0]
     plain = torch.corrcoef(torch.stack([maps.flatten(), cells.flatten()]))[0, 1]
     assert r[unit].item() == pytest.approx(plain.item(), abs=1e-4) and plain > 0.6
+
+
+@pytest.mark.parametrize("size", [(2, 2), (5, 8), (7, 3)])
+def test_a_convolution_of_a_map_at_twice_its_size_is_the_plain_one(size):
+    layer = UpConv(3, 2).double()
+    small = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d(F.interpolate(small, scale_factor=2), layer.weight, layer.bias, padding=1)
+    found, weights = layer(small), torch.randn_like(plain)
+    torch.testing.assert_close(found, plain)
+    wanted = small, layer.weight, layer.bias
+    for ours, theirs in zip(*(torch.autograd.grad((each * weights).sum(), wanted) for each in (found, plain))):
+        torch.testing.assert_close(ours, theirs)
