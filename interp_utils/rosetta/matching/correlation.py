@@ -10,12 +10,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ...accumulating import Several
 from .matches import Match, Units
 from .resizing import LayerMaps
 
 CONSTANT = 1e-6  # a unit whose standard deviation is below this share of its mean does not vary
 
-IMAGES, VALUES = 8, 2**24  # maps are rearranged for so many images, or values if that is more, at a time, to bound memory
+IMAGES, VALUES = 8, 2**25  # maps are rearranged for so many images, or values if that is more, at a time, to bound memory
 
 
 class Correlation:
@@ -41,6 +42,10 @@ class Correlation:
 
         Raises ValueError for other layers or units than those of the batches before, and for values that are not finite.
         """
+        _add([self], maps_a, [maps_b])
+
+    def _prepare(self, maps_a: Sequence[Tensor], maps_b: Sequence[Tensor]) -> None:
+        """Check a batch, and lay out the sums for the first."""
         _check(maps_a, self.a), _check(maps_b, self.b)
         if len({len(maps) for maps in (*maps_a, *maps_b)}) != 1:
             raise ValueError(f"need maps of equally many images, got {[len(maps) for maps in (*maps_a, *maps_b)]}")
@@ -52,23 +57,17 @@ class Correlation:
             device = home(maps_a[0].device, sum(total.nbytes for total in self.sums.values()))
             self.sums = {name: total.to(device) for name, total in self.sums.items()} | {"positions": positions.to(device)}
             self.dtype = torch.promote_types(maps_a[0].dtype, torch.float32)
-        chunk = max(IMAGES, VALUES // sum(maps[0].numel() for maps in (*maps_a, *maps_b)))
-        for parts in zip(*(maps.split(chunk) for maps in (*maps_a, *maps_b))):
-            self._add(parts[: len(maps_a)], parts[len(maps_a) :])
 
-    def _add(self, maps_a: Sequence[Tensor], maps_b: Sequence[Tensor]) -> None:
-        layers_b = [LayerMaps(maps) for maps in maps_b]
-        for i, maps in enumerate(maps_a):
-            a = LayerMaps(maps)
-            for j, b in enumerate(layers_b):
-                small, large = (tuple(map(choose, a.size, b.size)) for choose in (min, max))
-                mean_a, squares_a = a.moments(large)
-                mean_b, squares_b = b.moments(large)
-                product = a.reduced(small) @ b.reduced(small).to(a.rows).T
-                parts = a.offset, b.offset, mean_a, mean_b, squares_a, squares_b
-                offset_a, offset_b, mean_a, mean_b, *squares = (part.to(self.sums["cross"].device).double() for part in parts)
-                self._absorb(i, j, a.n, offset_a + mean_a, offset_b + mean_b, *squares, product, (mean_a, mean_b))
-        self.count += len(maps_a[0])
+    def _add_layers(self, i: int, a: LayerMaps, layers_b: Sequence[LayerMaps]) -> None:
+        """Add one layer of a, number i, with all of b."""
+        for j, b in enumerate(layers_b):
+            small, large = (tuple(map(choose, a.size, b.size)) for choose in (min, max))
+            mean_a, squares_a = a.moments(large)
+            mean_b, squares_b = b.moments(large)
+            product = a.reduced(small) @ b.reduced(small).to(a.rows).T
+            parts = a.offset, b.offset, mean_a, mean_b, squares_a, squares_b
+            offset_a, offset_b, mean_a, mean_b, *squares = (part.to(self.sums["cross"].device).double() for part in parts)
+            self._absorb(i, j, a.n, offset_a + mean_a, offset_b + mean_b, *squares, product, (mean_a, mean_b))
 
     def merge(self, other: "Correlation") -> None:
         """Add what another pass has gathered, over other images. Raises ValueError if it is about other units."""
@@ -212,6 +211,32 @@ class Correlation:
         found = cls(*sides)
         found.sums, found.count, found.dtype = sums, facts["count"], torch.float64 if facts["double"] else torch.float32
         return found
+
+
+class Correlations(Several):
+    """Correlations of one model with several, by key, which rearrange its maps once for all."""
+
+    def update(self, maps_a: Sequence[Tensor], *maps_b: Sequence[Tensor]) -> None:
+        """Add a batch: the maps of all layers of the one model, then those of each other."""
+        _add(list(self.members.values()), maps_a, maps_b)
+
+
+def _add(correlations: Sequence[Correlation], maps_a: Sequence[Tensor], maps_b: Sequence[Sequence[Tensor]]) -> None:
+    """Add a batch to correlations of one model with each other one, whose maps are in maps_b; those of a are rearranged once."""
+    for each, maps in zip(correlations, maps_b, strict=True):
+        each._prepare(maps_a, maps)
+    n, values = len(maps_a[0]), sum(maps[0].numel() for maps in (*maps_a, *(layer for maps in maps_b for layer in maps)))
+    chunk = max(IMAGES, VALUES // values)
+    for start in range(0, n, chunk):
+        few = slice(start, start + chunk)
+        layers_b = [[LayerMaps(layer[few]) for layer in maps] for maps in maps_b]
+        itself = next((layers for maps, layers in zip(maps_b, layers_b) if maps is maps_a), None)
+        for i, layer in enumerate(maps_a):
+            a = LayerMaps(layer[few]) if itself is None else itself[i]
+            for each, layers in zip(correlations, layers_b):
+                each._add_layers(i, a, layers)
+        for each in correlations:
+            each.count += len(maps_a[0][few])
 
 
 def correlate_maps(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:

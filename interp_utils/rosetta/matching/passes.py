@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 from ... import stream
 from ...moments import Moments
 from ...stream import Batch, feed, in_pass
-from .correlation import Correlation
+from .correlation import Correlation, Correlations
 from .matches import Match, Units
 from .units import Generator, UnitModel
 
@@ -94,19 +94,20 @@ def correlate(
         images, maps = batch.once("a", lambda: see(batch))
         return maps if model is a else batch.once(id(model), lambda: model(images, drawn))
 
-    def pair(other):
+    def seen_by(others):
         def view(batch: Batch):
-            maps_a, maps_b = maps_of(a, batch), maps_of(other, batch)
+            maps = [maps_of(other, batch) for other in others]
             if shuffled:
                 if len(batch.pixels) == 1:
                     raise ValueError("a batch of one image cannot be shuffled; choose a batch_size that leaves no single image")
-                maps_b = [maps.roll(1, 0) for maps in maps_b]
-            return maps_a, maps_b
+                maps = [[layer.roll(1, 0) for layer in layers] for layers in maps]
+            return maps_of(a, batch), *maps
 
         return view
 
     if not published:
         found = [Correlation(a.units, other.units) for other in others]
+        wanted = [(Correlations(dict(enumerate(found))), seen_by(others))]
     else:
         models = {id(model): model for model in (a, *others)}
         means = {key: Moments() for key in models}
@@ -116,7 +117,7 @@ def correlate(
 
         feed(a, dataset, [(means[key], mean(model)) for key, model in models.items()], batch_size=batch_size, **in_pass(1, options))
         found = [PublishedCorrelation(a.units, b.units, means[id(a)].mean, means[id(b)].mean) for b in others]
-    wanted = [(statistic, pair(other)) for statistic, other in zip(found, others)]
+        wanted = [(statistic, seen_by([other])) for statistic, other in zip(found, others)]
     if without_position:
         models = {id(model): model for model in (a, *others)}
         means = {key: [Moments() for _ in model.layers] for key, model in models.items()}
