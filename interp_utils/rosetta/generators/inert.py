@@ -61,14 +61,17 @@ class Node:
 
 
 class _Bounded:
-    """A file that refuses to read what it does not have, before memory is set aside for it."""
+    """A file that refuses to read what it does not have, before memory is set aside for it.
+
+    It has no `tell`, or pickletools would ask at every instruction where it is.
+    """
 
     def __init__(self, file: BinaryIO, size: int):
-        self.file, self.size, self.tell, self.readline = file, size, file.tell, file.readline
+        self.file, self.size, self.readline = file, size, file.readline
 
     def read(self, n: int) -> bytes:
-        if n > 1000 and n > self.size - self.tell():  # of few bytes it is seen afterwards that they are missing
-            raise UnpicklingError(f"the file is cut off: byte {self.tell()} of {self.size} needs {n} more")
+        if n > 1000 and n > self.size - self.file.tell():  # of few bytes it is seen afterwards that they are missing
+            raise UnpicklingError(f"the file is cut off: byte {self.file.tell()} of {self.size} needs {n} more")
         return self.file.read(n)
 
 
@@ -86,7 +89,7 @@ def read_inert(file: BinaryIO, budget: Budget, persistent: list | None = None) -
     except UnpicklingError:
         raise
     except Exception as error:
-        raise UnpicklingError(f"not a pickle, or a damaged one: {str(error)[:200]}") from error
+        raise UnpicklingError(f"not a pickle, or a damaged one, at byte {file.tell()}: {str(error)[:200]}") from error
 
 
 def key(value: Any) -> Any:
