@@ -37,12 +37,22 @@ def test_arrays_and_pil_images_are_refused_with_the_way_to_make_them_pixels(sand
         sandbox.encode_image(wrong)
 
 
-def test_preprocess_reads_images_before_it_resizes_them(sandbox, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory):
+    """A ViT-B-32 with random weights, and what the real loading code makes of the checkpoint of its halves."""
+    source, path = (
+        open_clip.create_model("ViT-B-32", pretrained=None),
+        tmp_path_factory.mktemp("hub") / "open_clip_pytorch_model.bin",
+    )
+    torch.save({name: value.half() for name, value in source.state_dict().items()}, path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_clip.factory, "download_pretrained", lambda *args, **kwargs: str(path))
+        return source, iu.load_clip("ViT-B-32/laion2b_s34b_b79k", device="cpu")
+
+
+def test_preprocess_reads_images_before_it_resizes_them(sandbox, downloaded):
     """A palette holds names of colours, not colours: what lies between two of them means nothing."""
-    source = open_clip.create_model("ViT-B-32", pretrained=None)
-    torch.save(source.state_dict(), tmp_path / "weights.bin")
-    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **kwargs: str(tmp_path / "weights.bin"))
-    clip = iu.load_clip("ViT-B-32/laion2b_s34b_b79k", device="cpu")
+    clip = downloaded[1]
     noise = np.random.default_rng(0).integers(0, 2, (70, 90)).astype(bool)
     sideways = Image.Exif()
     sideways[0x0112] = 6
@@ -183,12 +193,8 @@ def test_names_of_the_thesis_are_accepted(name):
     assert "/".join(checked_name(name)) == name
 
 
-def test_real_loading_code_reads_a_local_checkpoint(tmp_path, monkeypatch):
-    source = open_clip.create_model("ViT-B-32", pretrained=None)
-    path = tmp_path / "open_clip_pytorch_model.bin"
-    torch.save({name: value.half() for name, value in source.state_dict().items()}, path)
-    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **kwargs: str(path))
-    clip = iu.load_clip("ViT-B-32/laion2b_s34b_b79k", device="cpu")
+def test_real_loading_code_reads_a_local_checkpoint(downloaded):
+    source, clip = downloaded
     torch.testing.assert_close(clip.visual.proj, source.visual.proj.half().float())
     assert not clip.model.training and not clip.visual.proj.requires_grad
     assert clip.encode_text(["a dog"]).shape == (1, 512)

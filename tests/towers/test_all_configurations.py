@@ -82,7 +82,8 @@ def test_the_sum_is_exact(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(REFUSED)])
-def test_the_rest_says_why(name):
+def test_the_rest_says_why(name, monkeypatch):
+    monkeypatch.setattr("timm.layers.weight_init._trunc_normal_", lambda tensor, *args: tensor)  # slow, where there are no numbers
     config = copy.deepcopy(open_clip.get_model_config(name))
     with torch.device("meta"):
         visual = CLIP(32, config["vision_cfg"], TEXT).eval().visual
