@@ -96,9 +96,9 @@ def test_a_penalty_must_be_positive(tiny):
 
 
 def test_in_the_sandbox_the_scene_is_there_before_the_logit_lens_shows_it(sandbox):
-    images = iu.sandbox.factor_images("scene", 150)
-    others = iu.datasets.load_task("sandbox-train", sandbox.preprocess, 250).images
-    pixels, labels = (torch.stack([*map(torch.as_tensor, each)]) for each in zip(*(images[k] for k in range(150))))
+    images = iu.sandbox.factor_images("scene", 100)
+    others = iu.datasets.load_task("sandbox-train", sandbox.preprocess, 200).images
+    pixels, labels = (torch.stack([*map(torch.as_tensor, each)]) for each in zip(*(images[k] for k in range(100))))
     classifier = iu.sandbox.zero_shot_classifier(sandbox, "scene")
     tuned = heads.fit_tuned_lens(sandbox, others)
 

@@ -25,13 +25,13 @@ def pool(sandbox):
 @pytest.fixture(scope="module")
 def spans(sandbox, pool):
     texts, _, features = pool
-    moments = heads.head_moments(sandbox, iu.sandbox.spurious_animals("train", 400), LATE)
+    moments = heads.head_moments(sandbox, iu.sandbox.spurious_animals("train", 250), LATE)
     return {head: heads.textspan(seen, features, texts) for head, seen in moments.items()}
 
 
 @pytest.fixture(scope="module")
 def animals(sandbox):
-    task = iu.datasets.load_groups("sandbox", None, "test", 400)
+    task = iu.datasets.load_groups("sandbox", None, "test", 300)
     return task, sandbox.encode_text(task.classes, task.templates)
 
 
@@ -39,7 +39,7 @@ def test_removing_scene_heads_takes_the_cue_away(sandbox, spans, pool, animals):
     task, classifier = animals
     chosen = heads.heads_about(spans, pool[1], ["scene"])
     assert chosen == [(6, 0), (7, 1), (8, 0), (9, 5)]
-    train = iu.sandbox.spurious_animals("train", 160)
+    train = iu.sandbox.spurious_animals("train", 100)
     found = heads.remove_cue(sandbox, task.images, classifier, chosen, 4, means=train, random_heads=4)
     gap = {name: (land - away + sea - ashore) / 2 for name, (land, away, ashore, sea) in ((k, f.groups) for k, f in found.items())}
     assert gap["base"] > 0.1 and abs(gap["heads"]) < 0.06
@@ -105,7 +105,7 @@ def test_our_choice_of_heads_beside_the_authors():
 
 
 def test_names_fit_the_truth_beyond_chance(sandbox, spans, pool):
-    shares = heads.factor_shares(sandbox, 500, layers=LATE)
+    shares = heads.factor_shares(sandbox, 300, layers=LATE)
     common = sum(share for factor, share in shares.items() if factor not in ("place", "size", "colour"))  # of all images
     assert (common < 1.05).all() and (common > 0.3).all()
     named = [next(iter(heads.kind_shares(span, pool[1]))) for span in spans.values()]

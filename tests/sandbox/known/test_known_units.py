@@ -51,7 +51,7 @@ def test_chosen_latents_show_one_whole_object_where_it_was_asked_for():
 
 
 def test_clip_recognises_what_it_draws(generator):
-    z, c, _ = mining.chosen(100, seed=8, size=(26, 48))
+    z, c, _ = mining.chosen(60, seed=8, size=(26, 48))
     clip, drawn = load_clip("sandbox", device="cpu"), generator(z, c)[0]
     named, told = (report.named(clip, drawn, c.argmax(1), *among) for among in ((), (known.KINDS,)))
     assert told.float().mean() > 0.9 and (told | ~named).all(), "who is best of 144 is best of ten"
