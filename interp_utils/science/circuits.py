@@ -111,16 +111,13 @@ def _run(clip: Clip, means: NodeMeans, mask: Tensor, stream: Tensor, start: int 
     """
     n_heads = clip.n_layers * clip.n_heads
     computed = mask != 0 if computed is None else computed
-    heads, some_heads = (each[:n_heads].unflatten(0, (clip.n_layers, clip.n_heads)) for each in (mask, computed))
+    heads = mask[:n_heads].unflatten(0, (clip.n_layers, clip.n_heads, 1, 1))
     neurons, some = (each[n_heads:].unflatten(0, (clip.n_layers, clip.d_mlp)) for each in (mask, computed))
     for layer, block in list(enumerate(clip.tower.blocks))[start:]:
         alone = clip.tower.final is not None and layer == clip.n_layers - 1
         n_tokens, weights = 1 if alone else stream.shape[1], block.attention()
         inputs = (stream if block.reads is None else block.reads(stream)).to(compute_dtype(clip))
-        own, held = some_heads[layer].nonzero()[:, 0].tolist(), means.values[layer, :, :n_tokens].to(inputs)
-        mixed = held.repeat(len(inputs), 1, 1, 1)
-        if own:
-            mixed[:, own] = _kept(weights.mixed(inputs, n_tokens, own), held[own], heads[layer, own, None, None])
+        mixed = _kept(weights.mixed(inputs, n_tokens), means.values[layer, :, :n_tokens], heads[layer])
         stream = stream[:, :n_tokens] + weights.write(mixed).to(stream)
         stream = stream + _fed(clip, layer, stream, means.activations[layer, :n_tokens], neurons[layer], some[layer]).to(stream)
     return read(clip, stream)
@@ -141,8 +138,6 @@ def _fed(clip: Clip, layer: int, stream: Tensor, means: Tensor, stay: Tensor, so
 
 
 def _kept(x: Tensor, mean: Tensor, stay: Tensor) -> Tensor:
-    if not stay.requires_grad and (stay == 1).all():
-        return x
     return mean.to(x).lerp(x, stay.to(x))
 
 
@@ -266,7 +261,7 @@ def patching_scores(clip: Clip, task: Task, means: NodeMeans, mask: Tensor | Non
 
 
 def _slopes(clip: Clip, task: Task, means: NodeMeans, mask: Tensor, computed: Tensor, portion: int = 50) -> Tensor:
-    """`patching_scores` of the nodes that are computed, bool [P]; 0 for those that are not."""
+    """`patching_scores` of the nodes that are computed, bool [P]; 0 for the neurons that are not."""
     _check_size(clip, mask)
     lost, own, computed = 0, mask.float().to(clip.device, copy=True).requires_grad_(), computed.to(clip.device)
     for start in range(0, len(task.pixels), portion):
